@@ -7,8 +7,8 @@
 
 namespace fuse4fs {
 
-// In double quotes; control bytes, quotes, backslashes and bytes above 126 as \xNN, cut after 255 bytes with "…".
-// A name on a hostile volume can so neither forge a log line nor speak to a terminal.
+// In double quotes; control bytes, quotes, backslashes and bytes above 126 as \xNN, cut after 255 bytes with
+// "…". A name on a hostile volume can so neither forge a log line nor speak to a terminal.
 std::string quoted(std::string_view bytes);
 
 }  // namespace fuse4fs

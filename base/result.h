@@ -38,17 +38,18 @@ inline std::unexpected<Failure> fail(Errno error, std::string message) {
 #define FUSE4FS_CONCAT_INNER(a, b) a##b
 #define FUSE4FS_CONCAT(a, b) FUSE4FS_CONCAT_INNER(a, b)
 
-// ASSIGN_OR_RETURN(auto fd, open_it(path)); hands a failure on to the caller, whatever it is expected to hold.
+// ASSIGN_OR_RETURN(auto fd, open_it(path)); hands a failure on to the caller, whatever it is expected to
+// hold.
 #define ASSIGN_OR_RETURN(declaration, ...) \
   ASSIGN_OR_RETURN_INNER(FUSE4FS_CONCAT(result_at_, __LINE__), declaration, __VA_ARGS__)
-#define ASSIGN_OR_RETURN_INNER(result, declaration, ...)        \
-  auto result = (__VA_ARGS__);                                  \
+#define ASSIGN_OR_RETURN_INNER(result, declaration, ...)          \
+  auto result = (__VA_ARGS__);                                    \
   if (!result) return std::unexpected(std::move(result.error())); \
   declaration = std::move(*result)
 
 // RETURN_IF_ERROR(flush()); the same for a call that returns nothing else.
-#define RETURN_IF_ERROR(...)                                                       \
-  do {                                                                             \
-    if (auto result_here = (__VA_ARGS__); !result_here)                            \
-      return std::unexpected(std::move(result_here.error()));                      \
+#define RETURN_IF_ERROR(...)                                  \
+  do {                                                        \
+    if (auto result_here = (__VA_ARGS__); !result_here)       \
+      return std::unexpected(std::move(result_here.error())); \
   } while (false)

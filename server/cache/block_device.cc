@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/cache/block_device.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+
+namespace fuse4fs::cache {
+namespace {
+
+// Direct transfers are kept to whole pages of the device's page cache: a page that holds both metadata
+// written through the page cache and data written past it could otherwise be written back over the newer
+// half.
+constexpr std::size_t kPage = 4096;
+
+struct Identity {
+  dev_t device = 0;
+  ino_t inode = 0;
+  bool block_device = false;
+  std::uint64_t size = 0;
+  std::size_t sector = 512;
+};
+
+Outcome<Identity> examine(int fd, Access access) {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0) return fail(Errno::last(), "cannot examine the device's descriptor");
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return fail(Errno::last(), "cannot examine the device's descriptor");
+  const int mode = flags & O_ACCMODE;
+  if (mode == O_WRONLY || (access == Access::kReadWrite && mode != O_RDWR))
+    return fail(Errno(EACCES), "the device was not opened for the access that the mount asks for");
+  Identity identity;
+  if (S_ISBLK(status.st_mode)) {
+    int sector = 0;
+    if (::ioctl(fd, BLKGETSIZE64, &identity.size) != 0 || ::ioctl(fd, BLKSSZGET, &sector) != 0)
+      return fail(Errno::last(), "cannot ask the device for its size");
+    identity.block_device = true;
+    identity.device = status.st_rdev;
+    identity.sector = static_cast<std::size_t>(sector);
+  } else if (S_ISREG(status.st_mode)) {
+    identity.device = status.st_dev;
+    identity.inode = status.st_ino;
+    identity.size = static_cast<std::uint64_t>(status.st_size);
+  } else {
+    return fail(Errno(ENOTBLK), "the volume is neither a block device nor a regular file");
+  }
+  if (!std::has_single_bit(identity.sector))
+    return fail(Errno(EINVAL), fmt::format("the device's sectors have {} bytes", identity.sector));
+  return identity;
+}
+
+template <class Transfer, class Byte>
+Result<void> transfer_all(Transfer transfer, int fd, std::uint64_t offset, std::span<Byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t done = transfer(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (done < 0) {
+      if (errno == EINTR) continue;
+      return fail_last();
+    }
+    if (done == 0) return fail(EIO);
+    bytes = bytes.subspan(static_cast<std::size_t>(done));
+    offset += static_cast<std::uint64_t>(done);
+  }
+  return {};
+}
+
+bool aligned(std::uint64_t offset, const void* memory, std::size_t length, std::size_t alignment) {
+  return ((offset | reinterpret_cast<std::uintptr_t>(memory) | length) & (alignment - 1)) == 0;
+}
+
+}  // namespace
+
+Outcome<BlockDevice> BlockDevice::adopt(UniqueFd buffered, UniqueFd direct, Access access) {
+  ASSIGN_OR_RETURN(const auto first, examine(buffered.get(), access));
+  BlockDevice device;
+  device.access_ = access;
+  device.size_ = first.size;
+  device.direct_alignment_ = std::max(kPage, first.sector);
+  if (direct) {
+    ASSIGN_OR_RETURN(const auto second, examine(direct.get(), access));
+    if (second.device != first.device || second.inode != first.inode || second.size != first.size ||
+        second.block_device != first.block_device)
+      return fail(Errno(EINVAL), "the two descriptors are of different devices");
+    device.direct_ = std::move(direct);
+  }
+  device.buffered_ = std::move(buffered);
+  return device;
+}
+
+Result<void> BlockDevice::read(std::uint64_t offset, std::span<std::byte> into) const {
+  if (offset > size_ || into.size() > size_ - offset) return fail(EIO);
+  return transfer_all(::pread, buffered_.get(), offset, into);
+}
+
+Result<void> BlockDevice::write(std::uint64_t offset, std::span<const std::byte> from) const {
+  // A regular file would grow.
+  if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
+  if (access_ != Access::kReadWrite) return fail(EROFS);
+  return transfer_all(::pwrite, buffered_.get(), offset, from);
+}
+
+Result<void> BlockDevice::read_direct(std::uint64_t offset, std::span<std::byte> into) const {
+  if (!direct_ || !aligned(offset, into.data(), into.size(), direct_alignment_)) return read(offset, into);
+  if (offset > size_ || into.size() > size_ - offset) return fail(EIO);
+  return transfer_all(::pread, direct_.get(), offset, into);
+}
+
+Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const std::byte> from) const {
+  if (!direct_ || !aligned(offset, from.data(), from.size(), direct_alignment_)) return write(offset, from);
+  if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
+  if (access_ != Access::kReadWrite) return fail(EROFS);
+  return transfer_all(::pwrite, direct_.get(), offset, from);
+}
+
+Result<void> BlockDevice::flush() const {
+  if (access_ != Access::kReadWrite) return {};
+  while (::fdatasync(buffered_.get()) != 0) {
+    if (errno != EINTR) return fail_last();
+  }
+  return {};
+}
+
+void BlockDevice::close() {
+  direct_.reset();
+  buffered_.reset();
+}
+
+}  // namespace fuse4fs::cache

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The device of one volume: all device I/O of the server goes through this class.
+//
+// It holds two descriptors of the same device that the helper opened. One goes through the device's page
+// cache and takes any offset and length: metadata, and small or unaligned pieces of file data. One is
+// O_DIRECT: large aligned file data, so that nothing is cached twice. The kernel keeps the two coherent: a
+// direct transfer writes back and drops what the page cache holds of its range first.
+//
+// Offsets and lengths are in bytes. Any thread; there is no state but the descriptors.
+// Errors: EIO and whatever else pread(2), pwrite(2) and fdatasync(2) give; a short transfer at the device's
+// end is EIO.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace fuse4fs::cache {
+
+enum class Access { kReadOnly, kReadWrite };
+
+class BlockDevice {
+ public:
+  // Checks that both are block devices (or regular files, for tests) of the same size, with the access that
+  // was asked for. `direct` may be empty: then everything goes through `buffered`.
+  static Outcome<BlockDevice> adopt(UniqueFd buffered, UniqueFd direct, Access access);
+
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+  [[nodiscard]] Access access() const { return access_; }
+  // What offset, length and memory of a direct transfer must be a multiple of.
+  [[nodiscard]] std::size_t direct_alignment() const { return direct_alignment_; }
+
+  // Fills or writes the whole span, or fails.
+  Result<void> read(std::uint64_t offset, std::span<std::byte> into) const;
+  Result<void> write(std::uint64_t offset, std::span<const std::byte> from) const;
+
+  // The same past the page cache, where offset, length and memory are aligned; otherwise as read() and
+  // write().
+  Result<void> read_direct(std::uint64_t offset, std::span<std::byte> into) const;
+  Result<void> write_direct(std::uint64_t offset, std::span<const std::byte> from) const;
+
+  // All that was written is on the medium when this returns (page cache and device cache).
+  Result<void> flush() const;
+
+  // Gives both descriptors back. The device is free when this returns, as far as this process is concerned.
+  void close();
+
+ private:
+  BlockDevice() = default;
+
+  UniqueFd buffered_;
+  UniqueFd direct_;
+  Access access_ = Access::kReadOnly;
+  std::uint64_t size_ = 0;
+  std::size_t direct_alignment_ = 0;
+};
+
+}  // namespace fuse4fs::cache

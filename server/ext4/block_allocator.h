@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Which blocks are free: finds runs, takes them, gives them back.
+//
+// Locking: the metadata lock. Errors: ENOSPC. The root's reserve is not kept from anybody: writes carry no
+// credentials (write-back by the kernel has none), so the reserve is only shown, in
+// VolumeStatistics::available_blocks.
+#pragma once
+
+#include <cstdint>
+
+#include "base/result.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+
+struct BlockRun {
+  std::uint64_t first = 0;
+  std::uint64_t count = 0;
+};
+
+class BlockAllocator {
+ public:
+  explicit BlockAllocator(Volume& volume) : volume_(volume) {}
+
+  // A free run of at most `most` blocks (whole clusters), at or behind `goal` where there is one. Taken
+  // already.
+  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most);
+  // Gives whole clusters back and drops what the cache holds of them. A run that is not in use, or that a
+  // file cannot own, is corruption of `owner` and is left alone.
+  Result<void> give_back(BlockRun run, InodeNumber owner);
+
+  [[nodiscard]] std::uint64_t free_blocks();
+
+ private:
+  [[nodiscard]] BlockRun next_free_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
+
+  Volume& volume_;
+};
+
+}  // namespace fuse4fs::ext4

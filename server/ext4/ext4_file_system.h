@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// FileSystem over libext2fs: each method takes the metadata lock, does its work through the classes behind
+// it, and lets go before device I/O of file data.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "server/ext4/file_data.h"
+#include "server/ext4/file_system.h"
+#include "server/ext4/metadata.h"
+
+namespace fuse4fs::ext4 {
+
+class Ext4FileSystem final : public FileSystem {
+ public:
+  explicit Ext4FileSystem(std::unique_ptr<Volume> volume)
+      : volume_(std::move(volume)), metadata_(*volume_), data_(*volume_, metadata_) {}
+
+  [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
+  [[nodiscard]] cache::Access access() const override { return volume_->access(); }
+  [[nodiscard]] std::string label() const override { return volume_->label(); }
+
+  Result<Attributes> lookup(InodeNumber parent, std::string_view name) override;
+  Result<Attributes> look_up_inode(InodeNumber inode) override;
+  void forget(InodeNumber inode, std::uint64_t count) override;
+  Result<Attributes> attributes(InodeNumber inode) override;
+  Result<Attributes> set_attributes(InodeNumber inode, const AttributeChanges& changes) override;
+  Result<Attributes> make(InodeNumber parent, std::string_view name, const NewInode& what) override;
+  Result<Attributes> make_symlink(InodeNumber parent, std::string_view name, std::string_view target,
+                                  const NewInode& what) override;
+  Result<Attributes> link(InodeNumber inode, InodeNumber new_parent, std::string_view new_name) override;
+  Result<void> unlink(InodeNumber parent, std::string_view name) override;
+  Result<void> remove_directory(InodeNumber parent, std::string_view name) override;
+  Result<void> rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
+                      std::string_view new_name, RenameMode mode) override;
+  Result<std::string> symlink_target(InodeNumber inode) override;
+  Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink) override;
+  Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into) override;
+  Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
+                     AttributeChanges::Privileges privileges) override;
+  Result<VolumeStatistics> statistics() override;
+  Result<void> sync_inode(InodeNumber inode) override;
+  Result<void> sync() override;
+  Result<void> write_back() override;
+  Result<void> unmount() override;
+
+ private:
+  // A name in a directory and, where it is there, what it leads to.
+  struct Named {
+    Inode parent;
+    std::optional<Inode> child;
+  };
+  Result<Inode> directory(Metadata& metadata, InodeNumber number);
+  // For a change: the directory may be changed.
+  Result<Named> named(Metadata& metadata, InodeNumber parent, std::string_view name);
+  Result<Attributes> make_inode(InodeNumber parent, std::string_view name, const NewInode& what,
+                                std::optional<std::string_view> target);
+  Result<void> set_target(Metadata& metadata, Inode& inode, std::string_view target);
+  Result<void> drop_link(Metadata& metadata, Inode& inode);
+  Result<void> drop_directory(Metadata& metadata, Inode& child);
+  Result<bool> is_inside(Metadata& metadata, InodeNumber directory, InodeNumber ancestor);
+  Result<void> move_name(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
+                         std::string_view new_name);
+  Result<void> exchange_names(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
+                              std::string_view new_name);
+  Result<void> may_link_more(const Inode& directory) const;
+  void count_subdirectory(Inode& directory, int change) const;
+  Result<void> change(Inode& inode, const AttributeChanges& changes);
+
+  std::unique_ptr<Volume> volume_;
+  GuardedMetadata metadata_;
+  FileData data_;
+};
+
+}  // namespace fuse4fs::ext4

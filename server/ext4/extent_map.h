@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Which blocks of the volume hold which blocks of a file: extent trees and indirect blocks behind one face.
+//
+// Look-ups are our own and check all they read. Changes go through libext2fs, which trusts more: the whole
+// map is checked once before the first change (`Checked` in the inode table remembers it).
+//
+// Locking: the metadata lock. Errors: EUCLEAN (told already), ENOSPC, EFBIG.
+// Changes write the inode's map and block count by themselves; the caller writes what else it changed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "server/ext4/block_allocator.h"
+#include "server/ext4/inode.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+
+struct Mapping {
+  enum class Kind { kHole, kUnwritten, kWritten };
+  std::uint64_t logical = 0;
+  std::uint64_t physical = 0;  // of the first block; 0 for a hole
+  std::uint64_t count = 0;     // blocks
+  Kind kind = Kind::kHole;
+};
+
+class ExtentMap {
+ public:
+  ExtentMap(Volume& volume, BlockAllocator& blocks) : volume_(volume), blocks_(blocks) {}
+
+  // An inode without blocks starts with this.
+  void initialise(Inode& inode);
+
+  // The range without gaps, in order, neighbours of one kind joined.
+  Result<std::vector<Mapping>> map(const Inode& inode, std::uint64_t first, std::uint64_t count);
+  // The first block that no map of this inode's form can hold.
+  [[nodiscard]] std::uint64_t block_limit(const Inode& inode) const;
+
+  // Walks the whole map and says whether it can be changed.
+  Result<void> check(const Inode& inode);
+
+  // Maps a hole to blocks that hold its data already.
+  Result<void> insert(Inode& inode, std::uint64_t logical, std::uint64_t physical, std::uint64_t count);
+  Result<void> mark_written(Inode& inode, const Mapping& part);
+  // Unmaps and frees all from `first` on.
+  Result<void> truncate(Inode& inode, std::uint64_t first);
+
+  // With clusters: where `logical` must lie because a neighbour in its cluster is mapped; 0 if none is.
+  Result<std::uint64_t> implied_block(Inode& inode, std::uint64_t logical);
+  // The file's share of the volume grew.
+  Result<void> add_blocks(Inode& inode, std::uint64_t clusters);
+  // Where its next block should be.
+  std::uint64_t goal_for(const Inode& inode, std::uint64_t logical);
+
+ private:
+  struct Node;
+  Result<Mapping> find(const Inode& inode, std::uint64_t logical);
+  Result<Mapping> find_extent(const Inode& inode, std::uint64_t logical);
+  Result<Mapping> find_indirect(const Inode& inode, std::uint64_t logical);
+  Result<Node> open_node(const Inode& inode, std::span<const std::byte> bytes, std::uint64_t block,
+                         int depth);
+  Result<void> read_node(const Inode& inode, std::uint64_t block, std::vector<std::byte>& into);
+  Result<void> check_node(const Inode& inode, std::span<const std::byte> bytes, std::uint64_t block,
+                          int depth, std::uint64_t begin, std::uint64_t end, std::uint64_t& budget);
+  Result<void> check_indirect(const Inode& inode, std::uint32_t block, int level, std::uint64_t& budget);
+  Result<void> insert_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
+                             std::uint64_t count);
+  Result<void> truncate_extents(Inode& inode, std::uint64_t first);
+  Result<std::uint64_t> free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
+                                    std::uint64_t count);
+
+  Volume& volume_;
+  BlockAllocator& blocks_;
+};
+
+}  // namespace fuse4fs::ext4

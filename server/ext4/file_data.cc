@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/file_data.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "server/ext4/xattr_keys.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+// From here on a transfer goes past the device's page cache.
+constexpr std::size_t kDirectFrom = 64 << 10;
+
+constexpr std::uint64_t round_down(std::uint64_t value, std::uint64_t unit) { return value & ~(unit - 1); }
+
+Result<void> must_be_file(const Inode& inode) {
+  if (inode.is_directory()) return fail(EISDIR);
+  if (!inode.is_regular()) return fail(EINVAL);
+  return {};
+}
+
+}  // namespace
+
+Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into) {
+  RETURN_IF_ERROR(volume_.check_alive());
+  if (offset > INT64_MAX || into.empty()) return 0;
+  const std::uint64_t wanted_end = std::min<std::uint64_t>(offset + into.size(), INT64_MAX);
+  const auto claim = claims_.claim(number, offset, wanted_end, RangeClaims::Mode::kShared);
+  std::vector<Mapping> parts;
+  {
+    auto metadata = metadata_.lock();
+    ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+    RETURN_IF_ERROR(must_be_file(inode));
+    if (offset >= inode.size()) return 0;
+    into = into.first(static_cast<std::size_t>(std::min(wanted_end, inode.size()) - offset));
+    if (inode.has(EXT4_INLINE_DATA_FL)) {
+      ASSIGN_OR_RETURN(const auto bytes, metadata->inline_data.read(inode));
+      std::memset(into.data(), 0, into.size());
+      if (offset < bytes.size())
+        std::memcpy(into.data(), bytes.data() + offset,
+                    std::min<std::size_t>(into.size(), bytes.size() - offset));
+      return into.size();
+    }
+    const std::uint64_t first = offset >> volume_.block_bits();
+    const std::uint64_t last = (offset + into.size() - 1) >> volume_.block_bits();
+    ASSIGN_OR_RETURN(parts, metadata->extents.map(inode, first, last - first + 1));
+  }
+  std::size_t done = 0;
+  for (const Mapping& part : parts) {
+    const std::uint64_t at = offset + done;
+    const std::uint64_t inside = at - (part.logical << volume_.block_bits());
+    const auto length = static_cast<std::size_t>(
+        std::min<std::uint64_t>((part.count << volume_.block_bits()) - inside, into.size() - done));
+    const auto target = into.subspan(done, length);
+    if (part.kind == Mapping::Kind::kWritten)
+      RETURN_IF_ERROR(read_bytes((part.physical << volume_.block_bits()) + inside, target));
+    else
+      std::memset(target.data(), 0, target.size());
+    done += length;
+  }
+  // A map that ends early is a hole to its end.
+  std::memset(into.data() + done, 0, into.size() - done);
+  return into.size();
+}
+
+std::uint64_t FileData::size_limit(Metadata& metadata, const Inode& inode) const {
+  // One block less than the map could hold, as the kernel's limit; without large_file 2 GiB.
+  std::uint64_t limit = metadata.extents.block_limit(inode) << volume_.block_bits();
+  if (!inode.has(EXT4_EXTENTS_FL) && !ext2fs_has_feature_huge_file(volume_.super_pointer())) {
+    // i_blocks counts 512 bytes in 32 bits, the indirect blocks included.
+    const std::uint64_t counted = (std::uint64_t{1} << 32) * 512;
+    limit = std::min(limit, counted - counted / (volume_.block_size() / 8));
+  }
+  return limit;
+}
+
+Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
+                             AttributeChanges::Privileges privileges) {
+  if (from.empty()) return {};
+  if (offset > INT64_MAX || from.size() > INT64_MAX - offset) return fail(EFBIG);
+  const std::uint64_t end = offset + from.size();
+  const std::uint64_t unit = std::uint64_t{volume_.cluster_blocks()} << volume_.block_bits();
+  std::optional<RangeClaims::Claim> claim;
+  std::vector<Piece> pieces;
+  std::uint64_t claimed_from = offset;
+  while (true) {
+    // Whole clusters: two writers of one new block must not take it twice.
+    claimed_from = round_down(claimed_from, unit);
+    const bool to_the_end = claimed_from < round_down(offset, unit) || claim.has_value();
+    claim.reset();
+    const std::uint64_t claimed_end = to_the_end ? RangeClaims::kToTheEnd : round_down(end + unit - 1, unit);
+    claim.emplace(claims_.claim(number, claimed_from, claimed_end, RangeClaims::Mode::kExclusive));
+    auto metadata = metadata_.lock();
+    RETURN_IF_ERROR(volume_.check_writable());
+    ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read_for_change(number));
+    RETURN_IF_ERROR(must_be_file(inode));
+    if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
+    if (end > inode.size() && (!to_the_end || inode.size() < claimed_from)) {
+      // Growing needs all that lies behind the old end: it turns into zeros, and others may grow it at once.
+      claimed_from = std::min(offset, inode.size());
+      continue;
+    }
+    if (end > size_limit(*metadata, inode)) return fail(EFBIG);
+    if (inode.has(EXT4_INLINE_DATA_FL)) {
+      ASSIGN_OR_RETURN(auto bytes, metadata->inline_data.read(inode));
+      const std::uint64_t size = inode.size();
+      if (size > bytes.size())
+        return fail(volume_.corrupted(number, 0, "a file inside its inode that is larger than its room"));
+      bytes.resize(size);
+      bytes.resize(volume_.block_size());
+      if (size == 0)
+        RETURN_IF_ERROR(metadata->inline_data.drop(inode));
+      else
+        RETURN_IF_ERROR(metadata->inline_data.move_out(inode, bytes, size));
+    }
+    if (end > inode.size()) RETURN_IF_ERROR(zero_tail(*metadata, inode, inode.size(), offset));
+    const std::uint64_t first = offset >> volume_.block_bits();
+    const std::uint64_t last = (end - 1) >> volume_.block_bits();
+    auto planned = plan(*metadata, inode, first, last - first + 1);
+    if (!planned) return fail(planned.error());
+    pieces = std::move(*planned);
+    break;
+  }
+  const auto written = transfer(pieces, offset, from);
+  auto metadata = metadata_.lock();
+  if (!written) {
+    volume_.device_failed(
+        fmt::format("file data could not be written: {}, inode {}", written.error().message(), number));
+    abandon(*metadata, number, pieces);
+    return written;
+  }
+  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+  if (const auto done = commit(*metadata, inode, pieces); !done) {
+    // What lies behind the file's end would be found by e2fsck.
+    const std::uint64_t blocks = (inode.size() + volume_.block_size() - 1) >> volume_.block_bits();
+    (void)metadata->extents.truncate(inode, blocks);
+    (void)metadata->inodes.write(inode);
+    return done;
+  }
+  if (end > inode.size()) inode.set_size(end);
+  if (privileges == AttributeChanges::Privileges::kClear) {
+    inode.clear_privileges();
+    RETURN_IF_ERROR(metadata->inodes.write(inode));
+    RETURN_IF_ERROR(remove_xattr(volume_, inode, "security.capability"));
+    ASSIGN_OR_RETURN(inode, metadata->inodes.read(number));
+  }
+  inode.touch();
+  return metadata->inodes.write(inode);
+}
+
+Result<std::vector<FileData::Piece>> FileData::plan(Metadata& metadata, Inode& inode, std::uint64_t first,
+                                                    std::uint64_t count) {
+  ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, first, count));
+  std::vector<Piece> pieces;
+  for (const Mapping& part : parts) {
+    if (part.kind != Mapping::Kind::kHole) {
+      pieces.push_back({part, 0, {}, true});
+      continue;
+    }
+    if (const auto filled = fill_hole(metadata, inode, part, pieces); !filled) {
+      abandon(metadata, inode.number, pieces);
+      return fail(filled.error());
+    }
+  }
+  return pieces;
+}
+
+Result<void> FileData::fill_hole(Metadata& metadata, Inode& inode, Mapping hole, std::vector<Piece>& pieces) {
+  const std::uint64_t cluster = volume_.cluster_blocks();
+  std::uint64_t goal = 0;
+  while (hole.count > 0) {
+    const std::uint64_t inside = hole.logical & (cluster - 1);
+    const bool partial = inside != 0 || hole.count < cluster;
+    std::uint64_t count = partial ? std::min(hole.count, cluster - inside) : round_down(hole.count, cluster);
+    Piece piece{hole, 0, {}, false};
+    if (partial && cluster > 1) {
+      ASSIGN_OR_RETURN(piece.where.physical, metadata.extents.implied_block(inode, hole.logical));
+    }
+    if (piece.where.physical == 0) {
+      if (goal == 0)
+        goal = !pieces.empty() && pieces.back().where.kind != Mapping::Kind::kHole
+                   ? pieces.back().where.physical + pieces.back().where.count
+                   : metadata.extents.goal_for(inode, hole.logical);
+      ASSIGN_OR_RETURN(piece.taken, metadata.blocks.take(goal, count));
+      piece.where.physical = piece.taken.first + inside;
+      count = std::min(count, piece.taken.count - inside);
+      piece.fresh = piece.taken.count / cluster;
+      goal = piece.taken.first + piece.taken.count;
+    }
+    piece.where.count = count;
+    pieces.push_back(piece);
+    hole.logical += count;
+    hole.count -= count;
+  }
+  return {};
+}
+
+void FileData::abandon(Metadata& metadata, InodeNumber number, const std::vector<Piece>& pieces) {
+  for (const Piece& piece : pieces) {
+    if (!piece.mapped && piece.fresh != 0) (void)metadata.blocks.give_back(piece.taken, number);
+  }
+}
+
+Result<void> FileData::transfer(const std::vector<Piece>& pieces, std::uint64_t offset,
+                                std::span<const std::byte> from) {
+  const std::uint64_t end = offset + from.size();
+  for (const Piece& piece : pieces) {
+    const std::uint64_t begins = piece.where.logical << volume_.block_bits();
+    const std::uint64_t ends = begins + (piece.where.count << volume_.block_bits());
+    const std::uint64_t from_byte = std::max(begins, offset);
+    const std::uint64_t to_byte = std::min(ends, end);
+    const std::uint64_t device = piece.where.physical << volume_.block_bits();
+    // Blocks that show their content from now on: the rest of them must be zeros.
+    const bool exposes = !piece.mapped || piece.where.kind == Mapping::Kind::kUnwritten;
+    if (exposes && from_byte > begins) RETURN_IF_ERROR(write_zeros(device, from_byte - begins));
+    RETURN_IF_ERROR(
+        write_bytes(device + (from_byte - begins), from.subspan(from_byte - offset, to_byte - from_byte)));
+    if (exposes && to_byte < ends) RETURN_IF_ERROR(write_zeros(device + (to_byte - begins), ends - to_byte));
+  }
+  return {};
+}
+
+Result<void> FileData::commit(Metadata& metadata, Inode& inode, std::vector<Piece>& pieces) {
+  for (Piece& piece : pieces) {
+    if (piece.mapped && piece.where.kind != Mapping::Kind::kUnwritten) continue;
+    Result<void> done;
+    if (piece.mapped) {
+      done = metadata.extents.mark_written(inode, piece.where);
+    } else {
+      done = metadata.extents.insert(inode, piece.where.logical, piece.where.physical, piece.where.count);
+      if (done && piece.fresh != 0) done = metadata.extents.add_blocks(inode, piece.fresh);
+      piece.mapped = done.has_value();
+    }
+    if (!done) {
+      abandon(metadata, inode.number, pieces);
+      return done;
+    }
+  }
+  return {};
+}
+
+// The part of the last block that the file does not reach may hold anything, and is about to be shown.
+Result<void> FileData::zero_tail(Metadata& metadata, const Inode& inode, std::uint64_t from,
+                                 std::uint64_t to) {
+  const std::uint64_t inside = from & (volume_.block_size() - 1);
+  if (inside == 0 || !inode.has_blocks_map()) return {};
+  const std::uint64_t end = std::min(to, from - inside + volume_.block_size());
+  if (end <= from) return {};
+  ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, from >> volume_.block_bits(), 1));
+  if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten) return {};
+  return write_zeros((parts[0].physical << volume_.block_bits()) + inside, end - from);
+}
+
+RangeClaims::Claim FileData::claim_from(InodeNumber number, std::uint64_t size) {
+  const std::uint64_t unit = std::uint64_t{volume_.cluster_blocks()} << volume_.block_bits();
+  return claims_.claim(number, round_down(size, unit), RangeClaims::kToTheEnd, RangeClaims::Mode::kExclusive);
+}
+
+Result<void> FileData::resize(Metadata& metadata, Inode& inode, std::uint64_t size) {
+  RETURN_IF_ERROR(must_be_file(inode));
+  const std::uint64_t old = inode.size();
+  if (inode.has(EXT4_INLINE_DATA_FL)) {
+    ASSIGN_OR_RETURN(auto bytes, metadata.inline_data.read(inode));
+    if (size == 0) {
+      RETURN_IF_ERROR(metadata.inline_data.drop(inode));
+    } else if (size < old && old <= bytes.size()) {
+      std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(size), bytes.end(), std::byte{0});
+      RETURN_IF_ERROR(metadata.inline_data.rewrite(inode, bytes));
+    } else if (size > old) {
+      bytes.resize(std::min<std::size_t>(old, bytes.size()));
+      bytes.resize(volume_.block_size());
+      RETURN_IF_ERROR(metadata.inline_data.move_out(inode, bytes, old));
+    }
+  }
+  if (size > size_limit(metadata, inode)) return fail(EFBIG);
+  if (size < old) {
+    RETURN_IF_ERROR(zero_tail(metadata, inode, size, old));
+    // The smaller size first: e2fsck forgives blocks behind the end less than a crash does blocks before it.
+    inode.set_size(size);
+    RETURN_IF_ERROR(
+        metadata.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits()));
+  } else if (size > old) {
+    RETURN_IF_ERROR(zero_tail(metadata, inode, old, size));
+    inode.set_size(size);
+  }
+  return {};
+}
+
+Result<void> FileData::write_zeros(std::uint64_t device_offset, std::uint64_t length) {
+  static constexpr std::byte kZeros[64 << 10]{};
+  while (length > 0) {
+    const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(length, sizeof kZeros));
+    RETURN_IF_ERROR(volume_.device().write(device_offset, std::span(kZeros, piece)));
+    device_offset += piece;
+    length -= piece;
+  }
+  return {};
+}
+
+// Head and tail through the page cache, the aligned middle past it.
+Result<void> FileData::write_bytes(std::uint64_t device_offset, std::span<const std::byte> from) {
+  const auto& device = volume_.device();
+  const std::size_t unit = device.direct_alignment();
+  if (from.size() >= kDirectFrom) {
+    const std::size_t head = static_cast<std::size_t>(-device_offset & (unit - 1));
+    const std::size_t middle = (from.size() - head) & ~(unit - 1);
+    if (head != 0) RETURN_IF_ERROR(device.write(device_offset, from.first(head)));
+    RETURN_IF_ERROR(device.write_direct(device_offset + head, from.subspan(head, middle)));
+    from = from.subspan(head + middle);
+    device_offset += head + middle;
+  }
+  if (from.empty()) return {};
+  return device.write(device_offset, from);
+}
+
+Result<void> FileData::read_bytes(std::uint64_t device_offset, std::span<std::byte> into) {
+  const auto& device = volume_.device();
+  const std::size_t unit = device.direct_alignment();
+  Result<void> done;
+  if (into.size() >= kDirectFrom) {
+    const std::size_t head = static_cast<std::size_t>(-device_offset & (unit - 1));
+    const std::size_t middle = (into.size() - head) & ~(unit - 1);
+    if (head != 0) done = device.read(device_offset, into.first(head));
+    if (done) done = device.read_direct(device_offset + head, into.subspan(head, middle));
+    into = into.subspan(head + middle);
+    device_offset += head + middle;
+  }
+  if (done && !into.empty()) done = device.read(device_offset, into);
+  if (!done)
+    volume_.device_failed(fmt::format("file data could not be read: {}, byte {} of the device",
+                                      done.error().message(), device_offset));
+  return done;
+}
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The bytes of regular files: reading, writing, cutting.
+//
+// A request claims its bytes, asks the metadata where they lie, lets the metadata go, and only then touches
+// the device. New blocks are taken first, filled, and mapped last: nobody ever sees what they held before,
+// and when the device fails there is nothing to undo in the map.
+//
+// Locking: any thread, holding nothing. Takes claims (rank 20), then the metadata lock, never across I/O of
+// data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "server/ext4/metadata.h"
+#include "server/ext4/range_claims.h"
+
+namespace fuse4fs::ext4 {
+
+class FileData {
+ public:
+  FileData(Volume& volume, GuardedMetadata& metadata) : volume_(volume), metadata_(metadata) {}
+
+  Result<std::size_t> read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into);
+  Result<void> write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
+                     AttributeChanges::Privileges privileges);
+
+  // Holds all who use bytes from `size` on off a file while its size is set.
+  RangeClaims::Claim claim_from(InodeNumber number, std::uint64_t size);
+  // Sets the size of `inode`, which the caller has read under `metadata` while holding claim_from(). The
+  // caller writes the inode.
+  Result<void> resize(Metadata& metadata, Inode& inode, std::uint64_t size);
+
+ private:
+  // A stretch of a write. `fresh` clusters were taken for it and are not mapped yet.
+  struct Piece {
+    Mapping where;
+    std::uint64_t fresh = 0;
+    BlockRun taken;
+    bool mapped = true;
+  };
+
+  Result<std::vector<Piece>> plan(Metadata& metadata, Inode& inode, std::uint64_t first, std::uint64_t count);
+  Result<void> fill_hole(Metadata& metadata, Inode& inode, Mapping hole, std::vector<Piece>& pieces);
+  static void abandon(Metadata& metadata, InodeNumber number, const std::vector<Piece>& pieces);
+  Result<void> transfer(const std::vector<Piece>& pieces, std::uint64_t offset,
+                        std::span<const std::byte> from);
+  Result<void> commit(Metadata& metadata, Inode& inode, std::vector<Piece>& pieces);
+  Result<void> zero_tail(Metadata& metadata, const Inode& inode, std::uint64_t from, std::uint64_t to);
+  Result<void> write_zeros(std::uint64_t device_offset, std::uint64_t length);
+  Result<void> write_bytes(std::uint64_t device_offset, std::span<const std::byte> from);
+  Result<void> read_bytes(std::uint64_t device_offset, std::span<std::byte> into);
+  [[nodiscard]] std::uint64_t size_limit(Metadata& metadata, const Inode& inode) const;
+
+  Volume& volume_;
+  GuardedMetadata& metadata_;
+  RangeClaims claims_;
+};
+
+}  // namespace fuse4fs::ext4

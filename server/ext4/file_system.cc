@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/file_system.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "server/ext4/ext4_file_system.h"
+#include "server/ext4/xattr_keys.h"
+
+namespace fuse4fs::ext4 {
+
+Outcome<std::unique_ptr<FileSystem>> FileSystem::mount(cache::BlockDevice device, const MountOptions& options,
+                                                       Events& events) {
+  ASSIGN_OR_RETURN(auto volume, Volume::open(std::move(device), options, events));
+  return std::make_unique<Ext4FileSystem>(std::move(volume));
+}
+
+Attributes attributes_of(const Volume& volume, const Inode& inode) {
+  Attributes attributes;
+  attributes.inode = inode.number;
+  attributes.generation = inode.raw.i_generation;
+  attributes.mode = inode.mode();
+  attributes.links = inode.raw.i_links_count;
+  attributes.uid = inode.uid();
+  attributes.gid = inode.gid();
+  attributes.device = inode.device();
+  attributes.size = inode.size();
+  attributes.sectors = inode.sectors(volume.super(), volume.block_size());
+  attributes.accessed = inode.accessed();
+  attributes.modified = inode.modified();
+  attributes.changed = inode.changed();
+  attributes.created = inode.created();
+  attributes.flags = inode.raw.i_flags;
+  return attributes;
+}
+
+Result<Attributes> Ext4FileSystem::attributes(InodeNumber number) {
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_alive());
+  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  return attributes_of(*volume_, inode);
+}
+
+Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber number, const AttributeChanges& changes) {
+  std::optional<RangeClaims::Claim> claim;
+  std::uint64_t claimed_from = UINT64_MAX;
+  while (true) {
+    auto metadata = metadata_.lock();
+    RETURN_IF_ERROR(volume_->check_writable());
+    ASSIGN_OR_RETURN(Inode inode,
+                     changes.size ? metadata->inodes.read_for_change(number) : metadata->inodes.read(number));
+    if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
+    const bool only_times = !changes.permissions && !changes.uid && !changes.gid && !changes.size;
+    if (inode.has(EXT2_APPEND_FL) && !only_times) return fail(EPERM);
+    if (changes.size) {
+      if (*changes.size > INT64_MAX) return fail(EFBIG);
+      const std::uint64_t needed = std::min(*changes.size, inode.size());
+      if (needed < claimed_from) {
+        claimed_from = needed;
+        // Claims come before the metadata lock.
+        {
+          const auto unlocked = std::move(metadata);
+        }
+        claim.reset();
+        claim.emplace(data_.claim_from(number, claimed_from));
+        continue;
+      }
+      RETURN_IF_ERROR(data_.resize(*metadata, inode, *changes.size));
+    }
+    if (changes.privileges == AttributeChanges::Privileges::kClear) {
+      inode.clear_privileges();
+      RETURN_IF_ERROR(metadata->inodes.write(inode));
+      RETURN_IF_ERROR(remove_xattr(*volume_, inode, "security.capability"));
+      ASSIGN_OR_RETURN(const Inode fresh, metadata->inodes.read(number));
+      inode = fresh;
+    }
+    RETURN_IF_ERROR(change(inode, changes));
+    RETURN_IF_ERROR(metadata->inodes.write(inode));
+    return attributes_of(*volume_, inode);
+  }
+}
+
+Result<void> Ext4FileSystem::change(Inode& inode, const AttributeChanges& changes) {
+  constexpr mode_t kPermissions = 07777;
+  if (changes.permissions)
+    inode.raw.i_mode =
+        static_cast<std::uint16_t>((inode.mode() & ~kPermissions) | (*changes.permissions & kPermissions));
+  if (changes.uid || changes.gid)
+    inode.set_owner(changes.uid.value_or(inode.uid()), changes.gid.value_or(inode.gid()));
+  if (changes.size) {
+    inode.touch();
+  } else {
+    inode.touch_changed();
+  }
+  if (changes.accessed) inode.set_accessed(*changes.accessed);
+  if (changes.modified) inode.set_modified(*changes.modified);
+  if (changes.changed) inode.set_changed(*changes.changed);
+  return {};
+}
+
+Result<std::string> Ext4FileSystem::symlink_target(InodeNumber number) {
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_alive());
+  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  if (!inode.is_symlink()) return fail(EINVAL);
+  const auto size = static_cast<std::size_t>(inode.size());
+  std::vector<std::byte> bytes;
+  if (inode.has(EXT4_INLINE_DATA_FL)) {
+    ASSIGN_OR_RETURN(bytes, metadata->inline_data.read(inode));
+  } else if (!inode.has_blocks_map()) {
+    const auto raw = std::as_bytes(std::span(inode.raw.i_block));
+    bytes.assign(raw.begin(), raw.end());
+  } else {
+    ASSIGN_OR_RETURN(const auto parts, metadata->extents.map(inode, 0, 1));
+    if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten)
+      return fail(volume_->corrupted(number, 0, "a symbolic link without its block"));
+    bytes.resize(volume_->block_size());
+    RETURN_IF_ERROR(volume_->cache().read(parts[0].physical << volume_->block_bits(), bytes));
+  }
+  if (size > bytes.size()) return fail(volume_->corrupted(number, 0, "a symbolic link longer than its room"));
+  const std::string target(reinterpret_cast<const char*>(bytes.data()), size);
+  if (target.find('\0') != std::string::npos)
+    return fail(volume_->corrupted(number, 0, "a symbolic link with a NUL in its target"));
+  return target;
+}
+
+Result<void> Ext4FileSystem::read_directory(InodeNumber number, std::uint64_t cookie,
+                                            const DirectorySink& sink) {
+  auto metadata = metadata_.lock();
+  ASSIGN_OR_RETURN(Inode inode, directory(*metadata, number));
+  // One that is removed and still open is empty.
+  if (inode.raw.i_links_count == 0) return {};
+  return metadata->directories.list(inode, cookie, sink);
+}
+
+Result<std::size_t> Ext4FileSystem::read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into) {
+  return data_.read(inode, offset, into);
+}
+
+Result<void> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
+                                   AttributeChanges::Privileges privileges) {
+  return data_.write(inode, offset, from, privileges);
+}
+
+Result<VolumeStatistics> Ext4FileSystem::statistics() {
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_alive());
+  auto* const super = volume_->super_pointer();
+  VolumeStatistics statistics;
+  statistics.block_size = volume_->block_size();
+  std::uint64_t overhead = std::uint64_t{super->s_overhead_clusters} * volume_->cluster_blocks();
+  if (overhead >= volume_->blocks()) overhead = 0;
+  statistics.blocks = volume_->blocks() - overhead;
+  statistics.free_blocks = metadata->blocks.free_blocks();
+  // The kernel keeps a little back for extent trees that must split when the volume is full: a fiftieth of
+  // the clusters, 4096 at most (Documentation/ABI/testing/sysfs-fs-ext4, reserved_clusters).
+  constexpr std::uint64_t kKeptFraction = 50, kMostKept = 4096;
+  std::uint64_t reserved = ext2fs_r_blocks_count(super);
+  if (volume_->has_extents())
+    reserved += std::min(volume_->blocks() / volume_->cluster_blocks() / kKeptFraction, kMostKept) *
+                volume_->cluster_blocks();
+  statistics.available_blocks = statistics.free_blocks > reserved ? statistics.free_blocks - reserved : 0;
+  statistics.inodes = super->s_inodes_count;
+  statistics.free_inodes = super->s_free_inodes_count;
+  std::uint64_t halves[2];
+  std::memcpy(halves, super->s_uuid, sizeof halves);
+  statistics.id = halves[0] ^ halves[1];
+  return statistics;
+}
+
+void Ext4FileSystem::forget(InodeNumber inode, std::uint64_t count) {
+  auto metadata = metadata_.lock();
+  // Nobody waits for an answer; what went wrong was told to Events.
+  (void)metadata->inodes.forget(inode, count);
+}
+
+Result<void> Ext4FileSystem::sync_inode(InodeNumber) { return sync(); }
+
+Result<void> Ext4FileSystem::sync() {
+  {
+    auto metadata = metadata_.lock();
+    RETURN_IF_ERROR(volume_->check_alive());
+    RETURN_IF_ERROR(volume_->write_back());
+  }
+  const auto flushed = volume_->device().flush();
+  if (!flushed) volume_->device_failed("the device could not be flushed: " + flushed.error().message());
+  return flushed;
+}
+
+Result<void> Ext4FileSystem::write_back() {
+  auto metadata = metadata_.lock();
+  return volume_->write_back();
+}
+
+Result<void> Ext4FileSystem::unmount() {
+  auto metadata = metadata_.lock();
+  Result<void> outcome;
+  if (volume_->check_writable()) outcome = metadata->inodes.delete_orphans();
+  if (const auto clean = volume_->mark_clean(); !clean) outcome = clean;
+  volume_->close();
+  return outcome;
+}
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The public face of the ext4 engine: one mounted volume, one method per operation of a file system.
+//
+// Knows nothing of FUSE: a test, a fuzzer or another front end links it as it is. Inodes are named by their
+// ext4 number (the root is 2). Permission bits have been checked by the caller (the kernel,
+// default_permissions); what ext4 itself enforces (immutable, append-only, name length, link limits,
+// read-only) is checked here.
+//
+// Locking: every method may be called by any thread at any time, but for unmount(), which is called once,
+// alone, last. Errors: ENOENT, ENOSPC and the like as the kernel's ext4; EUCLEAN for what cannot be (see
+// Events::corruption); EIO from the device; EROFS where nothing may be written.
+#pragma once
+
+#include <sys/types.h>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "server/cache/block_device.h"
+
+namespace fuse4fs::ext4 {
+
+using InodeNumber = std::uint32_t;
+inline constexpr InodeNumber kRootInode = 2;
+inline constexpr std::size_t kMaxNameLength = 255;  // bytes
+
+// Seconds since 1970 and nanoseconds, as ext4 stores them (epoch bits included: the years 1901 to 2446).
+struct Timestamp {
+  std::int64_t seconds = 0;
+  std::uint32_t nanoseconds = 0;
+};
+
+struct Attributes {
+  InodeNumber inode = 0;
+  std::uint32_t generation = 0;  // tells a reused inode number from its former owner
+  mode_t mode = 0;               // type and permission bits
+  std::uint32_t links = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  dev_t device = 0;           // of device nodes
+  std::uint64_t size = 0;     // bytes
+  std::uint64_t sectors = 0;  // 512 bytes each, as st_blocks
+  Timestamp accessed{}, modified{}, changed{}, created{};
+  std::uint32_t flags = 0;  // EXT4_*_FL, as lsattr shows them
+};
+
+// Only what is set is changed. `changed` is the new ctime; without it, ctime becomes now.
+struct AttributeChanges {
+  std::optional<mode_t> permissions = std::nullopt;  // the 07777 bits
+  std::optional<uid_t> uid = std::nullopt;
+  std::optional<gid_t> gid = std::nullopt;
+  std::optional<std::uint64_t> size = std::nullopt;
+  std::optional<Timestamp> accessed = std::nullopt, modified = std::nullopt, changed = std::nullopt;
+  enum class Privileges { kKeep, kClear };
+  // kClear: setuid, setgid (if group-executable) and file capabilities go, as after a write by a non-owner.
+  Privileges privileges = Privileges::kKeep;
+};
+
+// What a new inode starts with. `mode` includes the type; the umask has been applied.
+struct NewInode {
+  mode_t mode = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  dev_t device = 0;
+};
+
+enum class RenameMode { kReplace, kNoReplace, kExchange };
+
+// `next` is handed to read_directory() to go on behind this entry. Cookies stay good while names come and go.
+struct DirectoryEntry {
+  std::string_view name;
+  InodeNumber inode;
+  std::uint8_t type;  // DT_* of readdir(3), DT_UNKNOWN on volumes that do not store it
+  std::uint64_t next;
+};
+// Answers whether it took the entry; after a refusal the listing ends and the entry comes first next time.
+using DirectorySink = std::function<bool(const DirectoryEntry&)>;
+
+struct VolumeStatistics {
+  std::uint32_t block_size = 0;                                     // bytes
+  std::uint64_t blocks = 0, free_blocks = 0, available_blocks = 0;  // available: without the root's reserve
+  std::uint64_t inodes = 0, free_inodes = 0;
+  std::uint64_t id = 0;  // from the volume's UUID, as the kernel's f_fsid
+};
+
+enum class ErrorPolicy { kContinue, kRemountReadOnly, kShutDown };
+
+struct MountOptions {
+  cache::Access access = cache::Access::kReadWrite;
+  // Without it the superblock's own choice counts.
+  std::optional<ErrorPolicy> errors = std::nullopt;
+  enum class Journal { kRequireClean, kIgnore };
+  Journal journal = Journal::kRequireClean;  // kIgnore: noload, norecovery
+};
+
+// What the engine tells about itself while it runs. Called from any thread, with locks held: only log.
+class Events {
+ public:
+  virtual ~Events() = default;
+  // The volume says something that cannot be. The words name inode and block. Already recorded in the
+  // superblock.
+  virtual void corruption(std::string_view words) = 0;
+  // The device failed. The words name what was read or written.
+  virtual void device_error(std::string_view words) = 0;
+  // Something a user should know: mounted with errors, turned read-only, …
+  virtual void notice(std::string_view words) = 0;
+};
+
+class FileSystem {
+ public:
+  // Reads and judges the volume. A refusal says in words which feature or field is why, and what to do.
+  // Where access is kReadWrite the volume is marked as in use on the device before this returns.
+  static Outcome<std::unique_ptr<FileSystem>> mount(cache::BlockDevice device, const MountOptions& options,
+                                                    Events& events);
+  virtual ~FileSystem() = default;
+
+  [[nodiscard]] virtual std::uint32_t block_size() const = 0;  // bytes
+  [[nodiscard]] virtual cache::Access access() const = 0;      // kReadOnly once errors= made it so
+  [[nodiscard]] virtual std::string label() const = 0;
+
+  // Look-ups are counted: each successful lookup(), look_up_inode(), make(), make_symlink()
+  // and link() adds one to its inode, forget() takes them back. An inode without links lives until its
+  // count is 0.
+  virtual Result<Attributes> lookup(InodeNumber parent, std::string_view name) = 0;
+  // The same for an inode whose number read_directory() just gave, without searching the directory again.
+  // ENOENT if it is gone by now.
+  virtual Result<Attributes> look_up_inode(InodeNumber inode) = 0;
+  virtual void forget(InodeNumber inode, std::uint64_t count) = 0;
+
+  virtual Result<Attributes> attributes(InodeNumber inode) = 0;
+  virtual Result<Attributes> set_attributes(InodeNumber inode, const AttributeChanges& changes) = 0;
+
+  virtual Result<Attributes> make(InodeNumber parent, std::string_view name, const NewInode& what) = 0;
+  virtual Result<Attributes> make_symlink(InodeNumber parent, std::string_view name, std::string_view target,
+                                          const NewInode& what) = 0;
+  virtual Result<Attributes> link(InodeNumber inode, InodeNumber new_parent, std::string_view new_name) = 0;
+  virtual Result<void> unlink(InodeNumber parent, std::string_view name) = 0;
+  virtual Result<void> remove_directory(InodeNumber parent, std::string_view name) = 0;
+  virtual Result<void> rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
+                              std::string_view new_name, RenameMode mode) = 0;
+  virtual Result<std::string> symlink_target(InodeNumber inode) = 0;
+  // From the entry behind `cookie` (0: the first), "." and ".." included.
+  virtual Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink) = 0;
+
+  // Reads up to the end of file; answers the bytes read. Holes read as zeros.
+  virtual Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into) = 0;
+  // Writes all or fails. Allocates, and moves the end of file where it must.
+  virtual Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
+                             AttributeChanges::Privileges privileges) = 0;
+
+  virtual Result<VolumeStatistics> statistics() = 0;
+  // This inode's data and metadata are on the medium when it returns.
+  virtual Result<void> sync_inode(InodeNumber inode) = 0;
+  // The same for the whole volume.
+  virtual Result<void> sync() = 0;
+  // Writes metadata that has been dirty for a while. Called every few seconds.
+  virtual Result<void> write_back() = 0;
+  // Deletes what is unlinked, writes everything, marks the volume clean if it was, closes the device.
+  virtual Result<void> unmount() = 0;
+};
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/inline_data.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "server/ext4/errors.h"
+#include "server/ext4/xattr_keys.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+constexpr std::string_view kRest = "system.data";
+
+}  // namespace
+
+Result<std::vector<std::byte>> InlineData::read(const Inode& inode) {
+  static_assert(kInMap == sizeof inode.raw.i_block);
+  ASSIGN_OR_RETURN(const auto rest, get_xattr(volume_, inode, kRest));
+  std::vector<std::byte> bytes(kInMap + (rest ? rest->size() : 0));
+  std::memcpy(bytes.data(), inode.raw.i_block, kInMap);
+  if (rest && !rest->empty()) std::memcpy(bytes.data() + kInMap, rest->data(), rest->size());
+  return bytes;
+}
+
+Result<void> InlineData::rewrite(Inode& inode, const std::vector<std::byte>& bytes) {
+  std::memcpy(inode.raw.i_block, bytes.data(), kInMap);
+  RETURN_IF_ERROR(
+      volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                    inode.number, "writing an inode"));
+  if (bytes.size() == kInMap) return {};
+  RETURN_IF_ERROR(set_xattr(volume_, inode, kRest,
+                            {reinterpret_cast<const char*>(bytes.data()) + kInMap, bytes.size() - kInMap}));
+  return volume_.check(ext2fs_read_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                       inode.number, "reading an inode");
+}
+
+Result<void> InlineData::drop(Inode& inode) {
+  RETURN_IF_ERROR(
+      volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                    inode.number, "writing an inode"));
+  RETURN_IF_ERROR(remove_xattr(volume_, inode, kRest));
+  RETURN_IF_ERROR(
+      volume_.check(ext2fs_read_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                    inode.number, "reading an inode"));
+  inode.raw.i_flags &= ~static_cast<std::uint32_t>(EXT4_INLINE_DATA_FL);
+  extents_.initialise(inode);
+  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                       inode.number, "writing an inode");
+}
+
+Result<void> InlineData::move_out(Inode& inode, const std::vector<std::byte>& block, std::uint64_t new_size) {
+  // The new place first: nothing is lost when there is none.
+  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(inode, 0), 1));
+  const auto give_up = [&](Errno error) {
+    (void)blocks_.give_back(run, inode.number);
+    return fail(error);
+  };
+  // To the device and not into the cache: a file's later writes go past the cache.
+  if (const auto written = volume_.device().write(run.first << volume_.block_bits(), block); !written)
+    return give_up(written.error());
+  if (const auto dropped = drop(inode); !dropped) return give_up(dropped.error());
+  RETURN_IF_ERROR(extents_.insert(inode, 0, run.first, 1));
+  RETURN_IF_ERROR(extents_.add_blocks(inode, 1));
+  inode.set_size(new_size);
+  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                       inode.number, "writing an inode");
+}
+
+}  // namespace fuse4fs::ext4

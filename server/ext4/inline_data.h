@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Content that lies inside the inode: the first 60 bytes in the place of the block map, the rest as the
+// extended attribute "system.data".
+//
+// Locking: the metadata lock. Errors: ENOSPC, EUCLEAN (told already).
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/result.h"
+#include "server/ext4/extent_map.h"
+#include "server/ext4/inode.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+
+class InlineData {
+ public:
+  static constexpr std::size_t kInMap = 60;
+
+  InlineData(Volume& volume, BlockAllocator& blocks, ExtentMap& extents)
+      : volume_(volume), blocks_(blocks), extents_(extents) {}
+
+  // All of the room, at least kInMap bytes: a file's content is what of it lies below its size.
+  Result<std::vector<std::byte>> read(const Inode& inode);
+  // The same room with other content. Writes the inode.
+  Result<void> rewrite(Inode& inode, const std::vector<std::byte>& bytes);
+  // The content moves to one block, which holds `block` (one block long) afterwards. Writes the inode.
+  Result<void> move_out(Inode& inode, const std::vector<std::byte>& block, std::uint64_t new_size);
+  // The content goes; the inode has an empty block map afterwards. Writes the inode.
+  Result<void> drop(Inode& inode);
+
+ private:
+  Volume& volume_;
+  BlockAllocator& blocks_;
+  ExtentMap& extents_;
+};
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One inode as it lies on the volume, with its fields joined from their halves.
+//
+// A value: read by InodeTable, changed, written back by it. No lock of its own.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+
+#include "server/ext4/ext2.h"
+#include "server/ext4/file_system.h"
+
+namespace fuse4fs::ext4 {
+
+Timestamp now();
+
+class Inode {
+ public:
+  InodeNumber number = 0;
+  ext2_inode_large raw{};
+
+  // libext2fs's short view of the same bytes.
+  [[nodiscard]] ext2_inode* brief() { return reinterpret_cast<ext2_inode*>(&raw); }
+
+  [[nodiscard]] mode_t mode() const { return raw.i_mode; }
+  [[nodiscard]] bool is_directory() const { return S_ISDIR(raw.i_mode); }
+  [[nodiscard]] bool is_regular() const { return S_ISREG(raw.i_mode); }
+  [[nodiscard]] bool is_symlink() const { return S_ISLNK(raw.i_mode); }
+  [[nodiscard]] bool has(std::uint32_t flag) const { return (raw.i_flags & flag) != 0; }
+  [[nodiscard]] bool has_blocks_map() const;  // i_block is a map, not a target, a device or inline data
+
+  [[nodiscard]] std::uint64_t size() const;
+  void set_size(std::uint64_t size);
+  [[nodiscard]] uid_t uid() const { return raw.i_uid | static_cast<uid_t>(raw.i_uid_high) << 16; }
+  [[nodiscard]] gid_t gid() const { return raw.i_gid | static_cast<gid_t>(raw.i_gid_high) << 16; }
+  void set_owner(uid_t uid, gid_t gid);
+  [[nodiscard]] std::uint64_t xattr_block() const;
+  [[nodiscard]] dev_t device() const;
+  void set_device(dev_t device);
+
+  // In 512 bytes.
+  [[nodiscard]] std::uint64_t sectors(const ext2_super_block& super, std::uint32_t block_size) const;
+
+  [[nodiscard]] Timestamp accessed() const;
+  [[nodiscard]] Timestamp modified() const;
+  [[nodiscard]] Timestamp changed() const;
+  [[nodiscard]] Timestamp created() const;
+  void set_accessed(Timestamp time);
+  void set_modified(Timestamp time);
+  void set_changed(Timestamp time);
+  void set_created(Timestamp time);
+  // Content changed: modified and changed are now, the version counts on.
+  void touch();
+  // Only metadata did.
+  void touch_changed();
+
+  // setuid, and setgid where the group may execute, go.
+  void clear_privileges();
+
+ private:
+  // Whether the inode is long enough to hold the bytes up to `end`.
+  [[nodiscard]] bool holds(std::size_t end) const { return raw.i_extra_isize + std::size_t{128} >= end; }
+};
+
+}  // namespace fuse4fs::ext4

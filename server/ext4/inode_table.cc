@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/inode_table.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "server/ext4/errors.h"
+#include "server/ext4/xattr_keys.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+// What a new inode takes over from its directory, and what of it makes sense for its type: as ext4.
+constexpr std::uint32_t kInherited = EXT2_SECRM_FL | EXT2_UNRM_FL | EXT2_COMPR_FL | EXT2_SYNC_FL |
+                                     EXT2_NODUMP_FL | EXT2_NOATIME_FL | EXT2_NOCOMPR_FL |
+                                     EXT3_JOURNAL_DATA_FL | EXT2_NOTAIL_FL | EXT2_DIRSYNC_FL |
+                                     EXT4_PROJINHERIT_FL | EXT4_CASEFOLD_FL | FS_DAX_FL;
+constexpr std::uint32_t kForFiles =
+    ~(EXT2_DIRSYNC_FL | EXT2_TOPDIR_FL | EXT4_CASEFOLD_FL | EXT4_PROJINHERIT_FL);
+constexpr std::uint32_t kForOthers = EXT2_NODUMP_FL | EXT2_NOATIME_FL;
+
+std::uint32_t inherited_flags(const Inode& parent, mode_t mode) {
+  const std::uint32_t flags = parent.raw.i_flags & kInherited;
+  if (S_ISDIR(mode)) return flags;
+  return flags & (S_ISREG(mode) ? kForFiles : kForOthers);
+}
+
+std::uint32_t random_generation() {
+  std::uint32_t value = 0;
+  // Early in the boot of a machine this may fail; a repeated generation is then all that happens.
+  if (::getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value)
+    value = static_cast<std::uint32_t>(now().nanoseconds);
+  return value;
+}
+
+bool has_known_type(mode_t mode) {
+  return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) ||
+         S_ISFIFO(mode) || S_ISSOCK(mode);
+}
+
+}  // namespace
+
+Result<Inode> InodeTable::read(InodeNumber number) {
+  const auto& super = volume_.super();
+  if (number == 0 || number > super.s_inodes_count ||
+      (number != kRootInode && number < EXT2_FIRST_INODE(&super)))
+    return fail(volume_.corrupted(number, 0, "an inode number that no file can have"));
+  Inode inode;
+  inode.number = number;
+  RETURN_IF_ERROR(volume_.check(ext2fs_read_inode_full(volume_.fs(), number, inode.brief(), sizeof inode.raw),
+                                number, "reading an inode"));
+  if (EXT2_INODE_SIZE(&super) <= EXT2_GOOD_OLD_INODE_SIZE) inode.raw.i_extra_isize = 0;
+  RETURN_IF_ERROR(judge(inode));
+  return inode;
+}
+
+Result<void> InodeTable::judge(const Inode& inode) {
+  const auto& raw = inode.raw;
+  const auto wrong = [&](std::string_view words) { return fail(volume_.corrupted(inode.number, 0, words)); };
+  if (raw.i_links_count == 0) {
+    // Only one that we unlinked ourselves may be asked for.
+    const auto known = known_.find(inode.number);
+    if (known != known_.end() && known->second.unlinked) return {};
+    if (known != known_.end()) return fail(ESTALE);
+    return wrong("a deleted inode is still in use");
+  }
+  if (!has_known_type(inode.mode()))
+    return wrong(fmt::format("an inode of no known type ({:o})", inode.mode()));
+  if (!inodes_.in_use(inode.number)) return wrong("an inode in use is marked free");
+  const unsigned room = EXT2_INODE_SIZE(&volume_.super()) - EXT2_GOOD_OLD_INODE_SIZE;
+  if (raw.i_extra_isize > room || raw.i_extra_isize % 4 != 0)
+    return wrong(fmt::format("an inode longer than its place ({} bytes)", raw.i_extra_isize));
+  constexpr std::uint64_t kLongest = std::uint64_t{1} << 63;
+  if (inode.size() >= kLongest) return wrong("an inode of impossible size");
+  if (inode.has(EXT4_INLINE_DATA_FL) && (!ext2fs_has_feature_inline_data(volume_.fs()->super) || room == 0))
+    return wrong("data inside the inode, on a volume without that");
+  if (inode.has(EXT4_EXTENTS_FL) && !ext2fs_has_feature_extents(volume_.fs()->super))
+    return wrong("extents, on a volume without them");
+  if (inode.is_symlink() && (inode.size() == 0 || inode.size() >= volume_.block_size()))
+    return wrong(fmt::format("a symbolic link of {} bytes", inode.size()));
+  if (const auto block = inode.xattr_block(); block != 0 && !volume_.may_be_owned(block, 1))
+    return fail(volume_.corrupted(inode.number, block, "extended attributes outside of what a file may own"));
+  if (inode.has(EXT4_ENCRYPT_FL | EXT4_EA_INODE_FL)) return wrong("an inode that no name may lead to");
+  return {};
+}
+
+Result<void> InodeTable::write(Inode& inode) {
+  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                       inode.number, "writing an inode");
+}
+
+Result<Inode> InodeTable::read_for_change(InodeNumber number) {
+  ASSIGN_OR_RETURN(Inode inode, read(number));
+  const auto known = known_.find(number);
+  if (known == known_.end() || !known->second.map_checked) {
+    RETURN_IF_ERROR(extents_.check(inode));
+    if (known != known_.end()) known->second.map_checked = true;
+  }
+  return inode;
+}
+
+Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
+  ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, what.mode));
+  Inode inode;
+  inode.number = number;
+  auto& raw = inode.raw;
+  raw.i_mode = static_cast<std::uint16_t>(what.mode);
+  gid_t gid = what.gid;
+  if ((parent.mode() & S_ISGID) != 0) {
+    gid = parent.gid();
+    if (S_ISDIR(what.mode)) raw.i_mode |= S_ISGID;
+  }
+  inode.set_owner(what.uid, gid);
+  raw.i_links_count = S_ISDIR(what.mode) ? 2 : 1;
+  raw.i_flags = inherited_flags(parent, what.mode);
+  raw.i_generation = random_generation();
+  const auto& super = volume_.super();
+  if (EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE) {
+    const unsigned room = EXT2_INODE_SIZE(&super) - EXT2_GOOD_OLD_INODE_SIZE;
+    const unsigned known = sizeof raw - EXT2_GOOD_OLD_INODE_SIZE;
+    // What the volume wants beyond what we know stays zero, as it should be.
+    const unsigned wanted = ext2fs_has_feature_extra_isize(volume_.fs()->super)
+                                ? std::max(known, static_cast<unsigned>(super.s_want_extra_isize))
+                                : known;
+    raw.i_extra_isize = static_cast<std::uint16_t>(std::min(wanted, room) & ~3U);
+    if (parent.has(EXT4_PROJINHERIT_FL) && ext2fs_has_feature_project(volume_.fs()->super))
+      raw.i_projid = parent.raw.i_projid;
+  }
+  const Timestamp time = now();
+  inode.set_accessed(time);
+  inode.set_modified(time);
+  inode.set_changed(time);
+  inode.set_created(time);
+  if (S_ISREG(what.mode) || S_ISDIR(what.mode)) extents_.initialise(inode);
+  if (S_ISCHR(what.mode) || S_ISBLK(what.mode)) inode.set_device(what.device);
+  // Now, for the checksums of its blocks depend on it. All of it: behind what we know may lie a former
+  // owner's bytes.
+  std::vector<std::byte> whole(std::max<std::size_t>(EXT2_INODE_SIZE(&super), sizeof raw));
+  std::memcpy(whole.data(), &raw, sizeof raw);
+  const errcode_t code = ext2fs_write_inode_full(
+      volume_.fs(), number, reinterpret_cast<ext2_inode*>(whole.data()), EXT2_INODE_SIZE(&super));
+  if (const auto written = volume_.check(code, number, "writing an inode"); !written) {
+    inodes_.give_back(number, what.mode);
+    return fail(written.error());
+  }
+  known_[number] = Known{0, false, true};
+  return inode;
+}
+
+void InodeTable::discard(const Inode& inode) {
+  inodes_.give_back(inode.number, inode.mode());
+  known_.erase(inode.number);
+}
+
+Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
+  const auto known = known_.find(number);
+  if (known == known_.end()) return {};
+  known->second.lookups -= std::min(known->second.lookups, count);
+  if (known->second.lookups != 0) return {};
+  if (!known->second.unlinked) {
+    known_.erase(known);
+    return {};
+  }
+  ASSIGN_OR_RETURN(Inode inode, read_for_change(number));
+  known_.erase(number);
+  return remove(inode);
+}
+
+Result<void> InodeTable::orphan(Inode& inode) {
+  auto& known = known_[inode.number];
+  known.unlinked = true;
+  if (known.lookups != 0) return {};
+  const bool checked = known.map_checked;
+  known_.erase(inode.number);
+  if (!checked) RETURN_IF_ERROR(extents_.check(inode));
+  return remove(inode);
+}
+
+Result<void> InodeTable::delete_orphans() {
+  std::vector<InodeNumber> numbers;
+  for (const auto& [number, known] : known_) {
+    if (known.unlinked) numbers.push_back(number);
+  }
+  Result<void> outcome;
+  for (const InodeNumber number : numbers) {
+    if (auto deleted = forget(number, UINT64_MAX); !deleted) outcome = deleted;
+  }
+  return outcome;
+}
+
+Result<void> InodeTable::remove(Inode& inode) {
+  RETURN_IF_ERROR(volume_.check_writable());
+  // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
+  Result<void> outcome = extents_.truncate(inode, 0);
+  if (auto released = release_xattrs(inode); !released) outcome = released;
+  inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
+  if (inode.has_blocks_map()) inode.set_size(0);
+  RETURN_IF_ERROR(write(inode));
+  inodes_.give_back(inode.number, inode.mode());
+  return outcome;
+}
+
+Result<void> InodeTable::release_xattrs(Inode& inode) {
+  if (ext2fs_has_feature_ea_inode(volume_.fs()->super)) {
+    // Large values are inodes of their own, with counts: libext2fs lets them go one by one.
+    RETURN_IF_ERROR(write(inode));
+    RETURN_IF_ERROR(remove_all_xattrs(volume_, inode));
+    return volume_.check(ext2fs_read_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                         inode.number, "reading an inode");
+  }
+  if (inode.xattr_block() == 0) return {};
+  return volume_.check(ext2fs_free_ext_attr(volume_.fs(), inode.number, &inode.raw), inode.number,
+                       "freeing extended attributes");
+}
+
+}  // namespace fuse4fs::ext4

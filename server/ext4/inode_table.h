@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Inodes by number: reading and judging them, writing them, and the counts that keep unlinked ones alive.
+//
+// Locking: the metadata lock, for the counts as well: a look-up and the unlink of the same name must not pass
+// each other between finding the inode and counting it.
+// Errors: EUCLEAN for an inode that cannot be (told already), ESTALE for one that is gone.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "server/ext4/extent_map.h"
+#include "server/ext4/inode.h"
+#include "server/ext4/inode_allocator.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+
+class InodeTable {
+ public:
+  InodeTable(Volume& volume, BlockAllocator& blocks, InodeAllocator& inodes, ExtentMap& extents)
+      : volume_(volume), blocks_(blocks), inodes_(inodes), extents_(extents) {}
+
+  Result<Inode> read(InodeNumber number);
+  Result<void> write(Inode& inode);
+  // As read(), and its block map was walked once: libext2fs may change it.
+  Result<Inode> read_for_change(InodeNumber number);
+
+  // A fresh inode, in the bitmap and written. Links: 1 (directories: 2).
+  Result<Inode> create(Inode& parent, const NewInode& what);
+  // Undoes create().
+  void discard(const Inode& inode);
+
+  void remember(InodeNumber number) { ++known_[number].lookups; }
+  // Deletes the inode if that was the last reason to keep it.
+  Result<void> forget(InodeNumber number, std::uint64_t count);
+  // Its last link went: deleted now, or when it is forgotten. `inode` was written with no links.
+  Result<void> orphan(Inode& inode);
+  // What still waits to be forgotten is deleted.
+  Result<void> delete_orphans();
+
+ private:
+  struct Known {
+    std::uint64_t lookups = 0;
+    bool unlinked = false;
+    bool map_checked = false;
+  };
+
+  Result<void> judge(const Inode& inode);
+  Result<void> remove(Inode& inode);
+  Result<void> release_xattrs(Inode& inode);
+
+  Volume& volume_;
+  BlockAllocator& blocks_;
+  InodeAllocator& inodes_;
+  ExtentMap& extents_;
+  std::unordered_map<InodeNumber, Known> known_;
+};
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Everything that the one metadata lock (rank 30) guards: libext2fs's handle, and the classes that use it.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "base/guarded.h"
+#include "server/ext4/block_allocator.h"
+#include "server/ext4/directory.h"
+#include "server/ext4/extent_map.h"
+#include "server/ext4/inline_data.h"
+#include "server/ext4/inode_allocator.h"
+#include "server/ext4/inode_table.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+
+struct Metadata {
+  explicit Metadata(Volume& the_volume)
+      : volume(the_volume),
+        blocks(volume),
+        extents(volume, blocks),
+        inline_data(volume, blocks, extents),
+        inode_bitmap(volume),
+        inodes(volume, blocks, inode_bitmap, extents),
+        directories(volume, blocks, extents, inline_data) {}
+
+  Volume& volume;
+  BlockAllocator blocks;
+  ExtentMap extents;
+  InlineData inline_data;
+  InodeAllocator inode_bitmap;
+  InodeTable inodes;
+  Directory directories;
+};
+
+using GuardedMetadata = Guarded<Metadata, LockRank::kMetadata>;
+
+// What the kernel shows of an inode.
+Attributes attributes_of(const Volume& volume, const Inode& inode);
+
+}  // namespace fuse4fs::ext4

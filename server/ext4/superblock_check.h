@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Judges a raw superblock before libext2fs sees it: is it ext4, is its geometry possible, may we serve it?
+//
+// Pure: bytes in, words out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "server/ext4/file_system.h"
+
+namespace fuse4fs::ext4 {
+
+inline constexpr std::uint64_t kSuperblockOffset = 1024;
+inline constexpr std::size_t kSuperblockSize = 1024;
+
+struct SuperblockVerdict {
+  std::uint32_t block_size = 0;      // bytes
+  std::vector<std::string> notices;  // for the log: accepted, but worth knowing
+};
+
+// A refusal says which field or feature is why, and what to do.
+Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblockSize> raw,
+                                            std::uint64_t device_size, const MountOptions& options);
+
+}  // namespace fuse4fs::ext4

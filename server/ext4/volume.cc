@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/volume.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdarg>
+#include <cstring>
+#include <ctime>
+#include <span>
+
+#include "server/ext4/errors.h"
+#include "server/ext4/ext2_io.h"
+#include "server/ext4/superblock_check.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+// libext2fs reports some things to standard error through this; all that matters comes back as a code as
+// well.
+void stay_silent(const char*, errcode_t, const char*, va_list) {}
+
+ErrorPolicy policy_of(const ext2_super_block& super) {
+  switch (super.s_errors) {
+    case EXT2_ERRORS_RO:
+      return ErrorPolicy::kRemountReadOnly;
+    case EXT2_ERRORS_PANIC:
+      // A user's process cannot stop the machine: it stops what it can.
+      return ErrorPolicy::kShutDown;
+    default:
+      return ErrorPolicy::kContinue;
+  }
+}
+
+}  // namespace
+
+Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const MountOptions& options,
+                                              Events& events) {
+  std::array<std::byte, kSuperblockSize> raw;
+  if (device.size() < kSuperblockOffset + kSuperblockSize)
+    return fail(Errno(EINVAL), "the device is too small for a volume");
+  if (options.access == cache::Access::kReadWrite && device.access() != cache::Access::kReadWrite)
+    return fail(Errno(EROFS), "the device can only be read; mount with -o ro");
+  if (const auto read = device.read(kSuperblockOffset, raw); !read)
+    return fail(read.error(), fmt::format("cannot read the superblock: {}", read.error().message()));
+  ASSIGN_OR_RETURN(const auto verdict, judge_superblock(raw, device.size(), options));
+  auto volume = std::unique_ptr<Volume>(new Volume(std::move(device), options, events, verdict.block_size));
+  RETURN_IF_ERROR(volume->start(options));
+  for (const auto& notice : verdict.notices) events.notice(notice);
+  return volume;
+}
+
+Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& events,
+               std::uint32_t block_size)
+    : device_(std::move(device)),
+      events_(events),
+      block_size_(block_size),
+      block_bits_(static_cast<unsigned>(std::countr_zero(block_size))),
+      cache_(device_, block_size) {
+  if (options.access == cache::Access::kReadOnly) health_ = Health::kReadOnly;
+}
+
+Volume::~Volume() {
+  // Without its flush: what is to be written was written by write_back().
+  if (fs_ != nullptr) ext2fs_free(fs_);
+}
+
+Outcome<void> Volume::start(const MountOptions& options) {
+  initialize_ext2_error_table();
+  set_com_err_hook(stay_silent);
+  const bool writing = options.access == cache::Access::kReadWrite;
+  {
+    const Ext2Io io(cache_);
+    // FORCE: the features were judged. SKIP_MMP: libext2fs would open the device by its name.
+    const int flags = EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP | EXT2_FLAG_FORCE | EXT2_FLAG_MASTER_SB_ONLY |
+                      (writing ? EXT2_FLAG_RW : 0);
+    if (const errcode_t code = ext2fs_open("volume", flags, 0, 0, Ext2Io::manager(), &fs_); code != 0) {
+      fs_ = nullptr;
+      if (code == EXT2_ET_SB_CSUM_INVALID)
+        return fail(kCorrupted, "the superblock's checksum is wrong; try: e2fsck DEVICE");
+      return fail(from_ext2(code), fmt::format("the superblock or the group descriptors cannot be used ({}); "
+                                               "try: e2fsck DEVICE",
+                                               error_message(code)));
+    }
+  }
+  blocks_ = ext2fs_blocks_count(fs_->super);
+  cluster_blocks_ = 1U << fs_->cluster_ratio_bits;
+  policy_ = options.errors.value_or(policy_of(*fs_->super));
+  const auto* const name = reinterpret_cast<const char*>(fs_->super->s_volume_name);
+  label_.assign(name, strnlen(name, sizeof fs_->super->s_volume_name));
+  RETURN_IF_ERROR(map_own_structures());
+  errcode_t code = ext2fs_read_bitmaps(fs_);
+  if (code != 0 && is_corruption(code) && !writing) {
+    // To read, they are hardly needed.
+    events_.notice(fmt::format("{}, run: e2fsck DEVICE", error_message(code)));
+    fs_->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS;
+    code = ext2fs_read_bitmaps(fs_);
+    fs_->flags &= ~EXT2_FLAG_IGNORE_CSUM_ERRORS;
+  }
+  if (code != 0)
+    return fail(from_ext2(code), fmt::format("the allocation bitmaps cannot be used ({}); run: e2fsck DEVICE",
+                                             error_message(code)));
+  // A scan of it comes before each read of an inode, so it should stay short.
+  if (fs_->icache != nullptr) ext2fs_free_inode_cache(fs_->icache);
+  fs_->icache = nullptr;
+  if (const errcode_t code = ext2fs_create_inode_cache(fs_, 64); code != 0)
+    return fail(from_ext2(code), "no memory for the inode cache");
+  fs_->priv_data = this;
+  // A freed block must not live on in the cache: its next owner may be a file's data.
+  ext2fs_set_block_alloc_stats_callback(
+      fs_,
+      [](ext2_filsys fs, blk64_t block, int in_use) {
+        auto& volume = *static_cast<Volume*>(fs->priv_data);
+        if (in_use < 0)
+          volume.cache_.forget(block & ~(blk64_t{volume.cluster_blocks_} - 1), volume.cluster_blocks_);
+      },
+      nullptr);
+  return writing ? mark_in_use() : Outcome<void>();
+}
+
+Outcome<void> Volume::map_own_structures() {
+  auto& zones = own_structures_;
+  const auto& super = *fs_->super;
+  const auto inside = [&](std::uint64_t first, std::uint64_t count) {
+    return first >= super.s_first_data_block && first < blocks_ && count <= blocks_ - first;
+  };
+  for (dgrp_t group = 0; group < fs_->group_desc_count; ++group) {
+    if (!ext2fs_group_desc_csum_verify(fs_, group))
+      return fail(kCorrupted,
+                  fmt::format("the checksum of group descriptor {} is wrong; run: e2fsck DEVICE", group));
+    blk64_t superblock = 0;
+    blk64_t old_descriptors = 0;
+    blk64_t new_descriptors = 0;
+    ext2fs_super_and_bgd_loc2(fs_, group, &superblock, &old_descriptors, &new_descriptors, nullptr);
+    if (superblock != 0 || group == 0) zones.emplace_back(superblock, superblock + 1);
+    if (old_descriptors != 0) {
+      const auto count = ext2fs_has_feature_meta_bg(fs_->super)
+                             ? std::min<std::uint64_t>(super.s_first_meta_bg, fs_->desc_blocks)
+                             : fs_->desc_blocks + super.s_reserved_gdt_blocks;
+      if (count != 0) zones.emplace_back(old_descriptors, old_descriptors + count);
+    }
+    if (new_descriptors != 0) zones.emplace_back(new_descriptors, new_descriptors + 1);
+    const std::uint64_t block_bitmap = ext2fs_block_bitmap_loc(fs_, group);
+    const std::uint64_t inode_bitmap = ext2fs_inode_bitmap_loc(fs_, group);
+    const std::uint64_t table = ext2fs_inode_table_loc(fs_, group);
+    if (!inside(block_bitmap, 1) || !inside(inode_bitmap, 1) || !inside(table, fs_->inode_blocks_per_group))
+      return fail(
+          kCorrupted,
+          fmt::format("group {} has its bitmaps or inodes outside of the volume; run: e2fsck DEVICE", group));
+    zones.emplace_back(block_bitmap, block_bitmap + 1);
+    zones.emplace_back(inode_bitmap, inode_bitmap + 1);
+    zones.emplace_back(table, table + fs_->inode_blocks_per_group);
+  }
+  std::sort(zones.begin(), zones.end());
+  std::size_t kept = 0;
+  for (std::size_t i = 1; i < zones.size(); ++i) {
+    if (zones[i].first < zones[kept].second)
+      return fail(kCorrupted,
+                  fmt::format("block {} belongs to two of the volume's own structures; run: e2fsck DEVICE",
+                              zones[i].first));
+    if (zones[i].first == zones[kept].second)
+      zones[kept].second = zones[i].second;
+    else
+      zones[++kept] = zones[i];
+  }
+  zones.resize(kept + 1);
+  return {};
+}
+
+Outcome<void> Volume::mark_in_use() {
+  auto& super = *fs_->super;
+  was_clean_ = (super.s_state & EXT2_VALID_FS) != 0;
+  super.s_state &= static_cast<__u16>(~EXT2_VALID_FS);
+  ++super.s_mnt_count;
+  const auto now = std::time(nullptr);
+  super.s_mtime = static_cast<__u32>(now);
+  super.s_mtime_hi = static_cast<__u8>(now >> 32);
+  ext2fs_mark_super_dirty(fs_);
+  auto written = write_back();
+  if (written) written = device_.flush();
+  if (!written)
+    return fail(written.error(), fmt::format("cannot write the superblock: {}", written.error().message()));
+  return {};
+}
+
+cache::Access Volume::access() const {
+  return health_ == Health::kGood ? cache::Access::kReadWrite : cache::Access::kReadOnly;
+}
+
+Result<void> Volume::check_alive() const {
+  if (health_ == Health::kShutDown) return fail(EIO);
+  return {};
+}
+
+Result<void> Volume::check_writable() const {
+  if (health_ == Health::kShutDown) return fail(EIO);
+  if (health_ == Health::kReadOnly) return fail(EROFS);
+  return {};
+}
+
+Errno Volume::corrupted(InodeNumber inode, std::uint64_t block, std::string_view words) {
+  std::string line(words);
+  if (inode != 0) line += fmt::format(", inode {}", inode);
+  if (block != 0) line += fmt::format(", block {}", block);
+  record_error(inode, block, EUCLEAN);
+  events_.corruption(line);
+  apply_policy();
+  return kCorrupted;
+}
+
+Errno Volume::failed(errcode_t code, InodeNumber inode, std::string_view doing) {
+  // After a failed read libext2fs's inode cache may hold one inode's bytes under another's number.
+  ext2fs_flush_icache(fs_);
+  const Errno error = from_ext2(code);
+  if (is_corruption(code)) return corrupted(inode, 0, fmt::format("{}: {}", doing, error_message(code)));
+  if (error == Errno(EIO)) {
+    record_error(inode, 0, EIO);
+    events_.device_error(fmt::format("{}: {}, inode {}", doing, error_message(code), inode));
+    apply_policy();
+  }
+  return error;
+}
+
+Result<void> Volume::check(errcode_t code, InodeNumber inode, std::string_view doing) {
+  if (code == 0) return {};
+  return fail(failed(code, inode, doing));
+}
+
+void Volume::record_error(InodeNumber inode, std::uint64_t block, int error) {
+  auto& super = *fs_->super;
+  if ((fs_->flags & EXT2_FLAG_RW) == 0) return;
+  // The numbers that the format gives to errors are those of ext4's own list.
+  const auto code = static_cast<__u8>(error == EIO ? 2 : 16);
+  constexpr std::string_view kWhere = "fuse4fs";
+  const auto now = std::time(nullptr);
+  super.s_state |= EXT2_ERROR_FS;
+  if (super.s_error_count == 0) {
+    super.s_first_error_time = static_cast<__u32>(now);
+    super.s_first_error_time_hi = static_cast<__u8>(now >> 32);
+    super.s_first_error_ino = inode;
+    super.s_first_error_block = block;
+    super.s_first_error_line = 0;
+    super.s_first_error_errcode = code;
+    std::memset(super.s_first_error_func, 0, sizeof super.s_first_error_func);
+    std::memcpy(super.s_first_error_func, kWhere.data(), kWhere.size());
+  }
+  super.s_last_error_time = static_cast<__u32>(now);
+  super.s_last_error_time_hi = static_cast<__u8>(now >> 32);
+  super.s_last_error_ino = inode;
+  super.s_last_error_block = block;
+  super.s_last_error_line = 0;
+  super.s_last_error_errcode = code;
+  std::memset(super.s_last_error_func, 0, sizeof super.s_last_error_func);
+  std::memcpy(super.s_last_error_func, kWhere.data(), kWhere.size());
+  if (super.s_error_count != UINT32_MAX) ++super.s_error_count;
+  ext2fs_mark_super_dirty(fs_);
+}
+
+void Volume::apply_policy() {
+  if (policy_ == ErrorPolicy::kContinue || health_ == Health::kShutDown) return;
+  if (policy_ == ErrorPolicy::kShutDown) {
+    (void)write_back();
+    health_ = Health::kShutDown;
+    events_.notice("shut down after an error: everything answers EIO from now on");
+  } else if (health_ == Health::kGood) {
+    health_ = Health::kReadOnly;
+    events_.notice("turned read-only after an error");
+  }
+}
+
+bool Volume::may_be_owned(std::uint64_t first, std::uint64_t count) const {
+  if (first <= super().s_first_data_block || first >= blocks_ || count > blocks_ - first) return false;
+  const auto behind = std::upper_bound(own_structures_.begin(), own_structures_.end(),
+                                       std::pair(first + count - 1, UINT64_MAX));
+  return behind == own_structures_.begin() || std::prev(behind)->second <= first;
+}
+
+bool Volume::needs_write_back() {
+  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
+  return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
+}
+
+Result<void> Volume::write_back() {
+  if (!needs_write_back() || health_ == Health::kShutDown) return {};
+  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
+  if ((fs_->flags & kDirty) != 0) {
+    if (const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC); code != 0) {
+      ext2fs_flush_icache(fs_);
+      events_.device_error(fmt::format("the volume's summary cannot be written: {}", error_message(code)));
+      return fail(from_ext2(code));
+    }
+  }
+  if (const auto written = cache_.flush(); !written) {
+    events_.device_error(fmt::format("metadata cannot be written: {}", written.error().message()));
+    return written;
+  }
+  return {};
+}
+
+Result<void> Volume::mark_clean() {
+  if ((fs_->flags & EXT2_FLAG_RW) == 0) return {};
+  RETURN_IF_ERROR(write_back());
+  // All else first: the volume is clean when this bit arrives, not before.
+  RETURN_IF_ERROR(device_.flush());
+  if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};
+  fs_->super->s_state |= EXT2_VALID_FS;
+  ext2fs_mark_super_dirty(fs_);
+  RETURN_IF_ERROR(write_back());
+  return device_.flush();
+}
+
+}  // namespace fuse4fs::ext4

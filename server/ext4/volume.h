@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What is mounted: the device, its cache, libext2fs's handle, and how the volume behaves when something is
+// wrong.
+//
+// Locking: the metadata lock (rank 30), but for what is marked "any thread".
+// Errors: see errors.h. Corruption is told to Events and recorded in the superblock here, in corrupted().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "server/cache/block_cache.h"
+#include "server/cache/block_device.h"
+#include "server/ext4/ext2.h"
+#include "server/ext4/file_system.h"
+
+namespace fuse4fs::ext4 {
+
+class Volume {
+ public:
+  static Outcome<std::unique_ptr<Volume>> open(cache::BlockDevice device, const MountOptions& options,
+                                               Events& events);
+  ~Volume();
+  Volume(const Volume&) = delete;
+  Volume& operator=(const Volume&) = delete;
+
+  // Any thread.
+  [[nodiscard]] const cache::BlockDevice& device() const { return device_; }
+  [[nodiscard]] std::uint32_t block_size() const { return block_size_; }
+  [[nodiscard]] unsigned block_bits() const { return block_bits_; }
+  [[nodiscard]] std::uint32_t cluster_blocks() const { return cluster_blocks_; }
+  [[nodiscard]] cache::Access access() const;
+  [[nodiscard]] std::string label() const { return label_; }
+  // EIO after a shutdown; the second also EROFS where nothing may be written.
+  [[nodiscard]] Result<void> check_alive() const;
+  [[nodiscard]] Result<void> check_writable() const;
+  void device_failed(std::string_view words) { events_.device_error(words); }
+
+  [[nodiscard]] ext2_filsys fs() { return fs_; }
+  [[nodiscard]] const ext2_super_block& super() const { return *fs_->super; }
+  // For libext2fs's feature tests, which want it writable.
+  [[nodiscard]] ext2_super_block* super_pointer() const { return fs_->super; }
+  [[nodiscard]] cache::BlockCache& cache() { return cache_; }
+  [[nodiscard]] std::uint64_t blocks() const { return blocks_; }
+  [[nodiscard]] bool has_extents() const { return ext2fs_has_feature_extents(fs_->super) != 0; }
+  [[nodiscard]] bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
+
+  // Tells and records that the volume says what cannot be; `inode` and `block` may be 0. Answers EUCLEAN.
+  Errno corrupted(InodeNumber inode, std::uint64_t block, std::string_view words);
+  // What libext2fs answered, as ours. `doing` names what was tried.
+  Errno failed(errcode_t code, InodeNumber inode, std::string_view doing);
+  Result<void> check(errcode_t code, InodeNumber inode, std::string_view doing);
+
+  // Whether the blocks lie in the volume and outside its own structures, so that a file may own them.
+  [[nodiscard]] bool may_be_owned(std::uint64_t first, std::uint64_t count) const;
+
+  // Bitmaps, descriptors and superblock into the cache, the cache to the device (not its medium).
+  Result<void> write_back();
+  [[nodiscard]] bool needs_write_back();
+  // The last write: clean again, if it was clean when it was mounted.
+  Result<void> mark_clean();
+  void close() { device_.close(); }
+
+ private:
+  Volume(cache::BlockDevice device, const MountOptions& options, Events& events, std::uint32_t block_size);
+  Outcome<void> start(const MountOptions& options);
+  Outcome<void> map_own_structures();
+  Outcome<void> mark_in_use();
+  void record_error(InodeNumber inode, std::uint64_t block, int error);
+  void apply_policy();
+
+  enum class Health { kGood, kReadOnly, kShutDown };
+
+  cache::BlockDevice device_;
+  Events& events_;
+  const std::uint32_t block_size_;
+  const unsigned block_bits_;
+  cache::BlockCache cache_;
+  std::uint32_t cluster_blocks_ = 1;
+  std::uint64_t blocks_ = 0;
+  std::string label_;
+  ext2_filsys fs_ = nullptr;
+  ErrorPolicy policy_ = ErrorPolicy::kContinue;
+  bool was_clean_ = false;
+  std::atomic<Health> health_{Health::kGood};
+  // Superblocks, descriptors, bitmaps, inode tables: first block and the one behind the last, sorted, apart.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> own_structures_;
+};
+
+}  // namespace fuse4fs::ext4

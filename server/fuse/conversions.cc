@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/fuse/conversions.h"
+
+#include <sys/sysmacros.h>
+
+#include <limits>
+
+namespace fuse4fs::fuse {
+namespace {
+
+// Nobody but this mount changes the volume, so the kernel may keep what it was told for as long as it likes.
+constexpr std::uint64_t kTimeoutSeconds = 24 * 60 * 60;
+constexpr ext4::InodeNumber kBadBlocksInode = 1;
+
+// The kernel's packing of a device number in fuse_attr.rdev (new_encode_dev in its kdev_t.h).
+std::uint32_t encode_device(dev_t device) {
+  const std::uint32_t major_number = major(device);
+  const std::uint32_t minor_number = minor(device);
+  return (minor_number & 0xff) | (major_number << 8) | ((minor_number & ~0xffU) << 12);
+}
+
+}  // namespace
+
+std::uint64_t node_id(ext4::InodeNumber inode) {
+  if (inode == ext4::kRootInode) return FUSE_ROOT_ID;
+  if (inode == kBadBlocksInode) return ext4::kRootInode;
+  return inode;
+}
+
+ext4::InodeNumber inode_number(std::uint64_t node_id) {
+  if (node_id == FUSE_ROOT_ID) return ext4::kRootInode;
+  if (node_id == ext4::kRootInode) return kBadBlocksInode;
+  if (node_id > std::numeric_limits<ext4::InodeNumber>::max()) return 0;
+  return static_cast<ext4::InodeNumber>(node_id);
+}
+
+fuse_attr to_wire(const ext4::Attributes& attributes, std::uint32_t block_size) {
+  fuse_attr wire{};
+  wire.ino = attributes.inode;
+  wire.size = attributes.size;
+  wire.blocks = attributes.sectors;
+  wire.atime = static_cast<std::uint64_t>(attributes.accessed.seconds);
+  wire.mtime = static_cast<std::uint64_t>(attributes.modified.seconds);
+  wire.ctime = static_cast<std::uint64_t>(attributes.changed.seconds);
+  wire.atimensec = attributes.accessed.nanoseconds;
+  wire.mtimensec = attributes.modified.nanoseconds;
+  wire.ctimensec = attributes.changed.nanoseconds;
+  wire.mode = attributes.mode;
+  wire.nlink = attributes.links;
+  wire.uid = attributes.uid;
+  wire.gid = attributes.gid;
+  wire.rdev = encode_device(attributes.device);
+  wire.blksize = block_size;
+  return wire;
+}
+
+fuse_attr_out attribute_reply(const ext4::Attributes& attributes, std::uint32_t block_size) {
+  fuse_attr_out reply{};
+  reply.attr_valid = kTimeoutSeconds;
+  reply.attr = to_wire(attributes, block_size);
+  return reply;
+}
+
+fuse_entry_out entry_reply(const ext4::Attributes& attributes, std::uint32_t block_size) {
+  fuse_entry_out reply{};
+  reply.nodeid = node_id(attributes.inode);
+  reply.generation = attributes.generation;
+  reply.entry_valid = kTimeoutSeconds;
+  reply.attr_valid = kTimeoutSeconds;
+  reply.attr = to_wire(attributes, block_size);
+  return reply;
+}
+
+fuse_entry_out negative_entry_reply() {
+  fuse_entry_out reply{};
+  reply.entry_valid = kTimeoutSeconds;
+  return reply;
+}
+
+}  // namespace fuse4fs::fuse

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Between the engine's values and the kernel's wire structs.
+#pragma once
+
+#include "server/ext4/file_system.h"
+#include "server/fuse/kernel_abi.h"
+
+namespace fuse4fs::fuse {
+
+// The kernel's node id is the inode number, but for its fixed root id: 1 and 2 change places.
+std::uint64_t node_id(ext4::InodeNumber inode);
+// 0, which is no inode, for a node id that no inode number fits.
+ext4::InodeNumber inode_number(std::uint64_t node_id);
+
+fuse_attr to_wire(const ext4::Attributes& attributes, std::uint32_t block_size);
+fuse_attr_out attribute_reply(const ext4::Attributes& attributes, std::uint32_t block_size);
+fuse_entry_out entry_reply(const ext4::Attributes& attributes, std::uint32_t block_size);
+// Tells the kernel that the name does not exist, and that it may remember so.
+fuse_entry_out negative_entry_reply();
+
+}  // namespace fuse4fs::fuse

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/fuse/dispatcher.h"
+
+#include <fuse_lowlevel.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "base/log.h"
+#include "server/fuse/conversions.h"
+#include "server/fuse/kernel_abi.h"
+#include "server/fuse/negotiation.h"
+#include "server/fuse/operations.h"
+#include "server/fuse/reply.h"
+
+namespace fuse4fs::fuse {
+namespace {
+
+// libfuse is never given the real descriptor: it closes what it is given, and cannot know about the cloned
+// ones.
+constexpr int kDescriptorLibfuseNeverUses = 1 << 20;
+
+// The flags of the INIT request that this thread is handling.
+thread_local std::uint64_t init_flags_offered = 0;
+
+template <class Struct>
+bool copy_from(std::span<const std::byte> bytes, Struct& into) {
+  if (bytes.size() < sizeof into) return false;
+  std::memcpy(&into, bytes.data(), sizeof into);
+  return true;
+}
+
+ssize_t write_reply(int, iovec* parts, int count, void*) {
+  if (CurrentRequest::opcode() == FUSE_INIT)
+    complete_init_reply(std::span(parts, static_cast<std::size_t>(count)), init_flags_offered);
+  return ::writev(CurrentRequest::device_fd(), parts, count);
+}
+
+// The workers read; libfuse only wants to be told that somebody could.
+ssize_t never_reads(int, void*, std::size_t, void*) {
+  errno = ENOTSUP;
+  return -1;
+}
+
+}  // namespace
+
+void Dispatcher::DestroySession::operator()(fuse_session* session) const { fuse_session_destroy(session); }
+
+Outcome<std::unique_ptr<Dispatcher>> Dispatcher::create(ext4::FileSystem& file_system) {
+  std::unique_ptr<Dispatcher> dispatcher(new Dispatcher(file_system));
+  char name[] = "fuse4fs";
+  char* argv[] = {name, nullptr};
+  fuse_args arguments = FUSE_ARGS_INIT(1, argv);
+  dispatcher->session_.reset(
+      fuse_session_new(&arguments, &operations(), sizeof(fuse_lowlevel_ops), &file_system));
+  if (!dispatcher->session_) return fail(Errno(ENOMEM), "libfuse could not make a session");
+  fuse_custom_io io{};
+  io.writev = write_reply;
+  io.read = never_reads;
+  if (const int error = fuse_session_custom_io(dispatcher->session_.get(), &io, kDescriptorLibfuseNeverUses);
+      error != 0)
+    return fail(Errno(error < 0 ? -error : error), "libfuse refused its session's input and output");
+  return dispatcher;
+}
+
+Dispatcher::~Dispatcher() = default;
+
+void Dispatcher::dispatch(int device_fd, std::span<std::byte> request) {
+  fuse_in_header header{};
+  if (!copy_from(request, header) || header.len != request.size()) {
+    log_warning("a request of {} bytes from the kernel is not one", request.size());
+    return;
+  }
+  const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode);
+  if (header.opcode == FUSE_DESTROY) return destroy();
+
+  const std::shared_lock running(running_);
+  if (unmounted_) {
+    Reply reply;
+    const bool wants_answer =
+        header.opcode != FUSE_FORGET && header.opcode != FUSE_BATCH_FORGET && header.opcode != FUSE_INTERRUPT;
+    return wants_answer ? reply.error(Errno(ENODEV)) : reply.none();
+  }
+  switch (header.opcode) {
+    case FUSE_WRITE:
+      return write(request);
+    case FUSE_SYNCFS:
+      return Reply().outcome(file_system_.sync());
+    case FUSE_INTERRUPT:
+      return;
+    default:
+      return hand_to_libfuse(request);
+  }
+}
+
+void Dispatcher::write(std::span<const std::byte> request) {
+  fuse_in_header header{};
+  fuse_write_in in{};
+  Reply reply;
+  if (request.size() < kWriteHeaderSize || !copy_from(request, header) ||
+      !copy_from(request.subspan(sizeof header), in) || in.size != request.size() - kWriteHeaderSize)
+    return reply.error(Errno(EINVAL));
+  const auto privileges = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0
+                              ? ext4::AttributeChanges::Privileges::kClear
+                              : ext4::AttributeChanges::Privileges::kKeep;
+  const auto written = file_system_.write(inode_number(header.nodeid), in.offset,
+                                          request.subspan(kWriteHeaderSize), privileges);
+  written ? reply.written(in.size) : reply.error(written.error());
+}
+
+void Dispatcher::destroy() {
+  // umount(2) waits for this answer: everything is on the medium and the device is free before it is given.
+  Reply reply;
+  if (const auto result = unmount(); !result) return reply.error(result.error());
+  reply.ok();
+}
+
+Result<void> Dispatcher::unmount() {
+  const std::unique_lock alone(running_);
+  if (unmounted_) return {};
+  unmounted_ = true;
+  return file_system_.unmount();
+}
+
+Result<void> Dispatcher::write_back() {
+  const std::shared_lock running(running_);
+  if (unmounted_) return {};
+  return file_system_.write_back();
+}
+
+bool Dispatcher::initialised() const { return initialised_; }
+
+void Dispatcher::hand_to_libfuse(std::span<std::byte> request) {
+  fuse_in_header header{};
+  copy_from(request, header);
+  if (header.opcode == FUSE_INIT) {
+    fuse_init_in in{};
+    // Kernels before 7.36 send less than today's struct.
+    const auto payload = request.subspan(sizeof header);
+    std::memcpy(&in, payload.data(), std::min(sizeof in, payload.size()));
+    init_flags_offered = in.flags;
+    if (in.flags & FUSE_INIT_EXT) init_flags_offered |= std::uint64_t{in.flags2} << 32;
+  }
+  fuse_buf buffer{};
+  buffer.mem = request.data();
+  buffer.size = request.size();
+  fuse_session_process_buf(session_.get(), &buffer);
+  if (header.opcode == FUSE_INIT) initialised_ = true;
+}
+
+}  // namespace fuse4fs::fuse

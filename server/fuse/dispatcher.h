@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One request, from the bytes of /dev/fuse to its answer: the opcodes that are decoded here, libfuse for the
+// rest.
+//
+// Here are WRITE (libfuse 3.14 hides FUSE_WRITE_KILL_SUIDGID), SYNCFS (libfuse does not know it), DESTROY
+// (must wait for all others and close the device before it is answered), INTERRUPT (no operation waits for
+// anything but the device, so there is nothing to interrupt) and INIT (its reply is completed).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <shared_mutex>
+#include <span>
+
+#include "base/result.h"
+#include "server/ext4/file_system.h"
+
+struct fuse_session;
+
+namespace fuse4fs::fuse {
+
+class Dispatcher {
+ public:
+  // `file_system` outlives the dispatcher.
+  static Outcome<std::unique_ptr<Dispatcher>> create(ext4::FileSystem& file_system);
+  ~Dispatcher();
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  // Any thread. `request` is one whole message as read from `device_fd`, which also gets the answer.
+  void dispatch(int device_fd, std::span<std::byte> request);
+
+  // Waits for running requests and unmounts the volume, unless DESTROY already has. Later requests get
+  // ENODEV.
+  Result<void> unmount();
+
+  // FileSystem::write_back(), as one of the running requests.
+  Result<void> write_back();
+  // INIT has been answered: the mount serves.
+  [[nodiscard]] bool initialised() const;
+
+ private:
+  explicit Dispatcher(ext4::FileSystem& file_system) : file_system_(file_system) {}
+
+  void write(std::span<const std::byte> request);
+  void destroy();
+  void hand_to_libfuse(std::span<std::byte> request);
+
+  ext4::FileSystem& file_system_;
+  // Shared by every running request, exclusive for unmount. The outermost lock.
+  std::shared_mutex running_;
+  bool unmounted_ = false;  // guarded by running_
+  std::atomic<bool> initialised_ = false;
+  struct DestroySession {
+    void operator()(fuse_session* session) const;
+  };
+  std::unique_ptr<fuse_session, DestroySession> session_;
+};
+
+}  // namespace fuse4fs::fuse

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/fuse/negotiation.h"
+
+#include <fuse_lowlevel.h>
+
+#include "server/fuse/kernel_abi.h"
+
+namespace fuse4fs::fuse {
+namespace {
+
+constexpr unsigned kWantedCapabilities =
+    FUSE_CAP_ASYNC_READ |       // read-ahead: several READs of one file at once
+    FUSE_CAP_ASYNC_DIO |        // the pieces of a large direct transfer at once
+    FUSE_CAP_PARALLEL_DIROPS |  // look-ups and listings in one directory at once
+    FUSE_CAP_WRITEBACK_CACHE |  // write(2) into the page cache, WRITE when it is written back
+    FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |  // `ls -l` without a look-up for each name
+    FUSE_CAP_CACHE_SYMLINKS;                            // READLINK once
+// Not wanted: SPLICE_* (libfuse opens a file in /proc for it), ATOMIC_O_TRUNC (there is no OPEN; truncation
+// comes as SETATTR), POSIX_LOCKS and FLOCK_LOCKS (one machine: the kernel's own locks are right).
+
+constexpr std::uint32_t kMaxReadAhead = 16 << 20;  // bytes; the mount's read_ahead_kb decides below it
+constexpr std::uint16_t kMaxBackground = 64;       // requests in flight for read-ahead and write-back
+constexpr std::uint16_t kCongestionThreshold = 48;
+
+}  // namespace
+
+void negotiate(void*, fuse_conn_info* connection) {
+  connection->want = connection->capable & kWantedCapabilities;
+  connection->max_write = kMaxTransfer;
+  connection->max_background = kMaxBackground;
+  connection->congestion_threshold = kCongestionThreshold;
+  connection->time_gran = 1;
+}
+
+void complete_init_reply(std::span<iovec> reply, std::uint64_t offered) {
+  if (reply.size() < 2 || reply[1].iov_len < sizeof(fuse_init_out)) return;
+  auto* const out = static_cast<fuse_init_out*>(reply[1].iov_base);
+  // Page-sized writes need no GETXATTR before each: the server drops setuid, setgid and capabilities when
+  // told to.
+  out->flags |= offered & FUSE_HANDLE_KILLPRIV_V2;
+  // libfuse 3.14 takes the wish for it and forgets to pass it on.
+  out->flags |= offered & FUSE_PARALLEL_DIROPS;
+  out->max_readahead = kMaxReadAhead;
+}
+
+}  // namespace fuse4fs::fuse

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The operations that libfuse decodes: each calls one method of the engine and answers.
+#pragma once
+
+struct fuse_lowlevel_ops;
+
+namespace fuse4fs::fuse {
+
+// libfuse calls these with a `fuse4fs::ext4::FileSystem*` as its user data.
+const fuse_lowlevel_ops& operations();
+
+}  // namespace fuse4fs::fuse

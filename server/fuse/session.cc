@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/fuse/session.h"
+
+#include <unistd.h>
+
+#include "base/log.h"
+#include "server/fuse/kernel_abi.h"
+#include "server/fuse/transfer_buffer.h"
+
+namespace fuse4fs::fuse {
+namespace {
+
+// The buffer begins so that a WRITE's payload starts on a page: it can then go to the device as it lies.
+constexpr std::size_t kRequestOffset = kBufferAlignment - kWriteHeaderSize;
+constexpr std::size_t kRequestBuffer = kBufferAlignment + kMaxTransfer;
+
+}  // namespace
+
+Session::Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device)
+    : dispatcher_(std::move(dispatcher)) {
+  devices_.push_back(std::move(fuse_device));
+}
+
+Session::~Session() = default;
+
+Outcome<std::unique_ptr<Session>> Session::create(ext4::FileSystem& file_system, UniqueFd fuse_device) {
+  ASSIGN_OR_RETURN(auto dispatcher, Dispatcher::create(file_system));
+  return std::unique_ptr<Session>(new Session(std::move(dispatcher), std::move(fuse_device)));
+}
+
+Result<void> Session::serve_one(int device_fd, std::span<std::byte> buffer) {
+  const ssize_t bytes = ::read(device_fd, buffer.data(), buffer.size());
+  if (bytes < 0) {
+    // ENOENT: the request was taken back before it was read. EINTR, EAGAIN: nothing there after all.
+    if (errno == ENOENT || errno == EINTR || errno == EAGAIN) return {};
+    return fail_last();
+  }
+  dispatcher_->dispatch(device_fd, buffer.first(static_cast<std::size_t>(bytes)));
+  return {};
+}
+
+Result<void> Session::answer_init() {
+  TransferBuffer buffer(kRequestBuffer);
+  while (!dispatcher_->initialised())
+    RETURN_IF_ERROR(serve_one(devices_.front().get(), buffer.bytes().subspan(kRequestOffset)));
+  return {};
+}
+
+void Session::serve_until_gone(int device_fd) {
+  TransferBuffer buffer(kRequestBuffer);
+  while (true) {
+    const auto served = serve_one(device_fd, buffer.bytes().subspan(kRequestOffset));
+    if (served) continue;
+    // ENODEV is umount, ECONNABORTED is `--abort`.
+    if (served.error() != Errno(ENODEV) && served.error() != Errno(ECONNABORTED))
+      log_error("reading requests from the kernel failed: {}", served.error().message());
+    return;
+  }
+}
+
+void Session::serve(WorkerPool& pool, int finished_fd) {
+  pool.start([this, finished_fd](std::size_t worker) {
+    serve_until_gone(devices_[worker % devices_.size()].get());
+    const std::uint64_t one = 1;
+    // Cannot fail but by overflow, and then it has been signalled often enough.
+    [[maybe_unused]] const auto written = ::write(finished_fd, &one, sizeof one);
+  });
+}
+
+}  // namespace fuse4fs::fuse

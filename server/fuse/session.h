@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Serves one mount: reads requests from /dev/fuse and its clones, and hands each to the dispatcher.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "server/fuse/dispatcher.h"
+#include "server/fuse/worker_pool.h"
+
+namespace fuse4fs::fuse {
+
+class Session {
+ public:
+  // `file_system` outlives the session. `fuse_device` need not be mounted yet.
+  static Outcome<std::unique_ptr<Session>> create(ext4::FileSystem& file_system, UniqueFd fuse_device);
+  ~Session();
+
+  // After the mount: reads INIT and answers it. ENODEV if the mount is gone already.
+  Result<void> answer_init();
+  // A /dev/fuse descriptor bound to the same mount, so that workers do not share one queue. Before serve()
+  // only.
+  void add_clone(UniqueFd clone) { devices_.push_back(std::move(clone)); }
+  // Puts the pool to work; `finished_fd`, an eventfd, is written to when the mount is gone.
+  void serve(WorkerPool& pool, int finished_fd);
+
+  // Metadata that has been dirty for a while. Nothing if the volume is unmounted.
+  Result<void> write_back() { return dispatcher_->write_back(); }
+  // Writes everything and marks the volume clean, unless umount has done so. Waits for running requests.
+  Result<void> unmount() { return dispatcher_->unmount(); }
+
+ private:
+  Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device);
+  // One request. ENODEV when the mount is gone.
+  Result<void> serve_one(int device_fd, std::span<std::byte> buffer);
+  void serve_until_gone(int device_fd);
+
+  std::unique_ptr<Dispatcher> dispatcher_;
+  std::vector<UniqueFd> devices_;
+};
+
+}  // namespace fuse4fs::fuse

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The server's options, from the arguments that the helper handed over.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace fuse4fs::service {
+
+enum class ErrorsOption { kContinue, kRemountReadOnly, kPanic };
+
+struct Options {
+  std::string subtype;  // argument 0
+  std::string source;   // the device, as the helper opened it: /dev/sdb1, /dev/loop0
+  std::string mount_point;
+  bool read_only = false;              // what the user asked for, whatever device and volume allow
+  bool ignore_journal = false;         // noload, norecovery
+  std::optional<ErrorsOption> errors;  // errors=; panic ends the server's service, never the machine
+  std::optional<unsigned> threads;     // threads=N, 1 to 64
+  bool debug = false;                  // debug: log each request
+  // What is passed on to the kernel's mount (OPTS) and as MS_* flags (DOIT).
+  std::vector<std::string> kernel_options;
+  unsigned long mount_flags = 0;
+};
+
+// `arguments` is subtype, source, mount point and any number of "-o LIST" or "-oLIST", in any order after the
+// first. Of options that contradict each other the last one counts, as with mount(8).
+// EINVAL for an option that the server does not know, by name: the helper has sorted out everything else
+// before.
+Outcome<Options> parse_options(const std::vector<std::string>& arguments);
+
+}  // namespace fuse4fs::service

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A socketpair plays the kernel's end of /dev/fuse.
+#include "server/fuse/dispatcher.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+
+#include "base/unique_fd.h"
+#include "server/fuse/kernel_abi.h"
+#include "tests/unit/fuse/mock_file_system.h"
+
+namespace fuse4fs::fuse {
+namespace {
+
+using ::testing::_;
+using ::testing::Return;
+
+struct Answer {
+  fuse_out_header header{};
+  std::vector<std::byte> payload;
+};
+
+class DispatcherTest : public ::testing::Test {
+ protected:
+  DispatcherTest() {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends), 0);
+    kernel_ = UniqueFd(ends[0]);
+    device_ = UniqueFd(ends[1]);
+    ON_CALL(fs_, block_size).WillByDefault(Return(4096));
+    dispatcher_ = *Dispatcher::create(fs_);
+  }
+
+  template <class In>
+  void send(std::uint32_t opcode, std::uint64_t node, const In& in, std::string_view tail = {}) {
+    std::vector<std::byte> request(sizeof(fuse_in_header) + sizeof in + tail.size());
+    fuse_in_header header{};
+    header.len = static_cast<std::uint32_t>(request.size());
+    header.opcode = opcode;
+    header.unique = ++unique_;
+    header.nodeid = node;
+    std::memcpy(request.data(), &header, sizeof header);
+    std::memcpy(request.data() + sizeof header, &in, sizeof in);
+    std::memcpy(request.data() + sizeof header + sizeof in, tail.data(), tail.size());
+    dispatcher_->dispatch(device_.get(), request);
+  }
+  // A request that is a header and names only.
+  void send_names(std::uint32_t opcode, std::uint64_t node, std::string_view names) {
+    std::vector<std::byte> request(sizeof(fuse_in_header) + names.size());
+    fuse_in_header header{};
+    header.len = static_cast<std::uint32_t>(request.size());
+    header.opcode = opcode;
+    header.unique = ++unique_;
+    header.nodeid = node;
+    std::memcpy(request.data(), &header, sizeof header);
+    std::memcpy(request.data() + sizeof header, names.data(), names.size());
+    dispatcher_->dispatch(device_.get(), request);
+  }
+
+  std::optional<Answer> answer() {
+    std::vector<std::byte> bytes(1 << 16);
+    const ssize_t got = ::recv(kernel_.get(), bytes.data(), bytes.size(), 0);
+    if (got < static_cast<ssize_t>(sizeof(fuse_out_header))) return std::nullopt;
+    Answer answer;
+    std::memcpy(&answer.header, bytes.data(), sizeof answer.header);
+    answer.payload.assign(bytes.begin() + sizeof answer.header, bytes.begin() + got);
+    EXPECT_EQ(answer.header.len, static_cast<std::uint32_t>(got));
+    EXPECT_EQ(answer.header.unique, unique_);
+    return answer;
+  }
+  int error_answered() {
+    const auto got = answer();
+    return got ? -got->header.error : -1;
+  }
+  template <class Out>
+  Out structure_answered() {
+    const auto got = answer();
+    Out out{};
+    EXPECT_TRUE(got && got->header.error == 0 && got->payload.size() == sizeof out);
+    if (got && got->payload.size() == sizeof out) std::memcpy(&out, got->payload.data(), sizeof out);
+    return out;
+  }
+
+  fuse_init_out init(std::uint64_t offered) {
+    fuse_init_in in{};
+    in.major = FUSE_KERNEL_VERSION;
+    in.minor = 45;
+    in.max_readahead = 128 << 10;
+    in.flags = static_cast<std::uint32_t>(offered);
+    in.flags2 = static_cast<std::uint32_t>(offered >> 32);
+    send(FUSE_INIT, 0, in);
+    return structure_answered<fuse_init_out>();
+  }
+  static constexpr std::uint64_t kEverything = 0x0000'07ff'7fff'ffff;
+
+  ::testing::NiceMock<MockFileSystem> fs_;
+  UniqueFd kernel_, device_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  std::uint64_t unique_ = 0;
+};
+
+TEST_F(DispatcherTest, InitAsksForWhatSavesUpcalls) {
+  EXPECT_FALSE(dispatcher_->initialised());
+  const auto out = init(kEverything);
+  EXPECT_TRUE(dispatcher_->initialised());
+  const std::uint32_t wanted = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS |
+                               FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_WRITEBACK_CACHE |
+                               FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
+                               FUSE_HANDLE_KILLPRIV_V2;
+  EXPECT_EQ(out.flags & wanted, wanted);
+  // What libfuse would misparse, what opens files, what needs an OPEN.
+  EXPECT_EQ(out.flags & (FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_ATOMIC_O_TRUNC |
+                         FUSE_SETXATTR_EXT | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS),
+            0U);
+  EXPECT_EQ(out.max_write, kMaxTransfer);
+  EXPECT_EQ(out.max_pages, kMaxTransfer / 4096);
+  EXPECT_EQ(out.time_gran, 1U);
+}
+
+TEST_F(DispatcherTest, InitAsksForNothingThatWasNotOffered) {
+  const auto out = init(FUSE_ASYNC_READ);
+  EXPECT_EQ(out.flags & ~static_cast<std::uint32_t>(FUSE_BIG_WRITES), std::uint32_t{FUSE_ASYNC_READ});
+}
+
+TEST_F(DispatcherTest, AnAbsentNameIsANegativeEntry) {
+  init(kEverything);
+  EXPECT_CALL(fs_, lookup(ext4::kRootInode, std::string_view("absent"))).WillOnce(Return(fail(ENOENT)));
+  send_names(FUSE_LOOKUP, FUSE_ROOT_ID, std::string_view("absent\0", 7));
+  const auto out = structure_answered<fuse_entry_out>();
+  EXPECT_EQ(out.nodeid, 0U);
+  EXPECT_GT(out.entry_valid, 3600U);
+}
+
+TEST_F(DispatcherTest, TheRootAndTheBadBlocksInodeChangePlaces) {
+  init(kEverything);
+  ext4::Attributes root{.inode = ext4::kRootInode, .mode = S_IFDIR | 0755};
+  EXPECT_CALL(fs_, attributes(ext4::kRootInode)).WillOnce(Return(root));
+  send(FUSE_GETATTR, FUSE_ROOT_ID, fuse_getattr_in{});
+  EXPECT_EQ(structure_answered<fuse_attr_out>().attr.ino, 2U);
+  EXPECT_CALL(fs_, attributes(1)).WillOnce(Return(fail(ENOENT)));
+  send(FUSE_GETATTR, 2, fuse_getattr_in{});
+  EXPECT_EQ(error_answered(), ENOENT);
+}
+
+TEST_F(DispatcherTest, NamesOver255BytesNeverReachTheEngine) {
+  init(kEverything);
+  EXPECT_CALL(fs_, lookup).Times(0);
+  EXPECT_CALL(fs_, unlink).Times(0);
+  const std::string name = std::string(256, 'n') + '\0';
+  send_names(FUSE_LOOKUP, FUSE_ROOT_ID, name);
+  EXPECT_EQ(error_answered(), ENAMETOOLONG);
+  send_names(FUSE_UNLINK, FUSE_ROOT_ID, name);
+  EXPECT_EQ(error_answered(), ENAMETOOLONG);
+}
+
+TEST_F(DispatcherTest, WriteHandsOnDataOffsetAndPrivileges) {
+  init(kEverything);
+  EXPECT_CALL(fs_, write(12, 4096, _, ext4::AttributeChanges::Privileges::kClear))
+      .WillOnce([](auto, auto, std::span<const std::byte> data, auto) -> Result<void> {
+        EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(data.data()), data.size()), "data");
+        return {};
+      });
+  fuse_write_in in{};
+  in.offset = 4096;
+  in.size = 4;
+  in.write_flags = FUSE_WRITE_KILL_SUIDGID;
+  send(FUSE_WRITE, 12, in, "data");
+  EXPECT_EQ(structure_answered<fuse_write_out>().size, 4U);
+}
+
+TEST_F(DispatcherTest, AWriteThatIsShorterThanItSaysIsRefused) {
+  init(kEverything);
+  EXPECT_CALL(fs_, write).Times(0);
+  fuse_write_in in{};
+  in.size = 5;
+  send(FUSE_WRITE, 12, in, "data");
+  EXPECT_EQ(error_answered(), EINVAL);
+}
+
+TEST_F(DispatcherTest, OpensAreAnsweredOnceAndForAll) {
+  init(kEverything);
+  send(FUSE_OPEN, 12, fuse_open_in{});
+  EXPECT_EQ(error_answered(), ENOSYS);
+  send(FUSE_OPENDIR, 12, fuse_open_in{});
+  EXPECT_EQ(error_answered(), ENOSYS);
+  send(FUSE_FLUSH, 12, fuse_flush_in{});
+  EXPECT_EQ(error_answered(), ENOSYS);
+}
+
+TEST_F(DispatcherTest, SyncfsSyncsTheVolume) {
+  init(kEverything);
+  EXPECT_CALL(fs_, sync).WillOnce(Return(fail(EIO)));
+  send(FUSE_SYNCFS, FUSE_ROOT_ID, fuse_syncfs_in{});
+  EXPECT_EQ(error_answered(), EIO);
+}
+
+TEST_F(DispatcherTest, ForgetAndInterruptGetNoAnswer) {
+  init(kEverything);
+  EXPECT_CALL(fs_, forget(12, 3));
+  send(FUSE_FORGET, 12, fuse_forget_in{.nlookup = 3});
+  send(FUSE_INTERRUPT, 0, fuse_interrupt_in{.unique = 99});
+  EXPECT_FALSE(answer());
+}
+
+TEST_F(DispatcherTest, DestroyUnmountsOnceAndLaterRequestsFindNothing) {
+  init(kEverything);
+  EXPECT_CALL(fs_, unmount).WillOnce(Return(Result<void>()));
+  EXPECT_CALL(fs_, attributes).Times(0);
+  send_names(FUSE_DESTROY, 0, {});
+  EXPECT_EQ(error_answered(), 0);
+  send(FUSE_GETATTR, FUSE_ROOT_ID, fuse_getattr_in{});
+  EXPECT_EQ(error_answered(), ENODEV);
+  send(FUSE_FORGET, 12, fuse_forget_in{.nlookup = 1});
+  EXPECT_FALSE(answer());
+  EXPECT_TRUE(dispatcher_->unmount());
+}
+
+TEST_F(DispatcherTest, DestroyWaitsForRunningRequests) {
+  init(kEverything);
+  std::atomic<bool> reading = false, finish = false, finished = false;
+  EXPECT_CALL(fs_, attributes).WillOnce([&](auto) -> Result<ext4::Attributes> {
+    reading = true;
+    while (!finish) std::this_thread::yield();
+    finished = true;
+    return fail(EIO);
+  });
+  EXPECT_CALL(fs_, unmount).WillOnce([&]() -> Result<void> {
+    EXPECT_TRUE(finished);
+    return {};
+  });
+  std::jthread slow([&] { send(FUSE_GETATTR, FUSE_ROOT_ID, fuse_getattr_in{}); });
+  while (!reading) std::this_thread::yield();
+  std::jthread unmounting([&] { EXPECT_TRUE(dispatcher_->unmount()); });
+  finish = true;
+}
+
+TEST_F(DispatcherTest, ReaddirplusCountsNoLookUpOfDotAndDotDot) {
+  init(kEverything);
+  EXPECT_CALL(fs_, read_directory(ext4::kRootInode, 0, _))
+      .WillOnce([](auto, auto, const ext4::DirectorySink& sink) -> Result<void> {
+        EXPECT_TRUE(sink({".", 2, DT_DIR, 12}));
+        EXPECT_TRUE(sink({"..", 2, DT_DIR, 24}));
+        EXPECT_TRUE(sink({"file", 12, DT_REG, 36}));
+        EXPECT_FALSE(sink({"no room for this one", 13, DT_REG, 48}));
+        return {};
+      });
+  EXPECT_CALL(fs_, look_up_inode(12)).WillOnce(Return(ext4::Attributes{.inode = 12, .mode = S_IFREG | 0644}));
+  fuse_read_in in{};
+  in.size = 3 * 160;
+  send(FUSE_READDIRPLUS, FUSE_ROOT_ID, in);
+  const auto got = answer();
+  ASSERT_TRUE(got);
+  ASSERT_EQ(got->payload.size(), 3U * 160U);
+  const auto* const entries = reinterpret_cast<const char*>(got->payload.data());
+  fuse_direntplus third{};
+  std::memcpy(&third, entries + 2 * 160, sizeof third);
+  EXPECT_EQ(third.entry_out.nodeid, 12U);
+  EXPECT_EQ(third.dirent.off, 36U);
+  fuse_direntplus first{};
+  std::memcpy(&first, entries, sizeof first);
+  EXPECT_EQ(first.entry_out.nodeid, 0U);
+}
+
+}  // namespace
+}  // namespace fuse4fs::fuse

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The write-back and read-ahead limits of a FUSE mount, which only root can raise.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "helper/fuse_mount.h"
+
+namespace fuse4fs::helper {
+
+// Lets the mount use as much of the page cache as a mount of the kernel's own ext4: FUSE mounts get one
+// hundredth of it otherwise, and buffered writes crawl. After INIT, whose answer sets the read-ahead anew.
+// What could not be set, in words: the mount is slower then, no more.
+std::vector<std::string> tune_bdi(dev_t mount, MountType type);
+
+}  // namespace fuse4fs::helper

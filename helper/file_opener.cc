@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "helper/file_opener.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "base/quoted.h"
+#include "helper/fuse_device.h"
+
+namespace fuse4fs::helper {
+namespace {
+
+// One for each worker of the largest server; each costs the kernel a queue.
+constexpr int kMostClones = 64;
+
+}  // namespace
+
+Outcome<UniqueFd> open_log_file(const std::string& path) {
+  // O_NONBLOCK: a pipe in its place must not stop the mount.
+  UniqueFd fd(::open(path.c_str(),
+                     O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600));
+  struct stat status = {};
+  if (!fd || ::fstat(fd.get(), &status) != 0)
+    return fail(Errno::last(), fmt::format("log={}: {}", quoted(path), Errno::last().message()));
+  if (!S_ISREG(status.st_mode))
+    return fail(Errno(EINVAL), fmt::format("log={} is not a regular file", quoted(path)));
+  return fd;
+}
+
+Result<UniqueFd> FileOpener::open(const protocol::OpenFile& request) {
+  ASSIGN_OR_RETURN(const OpenVerdict verdict, policy_.judge(request));
+  if (verdict.what == OpenVerdict::What::kClone) return open_clone();
+  return open_allowed(verdict, request.path);
+}
+
+Result<UniqueFd> FileOpener::open(const protocol::OpenBlockDevice& request) {
+  ASSIGN_OR_RETURN(const OpenVerdict verdict, policy_.judge(request));
+  ASSIGN_OR_RETURN(UniqueFd fd, open_allowed(verdict, request.path));
+  struct stat status = {};
+  if (::fstat(fd.get(), &status) != 0) return fail_last();
+  if (!S_ISBLK(status.st_mode)) return fail(ENOTBLK);
+  if (request.block_size == 0) return fd;
+  if (verdict.what == OpenVerdict::What::kDevice) {
+    RETURN_IF_ERROR(source_.set_block_size(request.block_size));
+    return fd;
+  }
+  const int size = static_cast<int>(request.block_size);
+  if (::ioctl(fd.get(), BLKBSZSET, &size) != 0) return fail_last();
+  return fd;
+}
+
+Result<UniqueFd> FileOpener::open_allowed(const OpenVerdict& verdict, const std::string& path) const {
+  switch (verdict.what) {
+    case OpenVerdict::What::kDevice:
+      return source_.reopen(verdict.flags);
+    case OpenVerdict::What::kLog:
+      return open_log();
+    case OpenVerdict::What::kAnyPath: {
+      UniqueFd fd(::open(path.c_str(), verdict.flags | O_CLOEXEC | O_NOCTTY));
+      if (!fd) return fail_last();
+      return fd;
+    }
+    case OpenVerdict::What::kClone:
+      break;
+  }
+  return fail(EACCES);
+}
+
+Result<UniqueFd> FileOpener::open_log() const {
+  UniqueFd fd(log_file_ ? ::fcntl(log_file_.get(), F_DUPFD_CLOEXEC, 3)
+                        : ::open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd) return fail(EOPNOTSUPP);
+  return fd;
+}
+
+Result<UniqueFd> FileOpener::open_clone() {
+  if (clones_ == kMostClones) return fail(EMFILE);
+  auto clone = clone_fuse_device(fuse_device_);
+  if (!clone) return fail(EOPNOTSUPP);
+  ++clones_;
+  return clone;
+}
+
+}  // namespace fuse4fs::helper

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "helper/fuse_mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <array>
+#include <string_view>
+
+#include "base/quoted.h"
+#include "helper/connection_control.h"
+#include "helper/fuse_device.h"
+
+namespace fuse4fs::helper {
+namespace {
+
+// One superblock in the making. Keeps the first error with the kernel's own words for it.
+class FsContext {
+ public:
+  explicit FsContext(const char* type) : fd_(::fsopen(type, FSOPEN_CLOEXEC)) { note(fd_ ? 0 : -1, type); }
+
+  void set(const char* key, const std::string& value) {
+    if (ok()) note(::fsconfig(fd_.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0), key);
+  }
+  void set(const char* flag) {
+    if (ok()) note(::fsconfig(fd_.get(), FSCONFIG_SET_FLAG, flag, nullptr, 0), flag);
+  }
+  void create() {
+    if (ok()) note(::fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0), "mount");
+  }
+  Result<UniqueFd> mount(unsigned attributes) {
+    UniqueFd fd(::fsmount(fd_.get(), FSMOUNT_CLOEXEC, attributes));
+    if (!fd) return fail_last();
+    return fd;
+  }
+
+  [[nodiscard]] bool ok() const { return error_ == Errno(0); }
+  [[nodiscard]] Errno error() const { return error_; }
+  [[nodiscard]] const std::string& words() const { return words_; }
+
+ private:
+  void note(int result, const char* step) {
+    if (result == 0) return;
+    error_ = Errno::last();
+    words_ = fmt::format("{}: {}", step, error_.message());
+    // Lines like "e fuse: Bad value for 'fd'": level, space, text.
+    std::array<char, 512> line{};
+    for (ssize_t length = 0; fd_ && (length = ::read(fd_.get(), line.data(), line.size())) > 0;) {
+      std::string_view text(line.data(), static_cast<std::size_t>(length));
+      if (text.size() > 2) text.remove_prefix(2);
+      while (text.ends_with('\n')) text.remove_suffix(1);
+      words_ += fmt::format("; kernel: {}", quoted(text));
+    }
+  }
+
+  UniqueFd fd_;
+  Errno error_{0};
+  std::string words_;
+};
+
+// Nothing can be done about a connection that cannot be ended, but to go on undoing.
+void end_connection(dev_t device) { [[maybe_unused]] const auto ended = abort_connection(device); }
+
+// The device number of what is there, from what the kernel knows without asking the server.
+Result<dev_t> device_of(int directory, const char* path, int flags) {
+  struct statx status = {};
+  if (::statx(directory, path, flags | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &status) != 0)
+    return fail_last();
+  return makedev(status.stx_dev_major, status.stx_dev_minor);
+}
+
+}  // namespace
+
+unsigned mount_attributes(unsigned long flags) {
+  struct Pair {
+    unsigned long flag;
+    unsigned attribute;
+  };
+  constexpr Pair kPairs[] = {
+      {MS_RDONLY, MOUNT_ATTR_RDONLY},         {MS_NOSUID, MOUNT_ATTR_NOSUID},
+      {MS_NODEV, MOUNT_ATTR_NODEV},           {MS_NOEXEC, MOUNT_ATTR_NOEXEC},
+      {MS_NODIRATIME, MOUNT_ATTR_NODIRATIME}, {MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW},
+  };
+  unsigned attributes = MOUNT_ATTR_RELATIME;
+  if ((flags & MS_NOATIME) != 0)
+    attributes = MOUNT_ATTR_NOATIME;
+  else if ((flags & MS_STRICTATIME) != 0)
+    attributes = MOUNT_ATTR_STRICTATIME;
+  for (const auto& [flag, attribute] : kPairs)
+    if ((flags & flag) != 0) attributes |= attribute;
+  return attributes;
+}
+
+Outcome<UniqueFd> FuseMount::create(const MountRequest& request) {
+  FsContext context(request.type == MountType::kFuseBlock ? "fuseblk" : "fuse");
+  context.set("source", source_.path());
+  context.set("subtype", subtype_);
+  context.set("fd", fmt::format("{}", fuse_device_));
+  context.set("rootmode", "40000");
+  context.set("user_id", "0");
+  context.set("group_id", "0");
+  context.set("allow_other");
+  context.set("default_permissions");
+  if (request.block_size != 0 && request.type == MountType::kFuseBlock)
+    context.set("blksize", fmt::format("{}", request.block_size));
+  if (request.max_read != 0) context.set("max_read", fmt::format("{}", request.max_read));
+  if ((request.flags & MS_RDONLY) != 0) context.set("ro");
+  if ((request.flags & MS_SYNCHRONOUS) != 0) context.set("sync");
+  if ((request.flags & MS_DIRSYNC) != 0) context.set("dirsync");
+  if (context.ok()) source_.drop_claim();
+  context.create();
+  if (!context.ok())
+    return fail(context.error(),
+                fmt::format("the kernel does not mount {}: {}", quoted(source_.path()), context.words()));
+  // The kernel shares the superblock of a device that is mounted already; ours is the one that took our
+  // descriptor.
+  if (!clone_fuse_device(fuse_device_))
+    return fail(Errno(EBUSY),
+                fmt::format("{} was mounted by another program in this moment", quoted(source_.path())));
+  auto mount = context.mount(mount_attributes(request.flags));
+  if (mount) return std::move(*mount);
+  // Dropping the context would wait for the server's answer to DESTROY.
+  if (request.type == MountType::kFuseBlock) end_connection(source_.device_number());
+  return fail(mount.error(),
+              fmt::format("fsmount of {}: {}", quoted(source_.path()), mount.error().message()));
+}
+
+Outcome<void> FuseMount::check(int mount) {
+  const auto device = device_of(mount, "", AT_EMPTY_PATH);
+  if (!device) return fail(device.error(), fmt::format("statx of the mount: {}", device.error().message()));
+  device_number_ = *device;
+  if (type_ == MountType::kFuseBlock && device_number_ != source_.device_number())
+    return fail(Errno(ESTALE),
+                fmt::format("{} became another device while it was mounted", quoted(source_.path())));
+  return {};
+}
+
+Outcome<void> FuseMount::mount(const MountRequest& request) {
+  type_ = request.type;
+  const auto visit = mount_point_.enter();
+  if (!visit) return fail(visit.error(), fmt::format("mount namespace: {}", visit.error().message()));
+  ASSIGN_OR_RETURN(const UniqueFd mount, create(request));
+  auto outcome = check(mount.get());
+  if (outcome && ::move_mount(mount.get(), "", mount_point_.directory(), "",
+                              MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+    outcome = fail(Errno::last(),
+                   fmt::format("mount point {}: {}", quoted(mount_point_.path()), Errno::last().message()));
+  }
+  // Closing the mount would wait for the server's answer to DESTROY.
+  if (!outcome && device_number_ != 0) end_connection(device_number_);
+  attached_ = outcome.has_value();
+  return outcome;
+}
+
+void FuseMount::undo() {
+  if (!std::exchange(attached_, false)) return;
+  const auto visit = mount_point_.enter();
+  if (!visit) return;
+  const auto found = device_of(AT_FDCWD, mount_point_.path().c_str(), AT_SYMLINK_NOFOLLOW);
+  // First the connection: the last unmount waits for the server's answer to DESTROY.
+  end_connection(device_number_);
+  if (found && *found == device_number_)
+    (void)::umount2(mount_point_.path().c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+}  // namespace fuse4fs::helper

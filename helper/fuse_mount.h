@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One mount, from fsopen to move_mount, and its undoing.
+//
+// Nothing here waits for the server: it answers INIT only after its request to mount has been answered, and a
+// hostile one never.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "helper/mount_point.h"
+#include "helper/source.h"
+
+namespace fuse4fs::helper {
+
+enum class MountType { kFuse, kFuseBlock };
+
+// What user and server agreed on.
+struct MountRequest {
+  MountType type = MountType::kFuseBlock;
+  unsigned long flags = 0;       // MS_*
+  std::uint32_t block_size = 0;  // 0: the kernel's default
+  std::uint32_t max_read = 0;    // 0: the kernel's default
+  friend bool operator==(const MountRequest&, const MountRequest&) = default;
+};
+
+// The server that is about to be told of the end may still hold /dev/fuse: undo() does not need it dead.
+class FuseMount {
+ public:
+  // `source`, `mount_point` and the borrowed `fuse_device` must outlive this. `subtype`: what follows
+  // "fuseblk.".
+  FuseMount(std::string subtype, Source& source, const MountPoint& mount_point, int fuse_device)
+      : subtype_(std::move(subtype)), source_(source), mount_point_(mount_point), fuse_device_(fuse_device) {}
+
+  // Gives up the claim on the device to the kernel. On failure nothing is left of the mount. Once.
+  Outcome<void> mount(const MountRequest& request);
+  // Takes the mount away again, whatever the server does.
+  void undo();
+
+  [[nodiscard]] bool attached() const { return attached_; }
+  [[nodiscard]] dev_t device_number() const { return device_number_; }
+  [[nodiscard]] MountType type() const { return type_; }
+
+ private:
+  Outcome<UniqueFd> create(const MountRequest& request);
+  Outcome<void> check(int mount);
+
+  std::string subtype_;
+  Source& source_;
+  const MountPoint& mount_point_;
+  int fuse_device_;
+  MountType type_ = MountType::kFuseBlock;
+  dev_t device_number_ = 0;
+  bool attached_ = false;
+};
+
+// MOUNT_ATTR_* for MS_*; relatime where neither noatime nor strictatime is asked for.
+unsigned mount_attributes(unsigned long flags);
+
+}  // namespace fuse4fs::helper

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// /proc/self/mountinfo: what is mounted where, without touching a mount that may hang.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+namespace fuse4fs::helper {
+
+struct MountEntry {
+  std::string mount_point;
+  std::string type;  // with the subtype: fuseblk.fuse4fs
+  dev_t device = 0;
+  unsigned long flags = 0;  // MS_*, of the mount and its superblock
+};
+
+// The topmost mount at `path`, which must be canonical.
+std::optional<MountEntry> find_mount(const std::string& path);
+
+// `path` from the root, without links, "." and "..": all but the last name is looked at, the last one only
+// spelt. ENOENT and the like if the directory before it cannot be found; EINVAL if the last name is "." or
+// "..".
+std::optional<std::string> spell_out(const std::string& path);
+
+// Whether it is FUSE's with this subtype.
+bool has_type(const MountEntry& entry, const std::string& subtype);
+
+}  // namespace fuse4fs::helper

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "helper/option_table.h"
+
+#include <sys/mount.h>
+
+namespace fuse4fs::helper {
+namespace {
+
+constexpr auto kNone = OptionValue::kNone;
+constexpr auto kRequired = OptionValue::kRequired;
+constexpr auto kOptional = OptionValue::kOptional;
+
+constexpr unsigned long kAtime = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
+
+constexpr OptionRow flag(std::string_view name, unsigned long set, unsigned long clear,
+                         std::string_view reason) {
+  return {name, kNone, OptionUse::kFlag, set, clear, "", reason};
+}
+constexpr OptionRow silent(std::string_view name, OptionValue value, std::string_view reason,
+                           std::string_view values = "") {
+  return {name, value, OptionUse::kSilent, 0, 0, values, reason};
+}
+constexpr OptionRow ignored(std::string_view name, OptionValue value, std::string_view reason) {
+  return {name, value, OptionUse::kIgnored, 0, 0, "", reason};
+}
+constexpr OptionRow refused(std::string_view name, OptionValue value, std::string_view reason) {
+  return {name, value, OptionUse::kRefused, 0, 0, "", reason};
+}
+constexpr OptionRow server(std::string_view name, OptionValue value, std::string_view reason,
+                           std::string_view values = "") {
+  return {name, value, OptionUse::kServer, 0, 0, values, reason};
+}
+constexpr OptionRow own(std::string_view name, OptionValue value, OptionUse use, std::string_view reason,
+                        std::string_view values = "") {
+  return {name, value, use, 0, 0, values, reason};
+}
+
+constexpr std::string_view kNoQuota = "quota limits are not enforced by fuse4fs";
+constexpr std::string_view kNoLabels = "fuse4fs mounts have no security labels of their own";
+constexpr std::string_view kNoJournalYet = "fuse4fs does not write a journal yet; leave the option out";
+constexpr std::string_view kNoDeviceOfJournal =
+    "fuse4fs does not serve volumes whose journal is on another device";
+constexpr std::string_view kOthersBusiness = "for mount(8), systemd and other programs";
+constexpr std::string_view kHelperSets = "the helper sets it itself";
+constexpr std::string_view kAllocator = "it tunes an allocator that fuse4fs does not have";
+constexpr std::string_view kLazyInit = "fuse4fs initialises inode tables when they are first used";
+constexpr std::string_view kSmallLoop = "make the loop device with losetup(8) and mount that";
+constexpr std::string_view kDirectCopy = "fuse4fs has its own ways for direct I/O";
+
+constexpr OptionRow kTable[] = {
+    // ---- of the kernel's VFS ----
+    flag("ro", MS_RDONLY, 0, "read-only"),
+    flag("rw", 0, MS_RDONLY, "the default"),
+    flag("suid", 0, MS_NOSUID, "the default"),
+    flag("nosuid", MS_NOSUID, 0, "kept by the kernel"),
+    flag("dev", 0, MS_NODEV, "the default"),
+    flag("nodev", MS_NODEV, 0, "kept by the kernel"),
+    flag("exec", 0, MS_NOEXEC, "the default"),
+    flag("noexec", MS_NOEXEC, 0, "kept by the kernel"),
+    flag("sync", MS_SYNCHRONOUS, 0, "kept by the kernel"),
+    flag("async", 0, MS_SYNCHRONOUS, "the default"),
+    flag("dirsync", MS_DIRSYNC, 0, "kept by kernel and server"),
+    flag("atime", 0, MS_NOATIME, "the default, as relatime"),
+    flag("noatime", MS_NOATIME, kAtime & ~MS_NOATIME, "kept by kernel and server"),
+    flag("diratime", 0, MS_NODIRATIME, "the default"),
+    flag("nodiratime", MS_NODIRATIME, 0, "kept by kernel and server"),
+    flag("relatime", MS_RELATIME, kAtime & ~MS_RELATIME, "the default"),
+    flag("norelatime", 0, MS_RELATIME, "the default"),
+    flag("strictatime", MS_STRICTATIME, kAtime & ~MS_STRICTATIME, "kept by kernel and server"),
+    flag("nostrictatime", 0, MS_STRICTATIME, "the default"),
+    flag("symfollow", 0, MS_NOSYMFOLLOW, "the default"),
+    flag("nosymfollow", MS_NOSYMFOLLOW, 0, "kept by the kernel"),
+    flag("silent", 0, 0, "the helper says only what went wrong anyway"),
+    flag("loud", 0, 0, "the helper says what went wrong anyway"),
+    ignored("lazytime", kNone, "times of fuse4fs files are written with the inode"),
+    silent("nolazytime", kNone, "the default"),
+    refused("mand", kNone, "the kernel has no mandatory locks any more"),
+    silent("nomand", kNone, "the default"),
+    {"remount", kNone, OptionUse::kRemount, 0, 0, "", "changes the flags of a mount"},
+    silent("defaults", kNone, "rw, suid, dev, exec, async"),
+    // ---- for programs above ----
+    silent("auto", kNone, kOthersBusiness),
+    silent("noauto", kNone, kOthersBusiness),
+    silent("user", kOptional, kOthersBusiness),
+    silent("nouser", kNone, kOthersBusiness),
+    silent("users", kNone, kOthersBusiness),
+    silent("nousers", kNone, kOthersBusiness),
+    silent("owner", kNone, kOthersBusiness),
+    silent("noowner", kNone, kOthersBusiness),
+    silent("group", kNone, kOthersBusiness),
+    silent("nogroup", kNone, kOthersBusiness),
+    silent("_netdev", kNone, kOthersBusiness),
+    silent("nofail", kNone, kOthersBusiness),
+    silent("comment", kRequired, kOthersBusiness),
+    silent("x-*", kOptional, kOthersBusiness),
+    silent("X-*", kOptional, kOthersBusiness),
+    silent("uhelper", kRequired, kOthersBusiness),
+    silent("helper", kRequired, kOthersBusiness),
+    silent("loop", kNone, "an image file always gets a loop device"),
+    refused("loop", kRequired, kSmallLoop),
+    refused("offset", kRequired, kSmallLoop),
+    refused("sizelimit", kRequired, kSmallLoop),
+    // ---- of every FUSE mount ----
+    silent("allow_other", kNone, "every mount of this helper has it"),
+    silent("default_permissions", kNone, "every mount of this helper has it"),
+    own("fd", kRequired, OptionUse::kKernel, kHelperSets),
+    own("rootmode", kRequired, OptionUse::kKernel, kHelperSets),
+    own("user_id", kRequired, OptionUse::kKernel, kHelperSets),
+    own("group_id", kRequired, OptionUse::kKernel, kHelperSets),
+    own("blksize", kRequired, OptionUse::kKernel, "the server names the block size"),
+    own("max_read", kRequired, OptionUse::kKernel, "the server names the largest read"),
+    // ---- labels ----
+    refused("context", kRequired, kNoLabels),
+    refused("fscontext", kRequired, kNoLabels),
+    refused("defcontext", kRequired, kNoLabels),
+    refused("rootcontext", kRequired, kNoLabels),
+    silent("seclabel", kNone, "what the kernel prints, repeated by mount(8)"),
+    // ---- of ext4(5): heeded by the server ----
+    server("errors", kRequired, "what happens when the volume is found damaged", "continue|remount-ro|panic"),
+    server("noload", kNone, "the journal is not replayed"),
+    server("norecovery", kNone, "the journal is not replayed"),
+    server("debug", kNone, "the server logs each request"),
+    // ---- of ext4(5): attributes ----
+    silent("acl", kNone, "always so"),
+    refused("noacl", kNone, "access control lists that are on the volume are always honoured"),
+    silent("user_xattr", kNone, "always so"),
+    refused("nouser_xattr", kNone, "extended attributes are always served"),
+    silent("bsddf", kNone, "always so"),
+    refused("minixdf", kNone, "free space is always counted without the volume's own structures"),
+    silent("nogrpid", kNone, "always so"),
+    silent("sysvgroups", kNone, "always so"),
+    refused("grpid", kNone, "new files take the group of their creator; set the directory's setgid bit"),
+    refused("bsdgroups", kNone, "new files take the group of their creator; set the directory's setgid bit"),
+    silent("resuid", kRequired, "what the volume says", "0"),
+    refused("resuid", kRequired, "who may use reserved blocks is what the volume says; see tune2fs -u"),
+    silent("resgid", kRequired, "what the volume says", "0"),
+    refused("resgid", kRequired, "who may use reserved blocks is what the volume says; see tune2fs -g"),
+    refused("sb", kRequired, "only the primary superblock is used; repair the volume with e2fsck -b"),
+    silent("i_version", kNone, "always so"),
+    refused("max_dir_size_kb", kRequired, "fuse4fs does not limit directories"),
+    silent("nouid32", kNone, "user numbers always have 32 bits"),
+    silent("block_validity", kNone, "every block is always checked"),
+    ignored("noblock_validity", kNone, "every block is always checked"),
+    // ---- of ext4(5): journal ----
+    silent("data", kRequired, "what is done", "writeback"),
+    refused("data", kRequired, "fuse4fs does not write a journal yet; only data=writeback is offered"),
+    silent("barrier", kOptional, "always so", "1"),
+    refused("barrier", kRequired, "flushes to the device are never left out"),
+    refused("nobarrier", kNone, "flushes to the device are never left out"),
+    refused("commit", kRequired, kNoJournalYet),
+    refused("journal_dev", kRequired, kNoDeviceOfJournal),
+    refused("journal_path", kRequired, kNoDeviceOfJournal),
+    refused("journal_async_commit", kNone, kNoJournalYet),
+    ignored("journal_checksum", kNone, "the volume says how its journal is checksummed"),
+    ignored("nojournal_checksum", kNone, "the volume says how its journal is checksummed"),
+    ignored("journal_ioprio", kRequired, "the server is one process with one priority"),
+    silent("data_err", kRequired, "what is done", "ignore"),
+    refused("data_err", kRequired, kNoJournalYet),
+    // ---- of ext4(5): quota ----
+    silent("noquota", kNone, "always so"),
+    refused("quota", kNone, kNoQuota),
+    refused("usrquota", kOptional, kNoQuota),
+    refused("grpquota", kOptional, kNoQuota),
+    refused("prjquota", kOptional, kNoQuota),
+    refused("usrjquota", kOptional, kNoQuota),
+    refused("grpjquota", kOptional, kNoQuota),
+    refused("jqfmt", kRequired, kNoQuota),
+    // ---- of ext4(5): speed ----
+    ignored("delalloc", kNone, "the kernel's write-back cache delays writes by itself"),
+    silent("nodelalloc", kNone, "always so"),
+    ignored("discard", kNone, "freed blocks are not discarded at once; run fstrim(8) now and then"),
+    silent("nodiscard", kNone, "always so"),
+    ignored("stripe", kRequired, kAllocator),
+    ignored("inode_readahead_blks", kRequired, kAllocator),
+    ignored("mb_optimize_scan", kRequired, kAllocator),
+    ignored("orlov", kNone, kAllocator),
+    ignored("oldalloc", kNone, kAllocator),
+    ignored("init_itable", kOptional, kLazyInit),
+    ignored("noinit_itable", kNone, kLazyInit),
+    ignored("dioread_lock", kNone, kDirectCopy),
+    ignored("dioread_nolock", kNone, kDirectCopy),
+    ignored("nodioread_nolock", kNone, kDirectCopy),
+    ignored("auto_da_alloc", kNone,
+            "close(2) hands all data to the server, so that nothing is left to be delayed"),
+    ignored("noauto_da_alloc", kNone,
+            "close(2) hands all data to the server, so that nothing is left to be delayed"),
+    ignored("max_batch_time", kRequired, "flushes of several programs are joined by themselves"),
+    ignored("min_batch_time", kRequired, "flushes of several programs are joined by themselves"),
+    ignored("mbcache", kNone, "the server keeps its own cache"),
+    ignored("nombcache", kNone, "the server keeps its own cache"),
+    ignored("no_mbcache", kNone, "the server keeps its own cache"),
+    ignored("prefetch_block_bitmaps", kNone, "a group's bitmap is read when it is first needed"),
+    ignored("no_prefetch_block_bitmaps", kNone, "a group's bitmap is read when it is first needed"),
+    ignored("bh", kNone, "of ext3, without a meaning today"),
+    ignored("nobh", kNone, "of ext3, without a meaning today"),
+    ignored("nocheck", kNone, "of ext2, without a meaning today"),
+    silent("check", kRequired, "of ext2, without a meaning today", "none"),
+    silent("nowarn_on_error", kNone, "always so"),
+    refused("warn_on_error", kNone, "for those who test the kernel's ext4"),
+    silent("dax", kRequired, "always so", "never"),
+    refused("dax", kOptional, "FUSE cannot map the memory of the device"),
+    refused("abort", kNone, "for those who test the kernel's ext4; see mount.fuse4fs --abort"),
+    refused("debug_want_extra_isize", kRequired, "for those who test the kernel's ext4"),
+    refused("test_dummy_encryption", kOptional, "fuse4fs has no keys for encrypted files"),
+    refused("inlinecrypt", kNone, "fuse4fs has no keys for encrypted files"),
+    // ---- of this project ----
+    server("threads", kRequired, "how many requests are served at a time, 1 to 64"),
+    own("log", kRequired, OptionUse::kLog, "the file that the server's log goes to"),
+    own("bdi", kRequired, OptionUse::kBdi, "whether the write-back limits of the mount are raised",
+        "keep|tune"),
+    own("trusted-service", kNone, OptionUse::kTrustedService, "a service that may open paths of its own"),
+    silent("noiomap", kNone, "always so"),
+    refused("iomap", kNone, "fuse4fs does not serve mappings to the kernel yet"),
+};
+
+bool name_fits(std::string_view row, std::string_view name) {
+  if (!row.ends_with('*')) return row == name;
+  row.remove_suffix(1);
+  return name.size() > row.size() && name.starts_with(row);
+}
+
+bool value_form_fits(OptionValue form, bool has_value) {
+  return form == OptionValue::kOptional || (form == OptionValue::kRequired) == has_value;
+}
+
+}  // namespace
+
+std::span<const OptionRow> option_table() { return kTable; }
+
+bool is_one_of(std::string_view value, std::string_view values) {
+  while (!values.empty()) {
+    const auto bar = values.find('|');
+    if (value == values.substr(0, bar)) return true;
+    if (bar == std::string_view::npos) break;
+    values.remove_prefix(bar + 1);
+  }
+  return false;
+}
+
+const OptionRow* find_option(std::string_view name, bool has_value, std::string_view value) {
+  const OptionRow* second_best = nullptr;
+  for (const OptionRow& row : kTable) {
+    if (!name_fits(row.name, name)) continue;
+    const bool value_fits = !has_value || row.values.empty() || is_one_of(value, row.values);
+    if (value_form_fits(row.value, has_value) && value_fits) return &row;
+    second_best = &row;
+  }
+  return second_best;
+}
+
+}  // namespace fuse4fs::helper

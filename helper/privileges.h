@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Gives up, first thing, all of root's powers that mounting does not need.
+#pragma once
+
+#include "base/result.h"
+
+namespace fuse4fs::helper {
+
+enum class NamespaceSwitch { kNotNeeded, kNeeded };
+
+// EPERM with words unless real and effective user are root with CAP_SYS_ADMIN. Whatever else is missing
+// (containers) is missed where it is needed.
+Outcome<void> keep_needed_privileges(NamespaceSwitch namespace_switch);
+
+}  // namespace fuse4fs::helper

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "helper/program.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <exception>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "helper/command_line.h"
+#include "helper/exit_status.h"
+#include "helper/mount_command.h"
+#include "helper/privileges.h"
+
+namespace fuse4fs::helper {
+namespace {
+
+void write_with_name(LogLevel, std::string_view line) {
+  const std::string text = fmt::format("mount.fuse4fs: {}\n", line);
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
+}
+
+// A caller that closed 0, 1 or 2 must not find its device there, written to by a message.
+void fill_standard_descriptors() {
+  int fd = -1;
+  do {
+    fd = ::open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) ::close(fd);
+}
+
+ExitStatus run_command_line(const std::vector<std::string>& arguments) {
+  const auto line = parse_command_line(arguments);
+  if (!line) {
+    log_error("{}", line.error().message);
+    return kUsage;
+  }
+  set_log_level(line->verbose ? LogLevel::kInfo : LogLevel::kNotice);
+  if (line->action == Action::kShowText) return run(*line);
+  const auto needed = line->name_space.empty() ? NamespaceSwitch::kNotNeeded : NamespaceSwitch::kNeeded;
+  if (const auto kept = keep_needed_privileges(needed); !kept) {
+    log_error("{}", kept.error().message);
+    return kUsage;
+  }
+  return run(*line);
+}
+
+}  // namespace
+
+int run_program(int argc, char** argv) {
+  fill_standard_descriptors();
+  set_log_writer(write_with_name);
+  try {
+    return run_command_line({argv + 1, argv + argc});
+  } catch (const std::bad_alloc&) {
+    log_error("out of memory");
+    return kSystemError;
+  } catch (const std::exception& error) {
+    log_error("internal error: {}", error.what());
+    return kInternalBug;
+  }
+}
+
+}  // namespace fuse4fs::helper

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "helper/remount.h"
+
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "base/quoted.h"
+#include "helper/mount_table.h"
+
+namespace fuse4fs::helper {
+namespace {
+
+struct Free {
+  void operator()(char* text) const { std::free(text); }
+};
+
+}  // namespace
+
+unsigned long merged_flags(unsigned long present, const MountOptions& options) {
+  return (present & ~options.mentioned) | options.flags;
+}
+
+Outcome<void> remount(const std::string& directory, const std::string& subtype, const MountOptions& options) {
+  const std::unique_ptr<char, Free> path(::realpath(directory.c_str(), nullptr));
+  if (!path) return fail(Errno::last(), fmt::format("{}: {}", quoted(directory), Errno::last().message()));
+  const auto entry = find_mount(path.get());
+  if (!entry) return fail(Errno(EINVAL), fmt::format("{} is not a mount point", quoted(path.get())));
+  if (!has_type(*entry, subtype)) {
+    return fail(Errno(EINVAL), fmt::format("{} is a mount of type {}, not of {}", quoted(path.get()),
+                                           quoted(entry->type), subtype));
+  }
+  const unsigned long flags = merged_flags(entry->flags, options);
+  if ((entry->flags & MS_RDONLY) != 0 && (flags & MS_RDONLY) == 0) {
+    return fail(Errno(EROFS),
+                fmt::format("{} is read-only, and its server may be, too: unmount it and mount it again",
+                            quoted(path.get())));
+  }
+  if (::mount("none", path.get(), nullptr, MS_REMOUNT | flags, nullptr) != 0) {
+    return fail(Errno::last(),
+                fmt::format("{} is not remounted: {}{}", quoted(path.get()), Errno::last().message(),
+                            errno == EBUSY ? " (files are open for writing)" : ""));
+  }
+  return {};
+}
+
+}  // namespace fuse4fs::helper

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A server that means harm, over a real socket pair; the mount itself is a recorded wish (fuse_mount_test.cc
+// does it).
+#include "helper/command_session.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "protocol/channel.h"
+#include "tests/unit/helper/support.h"
+
+namespace fuse4fs::helper {
+namespace {
+
+using protocol::Bytes;
+using protocol::Channel;
+using protocol::Command;
+using protocol::Descriptors;
+using testing::TemporaryDirectory;
+
+struct SocketPair {
+  SocketPair() {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
+    helper.reset(ends[0]);
+    server.reset(ends[1]);
+  }
+  UniqueFd helper;
+  UniqueFd server;
+};
+
+// The server's side, as the test's main thread drives it; raw, so that it can say what no honest server
+// would.
+class HostileServer {
+ public:
+  explicit HostileServer(UniqueFd socket) : channel_(*Channel::adopt(std::move(socket))) {}
+
+  // Sends, and returns the error in the helper's answer; -1: no answer, the helper has ended the session.
+  int ask(const Command& command) {
+    fd_.reset();
+    if (!channel_.send(encode(command))) return -1;
+    auto packet = channel_.receive(Descriptors::kAtMostOne, std::chrono::seconds(10));
+    if (!packet) return -1;
+    fd_ = std::move(packet->fd);
+    if (std::holds_alternative<protocol::OpenFile>(command) ||
+        std::holds_alternative<protocol::OpenBlockDevice>(command)) {
+      const auto reply = protocol::decode_file_reply(packet->bytes);
+      if (!reply) return -2;
+      EXPECT_EQ(reply->error == 0, static_cast<bool>(fd_)) << "a descriptor exactly with success";
+      return reply->error;
+    }
+    EXPECT_FALSE(fd_);
+    const auto reply = protocol::decode_simple_reply(packet->bytes);
+    return reply ? reply->error : -2;
+  }
+  void send(const Bytes& bytes) { [[maybe_unused]] const auto sent = channel_.send(bytes); }
+  void leave() { channel_.close(); }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  Channel channel_;
+  UniqueFd fd_;
+};
+
+class CommandSessionTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    REQUIRE_FUSE();
+    image_ = directory_.make_image("image");
+    auto source = Source::open(image_, {.access = access_});
+    ASSERT_TRUE(source) << source.error().message;
+    source_ = std::make_unique<Source>(std::move(*source));
+  }
+  void TearDown() override {
+    [[maybe_unused]] const auto result = end_session();
+    source_.reset();
+    if (!image_.empty()) {
+      EXPECT_EQ(testing::loop_devices_left(image_), 0);
+    }
+  }
+
+  HostileServer start(Trust trust = Trust::kOwnServer, unsigned long flags = 0) {
+    SocketPair sockets;
+    thread_ = std::thread([this, trust, flags, socket = std::move(sockets.helper)]() mutable {
+      FileOpener opener(OpenPolicy(trust, source_->path(), source_->access()), *source_, fuse_.get(),
+                        std::move(log_));
+      CommandSession session(
+          {.trust = trust, .source = source_->path(), .mount_point = "/mnt/x", .flags = flags}, opener,
+          [this](const MountRequest& request) -> Outcome<void> {
+            wishes_.push_back(request);
+            if (mount_error_ != 0) return fail(Errno(mount_error_), "no");
+            return {};
+          });
+      protocol::HelperEnd end(*Channel::adopt(std::move(socket)));
+      result_ = session.run(end, [] {});
+      mounted_ = session.mounted();
+    });
+    return HostileServer(std::move(sockets.server));
+  }
+  Result<std::uint32_t> end_session() {
+    if (thread_.joinable()) thread_.join();
+    return result_;
+  }
+  Command name() { return protocol::SetSource{source_->path()}; }
+  static Command place() { return protocol::SetMountPoint{"/mnt/x", protocol::MountPointType::kDirectory}; }
+  static Command type() { return protocol::OpenFsContext{.fuseblk = true}; }
+  static Command doit(unsigned long flags = 0) { return protocol::Mount{static_cast<std::uint32_t>(flags)}; }
+  static Command options(const std::string& text) { return protocol::SetMountOptions{text}; }
+  Command device(int flags, std::uint32_t block_size = 0) {
+    return protocol::OpenBlockDevice{
+        .path = source_->path(), .open_flags = static_cast<std::uint32_t>(flags), .block_size = block_size};
+  }
+  static Command file(const std::string& path) { return protocol::OpenFile{.path = path}; }
+
+  TemporaryDirectory directory_;
+  Access access_ = Access::kReadWrite;
+  std::string image_;
+  std::unique_ptr<Source> source_;  // made by SetUp()
+  UniqueFd fuse_{::open("/dev/fuse", O_RDWR | O_CLOEXEC)};
+  UniqueFd log_;
+  int mount_error_ = 0;
+  std::vector<MountRequest> wishes_;
+  Result<std::uint32_t> result_{0};
+  bool mounted_ = false;
+  std::thread thread_;
+};
+
+class ReadOnlyCommandSessionTest : public CommandSessionTest {
+ protected:
+  ReadOnlyCommandSessionTest() { access_ = Access::kReadOnly; }
+};
+
+TEST_F(CommandSessionTest, TheWholeWay) {
+  HostileServer server = start(Trust::kOwnServer, MS_NOSUID);
+  EXPECT_EQ(server.ask(device(O_RDWR, 4096)), 0);
+  EXPECT_EQ(server.ask(device(O_RDWR | O_DIRECT)), 0);
+  EXPECT_EQ(server.ask(type()), 0);
+  EXPECT_EQ(server.ask(name()), 0);
+  EXPECT_EQ(server.ask(place()), 0);
+  EXPECT_EQ(server.ask(options("default_permissions,allow_other,blksize=1024,max_read=131072")), 0);
+  EXPECT_EQ(server.ask(protocol::SetMtabOptions{"x"}), 0);
+  EXPECT_EQ(server.ask(doit(MS_NODEV | MS_NOATIME)), 0);
+  server.send(encode(Command(protocol::Goodbye{0})));
+  EXPECT_EQ(end_session(), 0U);
+  EXPECT_TRUE(mounted_);
+  // MS_NOATIME is not a server's to choose.
+  EXPECT_EQ(wishes_,
+            (std::vector<MountRequest>{{MountType::kFuseBlock, MS_NOSUID | MS_NODEV, 1024, 131072}}));
+}
+
+TEST_F(CommandSessionTest, NothingIsAskedTwice) {
+  HostileServer server = start();
+  for (const Command& command :
+       {type(), name(), place(), options("allow_other"), Command(protocol::SetMtabOptions{"x"})}) {
+    EXPECT_EQ(server.ask(command), 0);
+    EXPECT_EQ(server.ask(command), EINVAL);
+  }
+  EXPECT_EQ(server.ask(doit()), 0);
+  for (const Command& command : {type(), name(), place(), options("ro"), doit()})
+    EXPECT_EQ(server.ask(command), EINVAL);
+  EXPECT_EQ(wishes_.size(), 1U);
+  server.leave();
+  EXPECT_EQ(end_session(), fail(ECONNRESET));
+  EXPECT_TRUE(mounted_) << "whoever runs the session has to undo it";
+}
+
+TEST_F(CommandSessionTest, AMountNeedsNameAndPlace) {
+  HostileServer server = start();
+  EXPECT_EQ(server.ask(doit()), EINVAL);
+  EXPECT_EQ(server.ask(name()), 0);
+  EXPECT_EQ(server.ask(doit()), EINVAL);
+  EXPECT_EQ(server.ask(place()), 0);
+  EXPECT_EQ(server.ask(doit()), 0);
+  EXPECT_EQ(wishes_, (std::vector<MountRequest>{{MountType::kFuseBlock, 0, 0, 0}}));
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, AFailedMountIsNotTriedAgain) {
+  mount_error_ = EBUSY;
+  HostileServer server = start();
+  EXPECT_EQ(server.ask(name()), 0);
+  EXPECT_EQ(server.ask(place()), 0);
+  EXPECT_EQ(server.ask(doit()), EBUSY);
+  EXPECT_EQ(server.ask(doit()), EINVAL);
+  server.send(encode(Command(protocol::Goodbye{3})));
+  EXPECT_EQ(end_session(), 3U);
+  EXPECT_FALSE(mounted_);
+}
+
+TEST_F(CommandSessionTest, SourceAndPlaceAreTheUsers) {
+  HostileServer server = start();
+  for (const std::string& other :
+       {std::string("/dev/sda"), source_->path() + "/", image_, std::string("/mnt/x")})
+    EXPECT_EQ(server.ask(protocol::SetSource{other}), EACCES) << other;
+  for (const char* const other : {"/", "/etc", "/mnt", "/mnt/x/", "/mnt/./x", "mnt/x"})
+    EXPECT_EQ(server.ask(protocol::SetMountPoint{other}), EACCES) << other;
+  EXPECT_EQ(server.ask(protocol::SetMountPoint{"/mnt/x", protocol::MountPointType::kRegularFile}), EISDIR);
+  EXPECT_EQ(server.ask(doit()), EINVAL) << "none of these counted";
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, OurMountsAreBlockDeviceMounts) {
+  HostileServer server = start();
+  EXPECT_EQ(server.ask(protocol::OpenFsContext{.fuseblk = false}), EPERM);
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, AnotherServiceMayChooseTheType) {
+  HostileServer server = start(Trust::kPlainService);
+  EXPECT_EQ(server.ask(protocol::OpenFsContext{.fuseblk = false}), 0);
+  EXPECT_EQ(server.ask(name()), 0);
+  EXPECT_EQ(server.ask(place()), 0);
+  EXPECT_EQ(server.ask(doit()), 0);
+  EXPECT_EQ(wishes_, (std::vector<MountRequest>{{MountType::kFuse, 0, 0, 0}}));
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, OptionsComeFromAList) {
+  HostileServer server = start();
+  for (const char* const wrong : {"fd=5",
+                                  "user_id=1000",
+                                  "group_id=0",
+                                  "rootmode=100000",
+                                  "subtype=ext4",
+                                  "source=/dev/sda",
+                                  "allow_other,suid",
+                                  "dev",
+                                  "exec",
+                                  "blksize=0",
+                                  "blksize=3000",
+                                  "blksize=1048576",
+                                  "blksize=4096x",
+                                  "blksize=",
+                                  "blksize",
+                                  "max_read=1",
+                                  "max_read=99999999999",
+                                  "root_nodeid=2",
+                                  "context=x",
+                                  "ro,frob",
+                                  " ro"}) {
+    EXPECT_EQ(server.ask(options(wrong)), EINVAL) << wrong;
+  }
+  EXPECT_EQ(server.ask(options("rw,nosuid,,noatime,noexec")), 0) << "a refused list leaves no trace";
+  EXPECT_EQ(server.ask(name()), 0);
+  EXPECT_EQ(server.ask(place()), 0);
+  EXPECT_EQ(server.ask(doit()), 0);
+  EXPECT_EQ(wishes_, (std::vector<MountRequest>{{MountType::kFuseBlock, MS_NOSUID | MS_NOEXEC, 0, 0}}));
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, FlagsOnlyNarrow) {
+  HostileServer server = start(Trust::kOwnServer, MS_RDONLY | MS_NODEV | MS_STRICTATIME);
+  EXPECT_EQ(server.ask(name()), 0);
+  EXPECT_EQ(server.ask(place()), 0);
+  for (const unsigned long wrong :
+       {MS_BIND | 0UL, MS_MOVE | 0UL, MS_REMOUNT | 0UL, MS_SHARED | 0UL, MS_MANDLOCK | 0UL, 1UL << 31})
+    EXPECT_EQ(server.ask(doit(wrong)), EINVAL) << wrong;
+  EXPECT_EQ(server.ask(doit(0)), 0) << "nothing of the user's flags is named, and all of it stays";
+  EXPECT_EQ(
+      wishes_,
+      (std::vector<MountRequest>{{MountType::kFuseBlock, MS_RDONLY | MS_NODEV | MS_STRICTATIME, 0, 0}}));
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, TheDeviceIsTheDevice) {
+  HostileServer server = start();
+  EXPECT_EQ(server.ask(device(O_RDWR | O_EXCL)), 0);
+  struct stat status = {};
+  ASSERT_EQ(::fstat(server.fd(), &status), 0);
+  EXPECT_EQ(status.st_rdev, source_->device_number());
+  EXPECT_EQ(::fcntl(server.fd(), F_GETFL) & O_ACCMODE, O_RDWR);
+  EXPECT_EQ(server.ask(device(O_RDWR | O_CREAT)), EACCES);
+  EXPECT_EQ(server.ask(device(O_RDWR | O_TRUNC)), EACCES);
+  EXPECT_EQ(server.ask(device(O_RDWR, 123)), EINVAL);
+  EXPECT_EQ(server.ask(file("/etc/shadow")), EACCES);
+  EXPECT_EQ(server.ask(file(image_)), EACCES);
+  EXPECT_EQ(server.ask(protocol::OpenBlockDevice{.path = "/dev/loop-control", .open_flags = O_RDWR}), EACCES);
+  server.leave();
+}
+
+TEST_F(ReadOnlyCommandSessionTest, NothingWritableComesOfAReadOnlyMount) {
+  HostileServer server = start();
+  EXPECT_EQ(server.ask(device(O_RDWR)), EROFS);
+  EXPECT_EQ(server.ask(device(O_RDONLY)), 0);
+  EXPECT_EQ(::fcntl(server.fd(), F_GETFL) & O_ACCMODE, O_RDONLY);
+  EXPECT_LT(::pwrite(server.fd(), "x", 1, 0), 0);
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, TheLogCanOnlyGrow) {
+  auto log = open_log_file(directory_.path("log"));
+  ASSERT_TRUE(log);
+  log_ = std::move(*log);
+  HostileServer server = start();
+  ASSERT_EQ(server.ask(file("fuse4fs:journal")), 0);
+  EXPECT_EQ(::write(server.fd(), "line\n", 5), 5);
+  char byte = 0;
+  EXPECT_LT(::pread(server.fd(), &byte, 1, 0), 0);
+  EXPECT_NE(::fcntl(server.fd(), F_GETFL) & O_APPEND, 0);
+  EXPECT_EQ(server.ask(file("fuse4fs:clone")), EOPNOTSUPP) << "nothing is mounted";
+  EXPECT_EQ(server.ask(file("fuse4fs:notify")), EOPNOTSUPP);
+  EXPECT_EQ(server.ask(file("fuse4fs:psi")), EOPNOTSUPP);
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, AnUnknownPacketEndsTheSession) {
+  for (const auto& bytes :
+       {Bytes{std::byte{'E'}, std::byte{'V'}, std::byte{'I'}, std::byte{'L'}}, Bytes{std::byte{0}},
+        encode(protocol::SimpleReply{0}), Bytes(8, std::byte{0xff})}) {
+    HostileServer server = start();
+    EXPECT_EQ(server.ask(name()), 0);
+    server.send(bytes);
+    EXPECT_FALSE(end_session());
+    EXPECT_EQ(server.ask(place()), -1);
+    EXPECT_FALSE(mounted_);
+  }
+}
+
+TEST_F(CommandSessionTest, TheEndMayComeAtAnyStep) {
+  const std::vector<Command> way = {device(O_RDWR), type(), name(), place(), options("allow_other"), doit()};
+  for (std::size_t steps = 0; steps <= way.size(); ++steps) {
+    HostileServer server = start();
+    for (std::size_t i = 0; i < steps; ++i) EXPECT_EQ(server.ask(way[i]), 0);
+    server.leave();
+    EXPECT_EQ(end_session(), fail(ECONNRESET));
+    EXPECT_EQ(mounted_, steps == way.size());
+  }
+}
+
+TEST(LogFile, IsARegularFileAndNoLink) {
+  const TemporaryDirectory directory;
+  ASSERT_EQ(::symlink("/etc/passwd", directory.path("link").c_str()), 0);
+  ASSERT_EQ(::mkfifo(directory.path("pipe").c_str(), 0600), 0);
+  EXPECT_FALSE(open_log_file(directory.path("link")));
+  EXPECT_FALSE(open_log_file(directory.path("pipe")));
+  EXPECT_FALSE(open_log_file("/dev/null"));
+  EXPECT_FALSE(open_log_file(directory.path("absent/log")));
+  ASSERT_TRUE(open_log_file(directory.path("log")));
+  struct stat status = {};
+  ASSERT_EQ(::stat(directory.path("log").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+}
+
+}  // namespace
+}  // namespace fuse4fs::helper

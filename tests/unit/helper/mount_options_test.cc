@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "helper/mount_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <set>
+
+#include "helper/option_table.h"
+
+namespace fuse4fs::helper {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+Outcome<MountOptions> parse(const std::string& list, OptionRules rules = {}) {
+  return parse_mount_options({list}, rules);
+}
+
+// An option as a user would write it so that this row is the one that fits.
+std::string example_of(const OptionRow& row) {
+  std::string text(row.name);
+  if (text.ends_with('*')) text.replace(text.size() - 1, 1, "systemd.automount");
+  if (row.value == OptionValue::kNone) return text;
+  if (row.use == OptionUse::kLog) return text + "=/var/log/x";
+  if (row.name == "threads") return text + "=4";
+  if (row.use == OptionUse::kRefused) return text + "=refuse-me";
+  if (row.values.empty()) return text + "=1";
+  return text + "=" + std::string(row.values.substr(0, row.values.find('|')));
+}
+
+TEST(OptionTable, EachRowIsReachedAndDoesWhatItSays) {
+  for (const OptionRow& row : option_table()) {
+    const std::string example = example_of(row);
+    SCOPED_TRACE(example);
+    EXPECT_FALSE(row.reason.empty());
+    const auto equals = example.find('=');
+    const bool has_value = equals != std::string::npos;
+    EXPECT_EQ(find_option(example.substr(0, equals), has_value, has_value ? example.substr(equals + 1) : ""),
+              &row);
+    const auto options = parse(example);
+    switch (row.use) {
+      case OptionUse::kRefused:
+      case OptionUse::kKernel:
+        ASSERT_FALSE(options);
+        EXPECT_EQ(options.error().error, Errno(EINVAL));
+        EXPECT_THAT(options.error().message, HasSubstr(std::string(row.name)));
+        EXPECT_THAT(options.error().message, HasSubstr(std::string(row.reason)));
+        break;
+      case OptionUse::kFlag:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->flags, row.set);
+        EXPECT_EQ(options->mentioned, row.set | row.clear);
+        EXPECT_THAT(options->remarks, IsEmpty());
+        break;
+      case OptionUse::kServer:
+        ASSERT_TRUE(options);
+        EXPECT_THAT(options->for_server, ElementsAre(example));
+        EXPECT_EQ(server_options(*options), example);
+        break;
+      case OptionUse::kSilent:
+        ASSERT_TRUE(options);
+        EXPECT_THAT(options->for_server, IsEmpty());
+        EXPECT_THAT(options->remarks, IsEmpty());
+        EXPECT_EQ(options->flags, 0U);
+        break;
+      case OptionUse::kIgnored:
+        ASSERT_TRUE(options);
+        EXPECT_THAT(options->for_server, IsEmpty());
+        EXPECT_THAT(options->remarks, ElementsAre(HasSubstr(std::string(row.reason))));
+        break;
+      case OptionUse::kRemount:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->purpose, Purpose::kRemount);
+        break;
+      case OptionUse::kLog:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->log_file, "/var/log/x");
+        break;
+      case OptionUse::kBdi:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->bdi, BdiTuning::kKeep);
+        break;
+      case OptionUse::kTrustedService:
+        ASSERT_TRUE(options);
+        EXPECT_TRUE(options->trusted_service);
+        break;
+    }
+  }
+}
+
+TEST(OptionTable, AClearingRowTakesBackItsFlag) {
+  const std::pair<const char*, const char*> pairs[] = {
+      {"ro", "rw"},
+      {"nosuid", "suid"},
+      {"nodev", "dev"},
+      {"noexec", "exec"},
+      {"sync", "async"},
+      {"noatime", "atime"},
+      {"nodiratime", "diratime"},
+      {"strictatime", "nostrictatime"},
+      {"nosymfollow", "symfollow"},
+      {"relatime", "norelatime"},
+  };
+  for (const auto& [set, clear] : pairs) {
+    SCOPED_TRACE(set);
+    EXPECT_NE(parse(set)->flags, 0U);
+    EXPECT_EQ(parse(std::string(set) + "," + clear)->flags, 0U);
+    EXPECT_EQ(parse(std::string(clear) + "," + set)->flags, parse(set)->flags);
+  }
+}
+
+TEST(MountOptions, TheLastWordOnAccessTimesCounts) {
+  EXPECT_EQ(parse("noatime,relatime")->flags, unsigned{MS_RELATIME});
+  EXPECT_EQ(parse("relatime,strictatime")->flags, unsigned{MS_STRICTATIME});
+  EXPECT_EQ(parse("strictatime,noatime")->flags, unsigned{MS_NOATIME});
+}
+
+TEST(MountOptions, SeveralListsAreOne) {
+  const auto options = parse_mount_options({"ro,nosuid", "rw", "noexec"}, {});
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->flags, unsigned{MS_NOSUID | MS_NOEXEC});
+}
+
+TEST(MountOptions, QuotesMayHoldCommasAndEmptyPlacesAreNothing) {
+  const auto options = parse(",x-note=\"a,commit=5\",,ro,");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->flags, unsigned{MS_RDONLY});
+}
+
+TEST(MountOptions, UnknownOptionsAreRefusedByName) {
+  const auto options = parse("ro,frobnicate=7");
+  ASSERT_FALSE(options);
+  EXPECT_THAT(options.error().message, HasSubstr("\"frobnicate=7\""));
+  // Not longer names of known ones either.
+  EXPECT_FALSE(parse("errorsx=panic"));
+  EXPECT_FALSE(parse("x"));
+  EXPECT_FALSE(parse("x-"));
+}
+
+TEST(MountOptions, SloppyLeavesOutTheUnknownOnly) {
+  const OptionRules sloppy{.unknown = UnknownOptions::kLeftOut};
+  const auto options = parse("ro,frobnicate", sloppy);
+  ASSERT_TRUE(options);
+  EXPECT_THAT(options->remarks, ElementsAre(HasSubstr("frobnicate")));
+  EXPECT_FALSE(parse("data=journal", sloppy)) << "a promise that is not kept is no unknown option";
+}
+
+TEST(MountOptions, ValuesAreChecked) {
+  for (const char* const wrong :
+       {"errors", "errors=", "errors=explode", "threads=0", "threads=65", "threads=4x", "threads=-1",
+        "threads", "ro=1", "bdi=fast", "log=relative", "log", "resuid=5", "barrier=0", "data=ordered",
+        "dax=always", "dax", "loop=/dev/loop3"}) {
+    EXPECT_FALSE(parse(wrong)) << wrong;
+  }
+  for (const char* const right :
+       {"errors=continue", "errors=remount-ro", "errors=panic", "threads=1", "threads=64", "barrier",
+        "barrier=1", "data=writeback", "dax=never", "loop", "bdi=tune"}) {
+    EXPECT_TRUE(parse(right)) << right;
+  }
+}
+
+TEST(MountOptions, TheServerHearsFlagsAndItsOwnOptionsOnce) {
+  const auto options = parse("relatime,threads=2,nosuid,nodev,errors=panic,ro,threads=8,x-a,_netdev");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(server_options(*options), "ro,nosuid,nodev,errors=panic,threads=8");
+  EXPECT_EQ(server_options(*parse("defaults,rw,relatime")), "");
+}
+
+TEST(MountOptions, ARemountToleratesWhatMountRepeats) {
+  const std::string repeated =
+      "rw,relatime,user_id=0,group_id=0,default_permissions,allow_other,blksize=4096,seclabel";
+  EXPECT_FALSE(parse(repeated));
+  const auto options = parse("remount," + repeated + ",ro");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->purpose, Purpose::kRemount);
+  EXPECT_EQ(options->flags, unsigned{MS_RDONLY | MS_RELATIME});
+  EXPECT_TRUE(parse(repeated + ",remount")) << "wherever it stands";
+}
+
+TEST(MountOptions, AForeignServiceGetsWhatIsNotTheVfss) {
+  const OptionRules foreign{.vocabulary = Vocabulary::kForeignService};
+  const auto options = parse("ro,frobnicate=7,commit=5,errors=panic,nofail", foreign);
+  ASSERT_TRUE(options);
+  EXPECT_EQ(server_options(*options), "ro,frobnicate=7,commit=5,errors=panic");
+}
+
+}  // namespace
+}  // namespace fuse4fs::helper

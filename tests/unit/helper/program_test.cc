@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The whole helper as a process, with a fake server as another: real namespaces, real loop devices, real
+// mounts.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <grp.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "helper/abort.h"
+#include "helper/mount_table.h"
+#include "tests/unit/helper/fake_server.h"
+#include "tests/unit/helper/support.h"
+
+namespace fuse4fs::helper {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Behaviour;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::TemporaryDirectory;
+
+std::string text_of_file(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Processes whose program is this file.
+int processes_of(const std::string& program) {
+  int count = 0;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::error_code error;
+    if (fs::read_symlink(entry.path() / "exe", error) == program) ++count;
+  }
+  return count;
+}
+
+bool soon(const std::function<bool()>& condition) {
+  for (int i = 0; i < 100; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  return false;
+}
+
+class ProgramTest : public ::testing::Test {
+ protected:
+  struct Ended {
+    int status = -1;
+    std::string words;
+  };
+
+  void SetUp() override {
+    REQUIRE_FUSE();
+    image_ = directory_.make_image("image");
+    mount_point_ = fs::canonical(directory_.make_directory("mnt"));
+    helper_ = directory_.make_directory("sbin") + "/mount.fuse4fs";
+    server_ = directory_.make_directory("libexec/fuse4fs") + "/fuse4fs";
+    fs::copy_file("/proc/self/exe", helper_);
+    fs::copy_file("/proc/self/exe", server_);
+  }
+
+  void TearDown() override {
+    if (image_.empty()) return;
+    [[maybe_unused]] const auto aborted = abort_mount(mount_point_, "fuse4fs");
+    ::umount2(mount_point_.c_str(), MNT_DETACH);
+    expect_nothing_left();
+  }
+
+  void expect_nothing_left() {
+    EXPECT_FALSE(find_mount(mount_point_));
+    EXPECT_EQ(testing::loop_devices_left(image_), 0);
+    EXPECT_TRUE(soon([&] { return processes_of(server_) == 0; })) << "a server lives on";
+  }
+
+  pid_t start(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), helper_);
+    const UniqueFd words(
+        ::open(directory_.path("words").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    const pid_t pid = ::fork();
+    if (pid != 0) return pid;
+    std::vector<char*> pointers;
+    pointers.reserve(arguments.size() + 1);
+    for (std::string& argument : arguments) pointers.push_back(argument.data());
+    pointers.push_back(nullptr);
+    if (!words || ::dup2(words.get(), STDERR_FILENO) < 0) ::_exit(125);
+    ::setenv("SECRET", "1", 1);
+    // Inheritable: what a careless caller leaves open.
+    (void)::open("/etc/passwd", O_RDONLY);
+    ::execv(helper_.c_str(), pointers.data());
+    ::_exit(126);
+  }
+
+  Ended wait(pid_t pid) {
+    int status = 0;
+    if (::waitpid(pid, &status, 0) != pid) return {};
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status),
+            text_of_file(directory_.path("words"))};
+  }
+
+  Ended mount(Behaviour behaviour, const std::string& options = "rw") {
+    return wait(start({image_, mount_point_, "-v", "-o",
+                       fmt::format("{},threads={}", options, static_cast<int>(behaviour))}));
+  }
+
+  // Nothing in it if nothing is mounted.
+  MountEntry mounted() { return find_mount(mount_point_).value_or(MountEntry{}); }
+
+  TemporaryDirectory directory_;
+  std::string image_;
+  std::string mount_point_;
+  std::string helper_;
+  std::string server_;
+};
+
+TEST_F(ProgramTest, MountsAndTheServerOutlivesTheHelper) {
+  const Ended ended = mount(Behaviour::kServe, "nosuid,noatime");
+  ASSERT_EQ(ended.status, 0) << ended.words;
+  const MountEntry entry = mounted();
+  EXPECT_EQ(entry.type, "fuseblk.fuse4fs");
+  EXPECT_EQ(entry.flags, unsigned{MS_NOSUID | MS_NOATIME});
+  EXPECT_EQ(major(entry.device), 7U) << "the loop device's own number";
+  struct stat status = {};
+  EXPECT_EQ(::stat(mount_point_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_blksize, 4096);
+  EXPECT_EQ(processes_of(server_), 1);
+  const std::string bdi =
+      fmt::format("/sys/class/bdi/{}:{}-fuseblk/", major(entry.device), minor(entry.device));
+  EXPECT_EQ(text_of_file(bdi + "max_ratio"), "100\n");
+  EXPECT_EQ(text_of_file(bdi + "read_ahead_kb"), "1024\n");
+
+  const Ended again = wait(start({image_, mount_point_}));
+  EXPECT_EQ(again.status, 32);
+  EXPECT_THAT(again.words, HasSubstr("in use"));
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+  expect_nothing_left();
+}
+
+TEST_F(ProgramTest, BdiKeepLeavesTheLimits) {
+  const Ended ended = mount(Behaviour::kServe, "bdi=keep");
+  ASSERT_EQ(ended.status, 0) << ended.words;
+  const MountEntry entry = mounted();
+  const std::string bdi =
+      fmt::format("/sys/class/bdi/{}:{}-fuseblk/", major(entry.device), minor(entry.device));
+  EXPECT_EQ(text_of_file(bdi + "max_ratio"), "1\n");
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+}
+
+TEST_F(ProgramTest, ReadOnlyIsReadOnlyAndRemounts) {
+  Ended ended = mount(Behaviour::kServe, "ro");
+  ASSERT_EQ(ended.status, 0) << ended.words;
+  EXPECT_EQ(mounted().flags, unsigned{MS_RDONLY | MS_RELATIME});
+  ended = wait(start({image_, mount_point_, "-o", "remount,rw"}));
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("unmount it and mount it again"));
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+
+  ASSERT_EQ(mount(Behaviour::kServe, "rw,nosuid").status, 0);
+  ended = wait(start(
+      {"none", mount_point_, "-o",
+       "remount,relatime,user_id=0,group_id=0,default_permissions,allow_other,blksize=4096,noexec,ro"}));
+  EXPECT_EQ(ended.status, 0) << ended.words;
+  EXPECT_EQ(mounted().flags, unsigned{MS_RDONLY | MS_NOSUID | MS_NOEXEC | MS_RELATIME});
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+}
+
+TEST_F(ProgramTest, AFailingServerLeavesNothingButItsWords) {
+  struct Case {
+    Behaviour behaviour;
+    const char* words;
+  };
+  const Case cases[] = {
+      {Behaviour::kGiveUpBeforeMount, "the superblock is not one"},
+      {Behaviour::kGiveUpAfterMount, "the journal is not one"},
+      {Behaviour::kVanishAfterMount, "the server ended with status 9"},
+      {Behaviour::kCrashAfterMount, "the server "},
+      {Behaviour::kGarbage, "the server broke off"},
+  };
+  for (const auto& [behaviour, words] : cases) {
+    const Ended ended = mount(behaviour);
+    EXPECT_EQ(ended.status, 32);
+    EXPECT_THAT(ended.words, HasSubstr(words));
+    EXPECT_THAT(ended.words, HasSubstr(fmt::format("\"{}\" is not mounted on \"{}\"", image_, mount_point_)));
+    expect_nothing_left();
+  }
+}
+
+TEST_F(ProgramTest, AServerThatCannotBeStartedIsSaidSo) {
+  std::ofstream(server_) << "no program\n";
+  Ended ended = mount(Behaviour::kServe);
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("the server cannot be started: its program: Exec format error"));
+  fs::remove(server_);
+  ended = mount(Behaviour::kServe);
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("libexec/fuse4fs/fuse4fs\" cannot be started"));
+}
+
+TEST_F(ProgramTest, WordsOfAHostileServerAreTamed) {
+  const Ended ended = mount(Behaviour::kHostileWords);
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("[2Jevil??word\n"));
+  for (const char c : ended.words)
+    EXPECT_TRUE((c >= ' ' && c <= '~') || c == '\n' || static_cast<unsigned char>(c) >= 0x80) << int{c};
+  EXPECT_LT(ended.words.size(), 66000U);
+  EXPECT_GT(ended.words.size(), 65536U);
+}
+
+TEST_F(ProgramTest, TheServerIsContainedFromItsFirstInstruction) {
+  const Ended ended = mount(Behaviour::kReportSurroundings);
+  EXPECT_EQ(ended.status, 32);
+  const std::string& words = ended.words;
+  EXPECT_THAT(
+      words, ContainsRegex("uid [1-9][0-9]* [1-9][0-9]* gid [1-9][0-9]* [1-9][0-9]* groups 0 pid 1 sid 1\n"));
+  EXPECT_THAT(words, HasSubstr("umask 77\n"));
+  EXPECT_THAT(words, HasSubstr("cwd /\n"));
+  // The three that greet() has just received come after 3.
+  EXPECT_THAT(words, ContainsRegex("descriptors 0 1 2 3 4 5\n"));
+  EXPECT_THAT(words, HasSubstr("variable LISTEN_FDS=1\n"));
+  EXPECT_THAT(words, Not(HasSubstr("SECRET")));
+  EXPECT_THAT(words, HasSubstr("CapBnd:\t0000000000000000\n"));
+  for (const char* const field : {"CapInh", "CapPrm", "CapEff", "CapAmb"})
+    EXPECT_THAT(words, HasSubstr(fmt::format("{}:\t0000000000200000\n", field)));
+  EXPECT_THAT(words, HasSubstr("SigBlk:\t0000000000000000\n"));
+  EXPECT_THAT(words, HasSubstr("SigIgn:\t0000000000000000\n"));
+  for (const char* const kind : {"user", "pid", "net", "ipc", "uts"}) {
+    const std::string ours = fs::read_symlink(fmt::format("/proc/self/ns/{}", kind));
+    EXPECT_THAT(words, HasSubstr(fmt::format("namespace {}:[", kind)));
+    EXPECT_THAT(words, Not(HasSubstr(ours))) << kind;
+  }
+}
+
+TEST_F(ProgramTest, ASignalEndsTheWaitAndUndoesEverything) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const pid_t pid = start({image_, mount_point_, "-o",
+                             fmt::format("threads={}", static_cast<int>(Behaviour::kHangAfterMount))});
+    EXPECT_TRUE(soon([&] { return find_mount(mount_point_).has_value(); }));
+    ::kill(pid, signal);
+    const Ended ended = wait(pid);
+    EXPECT_EQ(ended.status, 8) << ended.words;
+    expect_nothing_left();
+  }
+}
+
+TEST_F(ProgramTest, AHungMountIsAborted) {
+  ASSERT_EQ(mount(Behaviour::kServeDeaf).status, 0);
+  std::thread hung([&] {
+    struct stat status = {};
+    EXPECT_NE(::stat((mount_point_ + "/file").c_str(), &status), 0);
+  });
+  const Ended ended = wait(start({"--abort", mount_point_ + "/"}));
+  EXPECT_EQ(ended.status, 0) << ended.words;
+  hung.join();
+  EXPECT_FALSE(find_mount(mount_point_));
+  // The deaf one still holds the device.
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::error_code error;
+    if (fs::read_symlink(entry.path() / "exe", error) == server_)
+      ::kill(std::stoi(entry.path().filename()), SIGKILL);
+  }
+}
+
+TEST_F(ProgramTest, AbortTouchesFuse4fsMountsOnly) {
+  Ended ended = wait(start({"--abort", mount_point_}));
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("is not a mount point"));
+  ASSERT_EQ(::mount("none", mount_point_.c_str(), "tmpfs", 0, nullptr), 0);
+  ended = wait(start({"--abort", mount_point_}));
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("of type \"tmpfs\""));
+  ended = wait(start({"x", mount_point_, "-o", "remount,ro"}));
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("of type \"tmpfs\""));
+  EXPECT_TRUE(find_mount(mount_point_));
+  ::umount2(mount_point_.c_str(), MNT_DETACH);
+}
+
+TEST_F(ProgramTest, FakeDoesEverythingButTheMount) {
+  const Ended ended = wait(start({image_, mount_point_, "-f"}));
+  EXPECT_EQ(ended.status, 0) << ended.words;
+  EXPECT_EQ(wait(start({directory_.path("absent"), mount_point_, "-f"})).status, 32);
+}
+
+TEST_F(ProgramTest, OnlyRootMounts) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const bool lowered = ::setgroups(0, nullptr) == 0 && ::setresgid(65534, 65534, 65534) == 0 &&
+                         ::setresuid(65534, 65534, 65534) == 0;
+    if (!lowered) ::_exit(125);
+    ::execl(helper_.c_str(), helper_.c_str(), image_.c_str(), mount_point_.c_str(), nullptr);
+    ::_exit(126);
+  }
+  EXPECT_EQ(wait(pid).status, 1);
+}
+
+TEST_F(ProgramTest, MountsInAnotherMountNamespace) {
+  // A process that does nothing but have a mount namespace.
+  const pid_t holder = ::fork();
+  if (holder == 0) {
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      ::_exit(1);
+    for (;;) ::pause();
+  }
+  const auto namespace_of = [](pid_t pid) {
+    std::error_code error;
+    return fs::read_symlink(fmt::format("/proc/{}/ns/mnt", pid), error);
+  };
+  ASSERT_TRUE(soon([&] { return namespace_of(holder) != namespace_of(::getpid()); }));
+  const Ended ended = wait(start({image_, mount_point_, "-N", std::to_string(holder), "-o", "threads=1"}));
+  EXPECT_EQ(ended.status, 0) << ended.words;
+  EXPECT_FALSE(find_mount(mount_point_));
+  EXPECT_THAT(text_of_file(fmt::format("/proc/{}/mountinfo", holder)), HasSubstr(" " + mount_point_ + " "));
+  const Ended failed =
+      wait(start({image_, mount_point_, "-N", std::to_string(holder), "-o", "ro,threads=3"}));
+  EXPECT_EQ(failed.status, 32);
+  ::kill(holder, SIGKILL);
+  ::waitpid(holder, nullptr, 0);
+}
+
+}  // namespace
+}  // namespace fuse4fs::helper

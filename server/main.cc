@@ -35,6 +35,8 @@
 #include <sanitizer/common_interface_defs.h>
 // The leak checker forks and traces its parent, which the sandbox kills; unit tests look for leaks.
 extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
+// The process ends without joining its workers, on purpose.
+extern "C" const char* __tsan_default_options() { return "report_thread_leaks=0"; }
 #endif
 
 namespace fuse4fs {

@@ -14,7 +14,6 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <thread>
 
 #include "base/unique_fd.h"
@@ -54,8 +53,12 @@ Finished run(const Command& command) {
 }
 
 std::string contents_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string contents;
+  std::vector<char> chunk(1 << 20);
+  for (ssize_t bytes; file && (bytes = ::read(file.get(), chunk.data(), chunk.size())) > 0;)
+    contents.append(chunk.data(), static_cast<std::size_t>(bytes));
+  return contents;
 }
 
 void write_file(const fs::path& path, std::string_view contents) {

@@ -21,8 +21,8 @@ CommandOutcome under_kernel(const TestVolume& volume, const std::string& script)
   std::ofstream(path)
       << "mount -o loop " << volume.image().string() << " " << place.string() << "\ncd " << place.string()
       << "\n"
-      << "attr() { python3 -c 'import os, sys; os.setxattr(*sys.argv[1:3], sys.argv[3].encode())' \"$@\"; }\n"
-      << "show() { python3 -c 'import os, sys; print(os.getxattr(*sys.argv[1:3]).decode())' \"$@\"; }\n"
+      << "attr() { setfattr -n \"$2\" -v \"$3\" \"$1\"; }\n"
+      << "show() { getfattr --only-values -n \"$2\" \"$1\"; }\n"
       << "set -x\n"
       << script << "\ncd /\numount " << place.string() << "\n";
   return run("unshare -m --propagation private sh -e " + path.string());

@@ -13,7 +13,6 @@ namespace fuse4fs {
 
 // The place of a lock in the lock order. A thread that holds a rank may only take higher ones.
 enum class LockRank : int {
-  kInodeTable = 10,  // which inodes are in memory
   kRange = 20,       // the byte ranges of one inode that are in use
   kMetadata = 30,    // libext2fs and all it knows
   kBlockCache = 40,  // cached metadata blocks

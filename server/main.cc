@@ -15,6 +15,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <string_view>
 #include <tuple>
 #include <vector>
@@ -93,6 +94,7 @@ class Server {
   Outcome<void> confine();
   Outcome<void> mount(cache::BlockDevice device);
   void tell_where_it_logs();
+  void write_back();
 
   service::Session helper_;
   std::unique_ptr<service::LogOutput> log_;
@@ -138,7 +140,9 @@ Outcome<cache::BlockDevice> Server::open_device() {
 Outcome<void> Server::confine() {
   sigset_t stopping;
   sigemptyset(&stopping);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&stopping, signal);
+  sigaddset(&stopping, SIGTERM);
+  // Of whatever terminal or session the mount was made in: no business of a file system.
+  for (const int unrelated : {SIGHUP, SIGINT, SIGPIPE}) std::signal(unrelated, SIG_IGN);
   // Blocked before the threads exist, so that they inherit it: only the descriptor delivers.
   pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
   stop_signals_ = UniqueFd(::signalfd(-1, &stopping, SFD_CLOEXEC));
@@ -160,8 +164,8 @@ Outcome<void> Server::confine() {
     return {};
   };
   ASSIGN_OR_RETURN(const auto report, sandbox::enter(options));
-  log_debug("confined: empty root {}, Landlock {} (ABI {})", report.empty_root, report.landlock,
-            report.landlock_abi);
+  if (!report.landlock) log_warning("this kernel has no Landlock: confined without it");
+  if (!report.empty_root) log_debug("the root directory is whatever the service manager gave");
   return {};
 }
 
@@ -197,10 +201,20 @@ Outcome<void> Server::start() {
       std::ignore = file_system_->unmount();
     return mounted;
   }
-  log_info("mounted {}{}", quoted(file_system_->label()), read_only_ ? ", read-only" : "");
+  // From here on for the log alone: mount(8) is silent when all is well.
   log_->forget_standard_error();
+  log_info("mounted {}{}", quoted(file_system_->label()), read_only_ ? ", read-only" : "");
   helper_.say_goodbye(0);
   return {};
+}
+
+void Server::write_back() {
+  try {
+    if (const auto written = session_->write_back(); !written)
+      log_error("writing metadata back failed: {}", written.error().message());
+  } catch (const std::bad_alloc&) {
+    log_warning("no memory to write metadata back, trying again soon");
+  }
 }
 
 void Server::run() {
@@ -208,13 +222,13 @@ void Server::run() {
   const auto interval = std::chrono::milliseconds(kWriteBackInterval).count();
   while (::poll(events.data(), events.size(), static_cast<int>(interval)) <= 0 ||
          (events[0].revents == 0 && events[1].revents == 0)) {
-    if (const auto written = session_->write_back(); !written)
-      log_error("writing metadata back failed: {}", written.error().message());
+    write_back();
   }
   if (events[0].revents == 0)
     log_warning("a signal asks to stop: writing everything, then the mount point is dead");
   if (const auto unmounted = session_->unmount(); !unmounted)
-    log_error("the last write-back failed: {}", unmounted.error().message());
+    log_error("unmounted, but not everything could be written: {}; run e2fsck before the next use",
+              unmounted.error().message());
   else
     log_info("unmounted");
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <mutex>
 
 #include "base/log.h"
@@ -74,20 +75,30 @@ void Dispatcher::dispatch(int device_fd, std::span<std::byte> request) {
     return;
   }
   const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode);
-  if (header.opcode == FUSE_DESTROY) return destroy();
+  try {
+    serve(header.opcode, request);
+  } catch (const std::exception& exception) {
+    // The Reply on the way has answered EIO. One request that cannot be served is no reason to end them all.
+    log_error("opcode {}: {}", header.opcode, exception.what());
+  }
+}
+
+void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
+  if (opcode == FUSE_DESTROY) return destroy();
 
   const std::shared_lock running(running_);
   if (unmounted_) {
     Reply reply;
-    const bool wants_answer =
-        header.opcode != FUSE_FORGET && header.opcode != FUSE_BATCH_FORGET && header.opcode != FUSE_INTERRUPT;
+    const bool wants_answer = opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
     return wants_answer ? reply.error(Errno(ENODEV)) : reply.none();
   }
-  switch (header.opcode) {
+  switch (opcode) {
     case FUSE_WRITE:
       return write(request);
-    case FUSE_SYNCFS:
-      return Reply().outcome(file_system_.sync());
+    case FUSE_SYNCFS: {
+      Reply reply;
+      return reply.outcome(file_system_.sync());
+    }
     case FUSE_INTERRUPT:
       return;
     default:
@@ -119,9 +130,11 @@ void Dispatcher::destroy() {
 
 Result<void> Dispatcher::unmount() {
   const std::unique_lock alone(running_);
-  if (unmounted_) return {};
-  unmounted_ = true;
-  return file_system_.unmount();
+  if (!unmounted_) {
+    unmounted_ = fail(EIO);  // what it came to if the engine throws
+    unmounted_ = file_system_.unmount();
+  }
+  return *unmounted_;
 }
 
 Result<void> Dispatcher::write_back() {

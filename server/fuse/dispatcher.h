@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 
@@ -43,6 +44,7 @@ class Dispatcher {
  private:
   explicit Dispatcher(ext4::FileSystem& file_system) : file_system_(file_system) {}
 
+  void serve(std::uint32_t opcode, std::span<std::byte> request);
   void write(std::span<const std::byte> request);
   void destroy();
   void hand_to_libfuse(std::span<std::byte> request);
@@ -50,7 +52,8 @@ class Dispatcher {
   ext4::FileSystem& file_system_;
   // Shared by every running request, exclusive for unmount. The outermost lock.
   std::shared_mutex running_;
-  bool unmounted_ = false;  // guarded by running_
+  // Guarded by running_. What the one unmount came to, once it was tried.
+  std::optional<Result<void>> unmounted_;
   std::atomic<bool> initialised_ = false;
   struct DestroySession {
     void operator()(fuse_session* session) const;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <iostream>
 #include <random>
 
 #include "base/unique_fd.h"
@@ -171,17 +172,21 @@ TEST_P(FlippedBytes, NeverCrashesTheServer) {
   }
   ASSERT_EQ(unmount().status, 0);
 
+  int served = 0;
   for (int image_number = 0; image_number < kImagesPerTest; ++image_number) {
     const int seed = GetParam() * kImagesPerTest + image_number;
     SCOPED_TRACE("seed " + std::to_string(seed));
     const auto image = scratch() / "flipped";
     fs::copy_file(original, image, fs::copy_options::overwrite_existing);
+    fs::remove(scratch() / "log");
     std::mt19937 random(static_cast<unsigned>(seed));
     // Superblock, descriptors, bitmaps, inode table and the first directories lie in the first megabyte.
     const int flips = 1 + static_cast<int>(random() % 200);
     for (int flip = 0; flip < flips; ++flip) {
-      const bool early = random() % 4 == 0;
-      const off_t offset = static_cast<off_t>(random() % (early ? 8192 : 1 << 20));
+      // Superblock and descriptors in a third of the images only: most flips there end at the door.
+      const bool early = image_number % 3 == 0 && random() % 4 == 0;
+      const off_t offset = early ? static_cast<off_t>(random() % 8192)
+                                 : static_cast<off_t>(65536 + random() % ((1 << 20) - 65536));
       overwrite(image, offset, std::string(1, static_cast<char>(random())));
     }
 
@@ -189,8 +194,10 @@ TEST_P(FlippedBytes, NeverCrashesTheServer) {
         {"timeout", "60", FUSE4FS_HELPER, image, mount_point(), "-o", "log=" + (scratch() / "log").string()});
     ASSERT_NE(mounted.status, 124) << "hangs";
     ASSERT_THAT(mounted.output, ::testing::Not(HasSubstr("Sanitizer")));
-    ASSERT_THAT(mounted.output, ::testing::Not(HasSubstr("goodbye"))) << "the server died";
+    ASSERT_THAT(mounted.output, ::testing::Not(HasSubstr("by signal"))) << "the server died";
+    ASSERT_THAT(mounted.output, ::testing::Not(HasSubstr("broke off"))) << "the server died";
     if (mounted.status != 0) continue;
+    ++served;
     const auto walked =
         run({"timeout", "60", "sh", "-c",
              "cd '" + mount_point().string() +
@@ -204,8 +211,13 @@ TEST_P(FlippedBytes, NeverCrashesTheServer) {
     ASSERT_TRUE(server()) << "the server died: " << log();
     ASSERT_EQ(unmount().status, 0);
     ASSERT_TRUE(server_ends());
+    ASSERT_THAT(log(), HasSubstr("unmounted")) << "the server died at the last";
+    ASSERT_THAT(log(), ::testing::Not(HasSubstr("Sanitizer")));
     ASSERT_THAT(loop_devices_of(image), IsEmpty());
   }
+  std::cout << served << " of " << kImagesPerTest << " images were mounted\n";
+  // Refusing everything would prove nothing.
+  EXPECT_GE(served, kImagesPerTest / 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, FlippedBytes, ::testing::Range(0, 10));

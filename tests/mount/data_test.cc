@@ -114,8 +114,8 @@ TEST_P(RandomData, EqualsTheCopyInMemory) {
   const auto image = make_image("64M", GetParam());
   mount_or_fail(image);
   const auto path = mount_point() / "file";
-  const UniqueFd buffered(::open(path.c_str(), O_RDWR | O_CREAT, 0600));
-  const UniqueFd direct(::open(path.c_str(), O_RDWR | O_DIRECT));
+  UniqueFd buffered(::open(path.c_str(), O_RDWR | O_CREAT, 0600));
+  UniqueFd direct(::open(path.c_str(), O_RDWR | O_DIRECT));
   ASSERT_TRUE(buffered && direct);
   constexpr std::size_t kLargest = 2 << 20;
   std::string model;
@@ -189,6 +189,11 @@ TEST_P(RandomData, EqualsTheCopyInMemory) {
   ASSERT_EQ(::fsync(buffered.get()), 0);
   drop_caches();
   EXPECT_TRUE(contents_of(path) == model) << "read again from the device";
+  buffered.reset();
+  direct.reset();
+  unmount_and_check(image);
+  kernel_mount(image);
+  EXPECT_TRUE(contents_of(path) == model) << "through the kernel's ext4";
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, RandomData,

@@ -55,7 +55,7 @@ Finished run(const Command& command) {
 std::string contents_of(const fs::path& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string contents;
-  std::vector<char> chunk(1 << 20);
+  std::vector<char> chunk(64 << 10);
   for (ssize_t bytes; file && (bytes = ::read(file.get(), chunk.data(), chunk.size())) > 0;)
     contents.append(chunk.data(), static_cast<std::size_t>(bytes));
   return contents;

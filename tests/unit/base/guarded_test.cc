@@ -40,7 +40,7 @@ TEST(Guarded, CanBeWaitedOn) {
 }
 
 TEST(Guarded, RanksMayBeTakenUpwardAndReleasedInAnyOrder) {
-  Guarded<int, LockRank::kInodeTable> low{1};
+  Guarded<int, LockRank::kRange> low{1};
   Guarded<int, LockRank::kLog> high{2};
   for (int i = 0; i < 2; ++i) {
     auto first = std::make_unique<decltype(low.lock())>(low.lock());

@@ -221,6 +221,28 @@ TEST_F(DispatcherTest, DestroyUnmountsOnceAndLaterRequestsFindNothing) {
   EXPECT_TRUE(dispatcher_->unmount());
 }
 
+TEST_F(DispatcherTest, WhatTheLastFlushCameToIsNotLostWithDestroysAnswer) {
+  init(kEverything);
+  EXPECT_CALL(fs_, unmount).WillOnce(Return(fail(EIO)));
+  send_names(FUSE_DESTROY, 0, {});
+  EXPECT_EQ(error_answered(), EIO);
+  const auto again = dispatcher_->unmount();
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error(), Errno(EIO));
+}
+
+TEST_F(DispatcherTest, AnExceptionIsAnAnswerAndNotTheEnd) {
+  init(kEverything);
+  EXPECT_CALL(fs_, write).WillOnce([](auto, auto, auto, auto) -> Result<void> { throw std::bad_alloc(); });
+  fuse_write_in in{};
+  in.size = 4;
+  send(FUSE_WRITE, 12, in, "data");
+  EXPECT_EQ(error_answered(), EIO);
+  EXPECT_CALL(fs_, attributes).WillOnce([](auto) -> Result<ext4::Attributes> { throw std::bad_alloc(); });
+  send(FUSE_GETATTR, 12, fuse_getattr_in{});
+  EXPECT_EQ(error_answered(), ENOMEM);
+}
+
 TEST_F(DispatcherTest, DestroyWaitsForRunningRequests) {
   init(kEverything);
   std::atomic<bool> reading = false, finish = false, finished = false;

@@ -124,6 +124,17 @@ TEST_F(Basic, StatfsIsThatOfTheKernel) {
   EXPECT_EQ(ours.f_namemax, kernels.f_namemax);
 }
 
+TEST_F(Basic, FilesHaveTheBlockSizeOfTheVolume) {
+  for (const std::string size : {"1024", "4096"}) {
+    const auto image = make_image("64M", {"-b", size}, "image" + size);
+    mount_or_fail(image);
+    struct stat status{};
+    ASSERT_EQ(::stat(mount_point().c_str(), &status), 0);
+    EXPECT_EQ(status.st_blksize, std::stol(size));
+    unmount_and_check(image);
+  }
+}
+
 TEST_F(Basic, WritingClearsSetuid) {
   const auto image = make_image();
   mount_or_fail(image);

@@ -2,13 +2,41 @@
 #include "helper/abort.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/mount.h>
 
+#include <chrono>
+#include <vector>
+
+#include "base/log.h"
 #include "base/quoted.h"
+#include "helper/command_line.h"
 #include "helper/connection_control.h"
 #include "helper/mount_table.h"
+#include "helper/server_search.h"
 
 namespace fuse4fs::helper {
+namespace {
+
+// How long a server may take to close the volume in order, once its mount is gone.
+constexpr std::chrono::milliseconds kOrderlyEnd{2000};
+constexpr std::chrono::milliseconds kKilledEnd{2000};
+
+void end_server(const RunningServer& server) {
+  if (server.ends_within(kOrderlyEnd)) return;
+  if (const auto killed = server.send_signal(SIGKILL); !killed && killed.error() != Errno(ESRCH)) {
+    log_warning("the server (process {}) does not end, and cannot be killed: {}", server.pid(),
+                killed.error().message());
+    return;
+  }
+  if (server.ends_within(kKilledEnd)) {
+    log_warning("the server (process {}) did not end by itself and was killed", server.pid());
+  } else {
+    log_warning("the server (process {}) was killed, but waits for its device still", server.pid());
+  }
+}
+
+}  // namespace
 
 Outcome<void> abort_mount(const std::string& directory, const std::string& subtype) {
   // stat(2) of the mount itself would hang as everybody else does.
@@ -22,12 +50,17 @@ Outcome<void> abort_mount(const std::string& directory, const std::string& subty
     return fail(Errno(EINVAL), fmt::format("{} is a mount of type {}, not of {}", quoted(*path),
                                            quoted(entry->type), subtype));
   }
+  // Now, while the device number surely means this mount. Another project's service may serve more mounts
+  // than this one: it is left alone.
+  std::vector<RunningServer> servers;
+  if (subtype == kOwnType) servers = servers_of(entry->device);
   const auto aborted = abort_connection(entry->device);
   // MNT_FORCE aborts the connection, too, where the control file system is not to be had.
   const int flags = UMOUNT_NOFOLLOW | MNT_DETACH | (aborted ? 0 : MNT_FORCE);
   if (::umount2(path->c_str(), flags) != 0)
     return fail(Errno::last(),
                 fmt::format("{} cannot be unmounted: {}", quoted(*path), Errno::last().message()));
+  for (const RunningServer& server : servers) end_server(server);
   return {};
 }
 

@@ -9,6 +9,8 @@
 namespace fuse4fs::helper {
 
 // Fails every request that waits for the server, and takes the mount away. What was not yet written is lost.
+// A server of ours then has 2 s to close the volume in order, and is killed if it does not: a stopped one
+// would hold the device for ever. That it had to be killed is a warning, no failure.
 Outcome<void> abort_mount(const std::string& directory, const std::string& subtype);
 
 }  // namespace fuse4fs::helper

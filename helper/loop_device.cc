@@ -16,6 +16,7 @@
 #include <optional>
 
 #include "base/quoted.h"
+#include "helper/mount_table.h"
 #include "helper/waiting.h"
 
 namespace fuse4fs::helper {
@@ -108,6 +109,13 @@ Outcome<LoopDevice> make_loop_device(int image, const std::string& name, Access 
   if (::fstat(image, &status) != 0)
     return fail(Errno::last(), fmt::format("{}: {}", quoted(name), Errno::last().message()));
   if (const auto rival = rival_of(status, access)) {
+    struct stat device = {};
+    const dev_t number = ::stat(rival->c_str(), &device) == 0 ? device.st_rdev : 0;
+    if (const auto mount_point = mount_point_of(number, *rival)) {
+      return fail(Errno(EBUSY),
+                  fmt::format("{} is in use already, through {}, which is mounted on {}: unmount that first",
+                              quoted(name), *rival, quoted(*mount_point)));
+    }
     return fail(Errno(EBUSY),
                 fmt::format("{} is in use already, through {}: mount that device, or release it with "
                             "losetup -d {}",

@@ -69,6 +69,8 @@ std::unexpected<Failure> refuse(const Item& item, std::string_view reason) {
   return fail(Errno(EINVAL), fmt::format("option {} is refused: {}", quoted(item.text), reason));
 }
 
+bool is_vfs_flag(const OptionRow& row) { return (row.set | row.clear) != 0; }
+
 bool is_number_up_to(std::string_view text, unsigned most) {
   unsigned number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -82,6 +84,7 @@ class Parser {
   Outcome<void> take(const Item& item) {
     const OptionRow* const row = find_option(item.name, item.has_value, item.value);
     if (is_services_own(row)) {
+      options.for_new_mounts.push_back(item.text);
       options.for_server.push_back(item.text);
       return {};
     }
@@ -98,8 +101,10 @@ class Parser {
  private:
   [[nodiscard]] bool is_services_own(const OptionRow* row) const {
     if (rules_.vocabulary != Vocabulary::kForeignService) return false;
-    return row == nullptr || row->use == OptionUse::kServer || row->use == OptionUse::kIgnored ||
-           row->use == OptionUse::kRefused;
+    if (row == nullptr) return true;
+    if (is_vfs_flag(*row)) return false;
+    return row->use == OptionUse::kServer || row->use == OptionUse::kIgnored ||
+           row->use == OptionUse::kWarned || row->use == OptionUse::kRefused;
   }
 
   Outcome<void> take_unknown(const Item& item) {
@@ -108,8 +113,14 @@ class Parser {
     return {};
   }
 
+  // What our server does not keep another may.
+  [[nodiscard]] OptionUse use_of(const OptionRow& row) const {
+    const bool foreign = rules_.vocabulary == Vocabulary::kForeignService;
+    return foreign && is_vfs_flag(row) ? OptionUse::kFlag : row.use;
+  }
+
   Outcome<void> take_known(const Item& item, const OptionRow& row) {
-    switch (row.use) {
+    switch (use_of(row)) {
       case OptionUse::kFlag:
         options.flags = (options.flags & ~row.clear) | row.set;
         options.mentioned |= row.set | row.clear;
@@ -120,6 +131,9 @@ class Parser {
         return {};
       case OptionUse::kIgnored:
         remark(item, row.reason);
+        return {};
+      case OptionUse::kWarned:
+        options.warnings.push_back(fmt::format("option {} has no effect yet: {}", item.text, row.reason));
         return {};
       case OptionUse::kRefused:
         return refuse(item, row.reason);
@@ -132,12 +146,15 @@ class Parser {
       case OptionUse::kLog:
         if (!item.value.starts_with('/'))
           return refuse(item, "the file must be named from the root, as in log=/var/log/disk.log");
+        note_for_new_mounts(item);
         options.log_file = item.value;
         return {};
       case OptionUse::kBdi:
+        note_for_new_mounts(item);
         options.bdi = item.value == "keep" ? BdiTuning::kKeep : BdiTuning::kTune;
         return {};
       case OptionUse::kTrustedService:
+        note_for_new_mounts(item);
         options.trusted_service = true;
         return {};
     }
@@ -147,12 +164,18 @@ class Parser {
   Outcome<void> take_for_server(const Item& item) {
     if (item.name == "threads" && !is_number_up_to(item.value, kMostThreads))
       return refuse(item, fmt::format("its value must be a number from 1 to {}", kMostThreads));
-    // Said again, it counts once: the last time.
-    std::erase_if(options.for_server,
-                  [&](const std::string& earlier) { return take_apart(earlier).name == item.name; });
-    options.for_server.push_back(item.text);
+    add_last_word(options.for_server, item);
+    note_for_new_mounts(item);
     return {};
   }
+
+  // Said again, it counts once: the last time.
+  static void add_last_word(std::vector<std::string>& items, const Item& item) {
+    std::erase_if(items, [&](const std::string& earlier) { return take_apart(earlier).name == item.name; });
+    items.push_back(item.text);
+  }
+
+  void note_for_new_mounts(const Item& item) { add_last_word(options.for_new_mounts, item); }
 
   void remark(const Item& item, std::string_view reason) {
     options.remarks.push_back(fmt::format("option {} has no effect: {}", quoted(item.text), reason));

@@ -22,11 +22,14 @@ struct MountOptions {
   unsigned long flags = 0;      // MS_*, without MS_REMOUNT
   unsigned long mentioned = 0;  // the MS_* bits that any option set or cleared
   Purpose purpose = Purpose::kMount;
+  // As they were written: what a remount cannot change.
+  std::vector<std::string> for_new_mounts;
   std::vector<std::string> for_server;  // beside what server_options() makes of the flags
   std::string log_file;                 // absolute; empty: none
   BdiTuning bdi = BdiTuning::kTune;
   bool trusted_service = false;
-  std::vector<std::string> remarks;  // for -v: what was left out, and why
+  std::vector<std::string> remarks;   // for -v: what was left out, and why
+  std::vector<std::string> warnings;  // the same, for everybody: what was left out would be missed
 };
 
 struct OptionRules {

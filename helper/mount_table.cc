@@ -33,23 +33,37 @@ unsigned long flags_in(const char* options) {
 
 std::string text_of(const char* text) { return text == nullptr ? "" : text; }
 
-}  // namespace
-
-std::optional<MountEntry> find_mount(const std::string& path) {
+// The last mount for which `fits` holds.
+template <class Fits>
+std::optional<MountEntry> find_last(Fits fits) {
   const std::unique_ptr<libmnt_table, Free> table(mnt_new_table());
   const std::unique_ptr<libmnt_iter, Free> iterator(mnt_new_iter(MNT_ITER_BACKWARD));
   if (!table || !iterator || mnt_table_parse_file(table.get(), "/proc/self/mountinfo") != 0)
     return std::nullopt;
   libmnt_fs* entry = nullptr;
   while (mnt_table_next_fs(table.get(), iterator.get(), &entry) == 0) {
-    if (text_of(mnt_fs_get_target(entry)) != path) continue;
+    if (!fits(entry)) continue;
     return MountEntry{
-        .mount_point = path,
+        .mount_point = text_of(mnt_fs_get_target(entry)),
         .type = text_of(mnt_fs_get_fstype(entry)),
         .device = mnt_fs_get_devno(entry),
         .flags = flags_in(mnt_fs_get_vfs_options(entry)) | flags_in(mnt_fs_get_fs_options(entry))};
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<MountEntry> find_mount(const std::string& path) {
+  return find_last([&](libmnt_fs* entry) { return text_of(mnt_fs_get_target(entry)) == path; });
+}
+
+std::optional<std::string> mount_point_of(dev_t device, const std::string& source) {
+  const auto entry = find_last([&](libmnt_fs* candidate) {
+    return mnt_fs_get_devno(candidate) == device || text_of(mnt_fs_get_srcpath(candidate)) == source;
+  });
+  if (!entry) return std::nullopt;
+  return entry->mount_point;
 }
 
 std::optional<std::string> spell_out(const std::string& path) {

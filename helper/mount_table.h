@@ -19,6 +19,10 @@ struct MountEntry {
 // The topmost mount at `path`, which must be canonical.
 std::optional<MountEntry> find_mount(const std::string& path);
 
+// Where the block device is mounted, by its number or by its name `source`. Nothing if it is mounted nowhere
+// in this mount namespace.
+std::optional<std::string> mount_point_of(dev_t device, const std::string& source);
+
 // `path` from the root, without links, "." and "..": all but the last name is looked at, the last one only
 // spelt. ENOENT and the like if the directory before it cannot be found; EINVAL if the last name is "." or
 // "..".

@@ -26,6 +26,13 @@ constexpr OptionRow ignored(std::string_view name, OptionValue value, std::strin
 constexpr OptionRow refused(std::string_view name, OptionValue value, std::string_view reason) {
   return {name, value, OptionUse::kRefused, 0, 0, "", reason};
 }
+constexpr OptionRow refused_flag(std::string_view name, unsigned long set, unsigned long clear,
+                                 std::string_view reason) {
+  return {name, kNone, OptionUse::kRefused, set, clear, "", reason};
+}
+constexpr OptionRow warned(std::string_view name, std::string_view reason) {
+  return {name, kNone, OptionUse::kWarned, 0, 0, "", reason};
+}
 constexpr OptionRow server(std::string_view name, OptionValue value, std::string_view reason,
                            std::string_view values = "") {
   return {name, value, OptionUse::kServer, 0, 0, values, reason};
@@ -40,6 +47,8 @@ constexpr std::string_view kNoLabels = "fuse4fs mounts have no security labels o
 constexpr std::string_view kNoJournalYet = "fuse4fs does not write a journal yet; leave the option out";
 constexpr std::string_view kNoDeviceOfJournal =
     "fuse4fs does not serve volumes whose journal is on another device";
+// Accepted, as the words of the kernel's default.
+constexpr std::string_view kNoAccessTimes = "accepted, though reading changes no access times yet";
 constexpr std::string_view kOthersBusiness = "for mount(8), systemd and other programs";
 constexpr std::string_view kHelperSets = "the helper sets it itself";
 constexpr std::string_view kAllocator = "it tunes an allocator that fuse4fs does not have";
@@ -57,22 +66,28 @@ constexpr OptionRow kTable[] = {
     flag("nodev", MS_NODEV, 0, "kept by the kernel"),
     flag("exec", 0, MS_NOEXEC, "the default"),
     flag("noexec", MS_NOEXEC, 0, "kept by the kernel"),
-    flag("sync", MS_SYNCHRONOUS, 0, "kept by the kernel"),
+    refused_flag("sync", MS_SYNCHRONOUS, 0,
+                 "only the data of files would be written at once, not directories and attributes; programs "
+                 "that need it call fsync(2)"),
     flag("async", 0, MS_SYNCHRONOUS, "the default"),
-    flag("dirsync", MS_DIRSYNC, 0, "kept by kernel and server"),
-    flag("atime", 0, MS_NOATIME, "the default, as relatime"),
-    flag("noatime", MS_NOATIME, kAtime & ~MS_NOATIME, "kept by kernel and server"),
-    flag("diratime", 0, MS_NODIRATIME, "the default"),
-    flag("nodiratime", MS_NODIRATIME, 0, "kept by kernel and server"),
-    flag("relatime", MS_RELATIME, kAtime & ~MS_RELATIME, "the default"),
-    flag("norelatime", 0, MS_RELATIME, "the default"),
-    flag("strictatime", MS_STRICTATIME, kAtime & ~MS_STRICTATIME, "kept by kernel and server"),
-    flag("nostrictatime", 0, MS_STRICTATIME, "the default"),
+    refused_flag("dirsync", MS_DIRSYNC, 0,
+                 "directory changes are not written at once; programs that need it call fsync(2)"),
+    flag("atime", 0, MS_NOATIME, kNoAccessTimes),
+    flag("noatime", MS_NOATIME, kAtime & ~MS_NOATIME,
+         "what is so anyway: reading changes no access times yet"),
+    flag("diratime", 0, MS_NODIRATIME, kNoAccessTimes),
+    flag("nodiratime", MS_NODIRATIME, 0, "what is so anyway: reading changes no access times yet"),
+    flag("relatime", MS_RELATIME, kAtime & ~MS_RELATIME, kNoAccessTimes),
+    flag("norelatime", 0, MS_RELATIME, kNoAccessTimes),
+    refused_flag("strictatime", MS_STRICTATIME, kAtime & ~MS_STRICTATIME,
+                 "reading does not change access times yet"),
+    flag("nostrictatime", 0, MS_STRICTATIME, kNoAccessTimes),
     flag("symfollow", 0, MS_NOSYMFOLLOW, "the default"),
     flag("nosymfollow", MS_NOSYMFOLLOW, 0, "kept by the kernel"),
     flag("silent", 0, 0, "the helper says only what went wrong anyway"),
     flag("loud", 0, 0, "the helper says what went wrong anyway"),
-    ignored("lazytime", kNone, "times of fuse4fs files are written with the inode"),
+    ignored("lazytime", kNone,
+            "it only puts off the writing of times, which are written with the rest of the inode"),
     silent("nolazytime", kNone, "the default"),
     refused("mand", kNone, "the kernel has no mandatory locks any more"),
     silent("nomand", kNone, "the default"),
@@ -119,12 +134,16 @@ constexpr OptionRow kTable[] = {
     server("errors", kRequired, "what happens when the volume is found damaged", "continue|remount-ro|panic"),
     server("noload", kNone, "the journal is not replayed"),
     server("norecovery", kNone, "the journal is not replayed"),
-    server("debug", kNone, "the server logs each request"),
+    server("debug", kNone, "the server logs each request that fails"),
     // ---- of ext4(5): attributes ----
-    silent("acl", kNone, "always so"),
-    refused("noacl", kNone, "access control lists that are on the volume are always honoured"),
-    silent("user_xattr", kNone, "always so"),
-    refused("nouser_xattr", kNone, "extended attributes are always served"),
+    warned(
+        "acl",
+        "access control lists are not evaluated: what they grant to further users and groups is missing, and "
+        "a file's group has at most its rights by the list"),
+    silent("noacl", kNone,
+           "access control lists are not evaluated yet; at most they lessen the group's rights"),
+    warned("user_xattr", "extended attributes are not served"),
+    silent("nouser_xattr", kNone, "extended attributes are not served yet"),
     silent("bsddf", kNone, "always so"),
     refused("minixdf", kNone, "free space is always counted without the volume's own structures"),
     silent("nogrpid", kNone, "always so"),
@@ -168,7 +187,7 @@ constexpr OptionRow kTable[] = {
     // ---- of ext4(5): speed ----
     ignored("delalloc", kNone, "the kernel's write-back cache delays writes by itself"),
     silent("nodelalloc", kNone, "always so"),
-    ignored("discard", kNone, "freed blocks are not discarded at once; run fstrim(8) now and then"),
+    warned("discard", "freed blocks are not handed back to the device"),
     silent("nodiscard", kNone, "always so"),
     ignored("stripe", kRequired, kAllocator),
     ignored("inode_readahead_blks", kRequired, kAllocator),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Every mount option that mount(8), ext4(5) and this project know, with what is done about it and why.
 //
-// A row never vanishes silently: an option works, is ignored for a reason, or is refused by name with a
-// reason.
+// A row never vanishes silently: an option works, is left out for a reason that is said, or is refused by
+// name with a reason.
 #pragma once
 
 #include <span>
@@ -17,6 +17,7 @@ enum class OptionUse {
   kServer,   // handed to the server as it was written
   kSilent,   // asks for what is so anyway, or is for programs above us
   kIgnored,  // only tunes speed, and has nothing to tune here: said with -v
+  kWarned,   // promises what is not given yet, and is harmless to leave out: said always
   kRefused,  // promises what is not given
   kKernel,   // set by the helper; tolerated on remount, where mount(8) repeats what is in /proc/mounts
   kRemount,
@@ -29,8 +30,9 @@ struct OptionRow {
   std::string_view name;  // a final '*' stands for any further characters
   OptionValue value;
   OptionUse use;
-  unsigned long set;    // MS_*
-  unsigned long clear;  // MS_*
+  // MS_*; those of a kRefused row are what other services than ours may keep.
+  unsigned long set;
+  unsigned long clear;
   // kServer, kSilent: the allowed values, '|' between them, where the helper checks them; empty: not checked.
   std::string_view values;
   std::string_view reason;

@@ -10,7 +10,7 @@
 
 namespace fuse4fs::helper {
 
-Outcome<void> keep_needed_privileges(NamespaceSwitch namespace_switch) {
+Outcome<void> keep_needed_privileges(Errand errand) {
   if (::getuid() != 0 || ::geteuid() != 0) {
     return fail(Errno(EPERM),
                 "only root may mount with fuse4fs (an fstab entry's \"user\" does not work for this type)");
@@ -26,8 +26,9 @@ Outcome<void> keep_needed_privileges(NamespaceSwitch namespace_switch) {
   };
   // setns(2) into a mount namespace asks for the one, opening /proc/N/ns/mnt of a process with more powers
   // than this one has left for the other.
-  if (namespace_switch == NamespaceSwitch::kNeeded)
-    needed.insert(needed.end(), {CAP_SYS_CHROOT, CAP_SYS_PTRACE});
+  if (errand == Errand::kMountElsewhere) needed.insert(needed.end(), {CAP_SYS_CHROOT, CAP_SYS_PTRACE});
+  // Seeing another user's open descriptors in /proc.
+  if (errand == Errand::kAbort) needed.push_back(CAP_SYS_PTRACE);
 
   if (capng_get_caps_process() != 0) return fail(Errno(EPERM), "the process's capabilities cannot be read");
   if (capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN) == 0)

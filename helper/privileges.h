@@ -6,10 +6,14 @@
 
 namespace fuse4fs::helper {
 
-enum class NamespaceSwitch { kNotNeeded, kNeeded };
+enum class Errand {
+  kMount,           // or remount
+  kMountElsewhere,  // in another mount namespace
+  kAbort,           // of a mount, and of its server
+};
 
 // EPERM with words unless real and effective user are root with CAP_SYS_ADMIN. Whatever else is missing
 // (containers) is missed where it is needed.
-Outcome<void> keep_needed_privileges(NamespaceSwitch namespace_switch);
+Outcome<void> keep_needed_privileges(Errand errand);
 
 }  // namespace fuse4fs::helper

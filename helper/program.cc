@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <exception>
@@ -34,6 +35,11 @@ void fill_standard_descriptors() {
   if (fd > STDERR_FILENO) ::close(fd);
 }
 
+Errand errand_of(const CommandLine& line) {
+  if (line.action == Action::kAbort) return Errand::kAbort;
+  return line.name_space.empty() ? Errand::kMount : Errand::kMountElsewhere;
+}
+
 ExitStatus run_command_line(const std::vector<std::string>& arguments) {
   const auto line = parse_command_line(arguments);
   if (!line) {
@@ -42,8 +48,7 @@ ExitStatus run_command_line(const std::vector<std::string>& arguments) {
   }
   set_log_level(line->verbose ? LogLevel::kInfo : LogLevel::kNotice);
   if (line->action == Action::kShowText) return run(*line);
-  const auto needed = line->name_space.empty() ? NamespaceSwitch::kNotNeeded : NamespaceSwitch::kNeeded;
-  if (const auto kept = keep_needed_privileges(needed); !kept) {
+  if (const auto kept = keep_needed_privileges(errand_of(*line)); !kept) {
     log_error("{}", kept.error().message);
     return kUsage;
   }
@@ -54,6 +59,9 @@ ExitStatus run_command_line(const std::vector<std::string>& arguments) {
 
 int run_program(int argc, char** argv) {
   fill_standard_descriptors();
+  // Nobody may read what is said; that is no reason to leave a mount half made. The server starts with the
+  // default again (server_child.cc).
+  ::signal(SIGPIPE, SIG_IGN);
   set_log_writer(write_with_name);
   try {
     return run_command_line({argv + 1, argv + argc});

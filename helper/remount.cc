@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "base/log.h"
 #include "base/quoted.h"
 #include "helper/mount_table.h"
 
@@ -33,6 +34,9 @@ Outcome<void> remount(const std::string& directory, const std::string& subtype, 
     return fail(Errno(EINVAL), fmt::format("{} is a mount of type {}, not of {}", quoted(path.get()),
                                            quoted(entry->type), subtype));
   }
+  // No error: mount(8) brings along all that stands in the fstab line.
+  for (const std::string& option : options.for_new_mounts)
+    log_warning("option {} is not changed by a remount: it takes a new mount", quoted(option));
   const unsigned long flags = merged_flags(entry->flags, options);
   if ((entry->flags & MS_RDONLY) != 0 && (flags & MS_RDONLY) == 0) {
     return fail(Errno(EROFS),

@@ -35,6 +35,8 @@ constexpr int kFailed = 127;
 }
 
 void wait_for_go(const ChildPlan& plan) {
+  // Otherwise the end of the parent would not be the end of the pipe.
+  ::close(plan.go_write_end);
   char byte = 0;
   ssize_t got = 0;
   do {

@@ -14,9 +14,10 @@ struct ChildPlan {
   std::uint64_t namespaces = 0;  // CLONE_NEW*
   uid_t user = 0;
   gid_t group = 0;
-  int go = -1;     // one byte comes when the user namespace is mapped; nothing: do not start
-  int null = -1;   // /dev/null
-  int words = -1;  // write end
+  int go = -1;            // one byte comes when the user namespace is mapped; nothing: do not start
+  int go_write_end = -1;  // the parent's; a copy kept by the child would keep the pipe open for ever
+  int null = -1;          // /dev/null
+  int words = -1;         // write end
   int socket = -1;
   int program = -1;
   char* const* arguments = nullptr;

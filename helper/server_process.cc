@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/log.h"
 #include "base/quoted.h"
 #include "helper/server_child.h"
 
@@ -39,6 +40,22 @@ constexpr std::uint64_t kNamespaces[] = {
     CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
     CLONE_NEWPID,
 };
+
+std::string names_of(std::uint64_t namespaces) {
+  struct Kind {
+    std::uint64_t flag;
+    std::string_view name;
+  };
+  constexpr Kind kKinds[] = {{CLONE_NEWUSER, "user"},
+                             {CLONE_NEWPID, "pid"},
+                             {CLONE_NEWNET, "net"},
+                             {CLONE_NEWIPC, "ipc"},
+                             {CLONE_NEWUTS, "uts"}};
+  std::string names;
+  for (const auto& [flag, name] : kKinds)
+    if ((namespaces & flag) != 0) names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
+  return names;
+}
 
 struct Child {
   UniqueFd process;
@@ -162,13 +179,19 @@ Outcome<ServerProcess> ServerProcess::start(const std::string& program) {
     auto go = make_pipe();
     if (!go) return no_server(go.error());
     plan.go = go->read_end.get();
+    plan.go_write_end = go->write_end.get();
     auto child = spawn(plan);
     Result<void> started = child ? Result<void>() : fail(child.error());
     if (started && (namespaces & CLONE_NEWUSER) != 0) started = map_user(*child, plan);
     if (started && ::write(go->write_end.get(), "g", 1) != 1) started = fail_last();
-    if (started)
+    if (started) {
+      if (namespaces != kNamespaces[0]) {
+        log_warning("the server is less contained than it should be: it has no {} namespace of its own ({})",
+                    names_of(kNamespaces[0] & ~namespaces), last_error.message());
+      }
       return ServerProcess(std::move(child->process), child->pid, std::move(ours),
                            std::move(words->read_end));
+    }
     last_error = started.error();
     if (child) kill_and_reap(child->process.get());
   }

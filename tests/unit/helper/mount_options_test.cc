@@ -12,6 +12,7 @@
 namespace fuse4fs::helper {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -72,6 +73,13 @@ TEST(OptionTable, EachRowIsReachedAndDoesWhatItSays) {
         EXPECT_THAT(options->for_server, IsEmpty());
         EXPECT_THAT(options->remarks, ElementsAre(HasSubstr(std::string(row.reason))));
         break;
+      case OptionUse::kWarned:
+        ASSERT_TRUE(options);
+        EXPECT_THAT(options->for_server, IsEmpty());
+        EXPECT_THAT(options->remarks, IsEmpty());
+        EXPECT_THAT(options->warnings, ElementsAre(AllOf(HasSubstr(example + " has no effect yet"),
+                                                         HasSubstr(std::string(row.reason)))));
+        break;
       case OptionUse::kRemount:
         ASSERT_TRUE(options);
         EXPECT_EQ(options->purpose, Purpose::kRemount);
@@ -98,10 +106,8 @@ TEST(OptionTable, AClearingRowTakesBackItsFlag) {
       {"nosuid", "suid"},
       {"nodev", "dev"},
       {"noexec", "exec"},
-      {"sync", "async"},
       {"noatime", "atime"},
       {"nodiratime", "diratime"},
-      {"strictatime", "nostrictatime"},
       {"nosymfollow", "symfollow"},
       {"relatime", "norelatime"},
   };
@@ -115,8 +121,47 @@ TEST(OptionTable, AClearingRowTakesBackItsFlag) {
 
 TEST(MountOptions, TheLastWordOnAccessTimesCounts) {
   EXPECT_EQ(parse("noatime,relatime")->flags, unsigned{MS_RELATIME});
-  EXPECT_EQ(parse("relatime,strictatime")->flags, unsigned{MS_STRICTATIME});
-  EXPECT_EQ(parse("strictatime,noatime")->flags, unsigned{MS_NOATIME});
+  EXPECT_EQ(parse("relatime,noatime")->flags, unsigned{MS_NOATIME});
+}
+
+TEST(MountOptions, WhatIsNotKeptYetIsRefusedWithItsReason) {
+  const std::pair<const char*, const char*> refused[] = {
+      {"strictatime", "reading does not change access times yet"},
+      {"dirsync", "directory changes are not written at once"},
+      {"sync", "only the data of files would be written at once"},
+  };
+  for (const auto& [option, reason] : refused) {
+    SCOPED_TRACE(option);
+    const auto options = parse(option);
+    ASSERT_FALSE(options);
+    EXPECT_EQ(options.error().error, Errno(EINVAL));
+    EXPECT_THAT(options.error().message, AllOf(HasSubstr(option), HasSubstr(reason)));
+  }
+  for (const char* const accepted :
+       {"defaults", "relatime", "atime", "diratime", "nostrictatime", "async", "noacl", "nouser_xattr"}) {
+    SCOPED_TRACE(accepted);
+    const auto options = parse(accepted);
+    ASSERT_TRUE(options);
+    EXPECT_THAT(options->warnings, IsEmpty());
+    EXPECT_THAT(options->remarks, IsEmpty());
+  }
+}
+
+TEST(MountOptions, WhatWouldBeMissedIsAWarningAndWhatTunesSpeedARemark) {
+  const auto options = parse("discard,acl,user_xattr,delalloc,lazytime");
+  ASSERT_TRUE(options);
+  EXPECT_THAT(options->warnings, ElementsAre(HasSubstr("discard has no effect yet"),
+                                             HasSubstr("acl has no effect yet: access control lists are not"),
+                                             HasSubstr("user_xattr has no effect yet")));
+  EXPECT_THAT(options->remarks, ElementsAre(HasSubstr("delalloc"), HasSubstr("lazytime")));
+}
+
+TEST(MountOptions, WhatTakesANewMountIsRemembered) {
+  const auto options = parse("remount,errors=continue,noload,threads=3,log=/x,bdi=keep,errors=panic,nosuid");
+  ASSERT_TRUE(options);
+  EXPECT_THAT(options->for_new_mounts,
+              ElementsAre("noload", "threads=3", "log=/x", "bdi=keep", "errors=panic"));
+  EXPECT_THAT(parse("remount,ro,nofail,x-test")->for_new_mounts, IsEmpty());
 }
 
 TEST(MountOptions, SeveralListsAreOne) {
@@ -186,6 +231,13 @@ TEST(MountOptions, AForeignServiceGetsWhatIsNotTheVfss) {
   const auto options = parse("ro,frobnicate=7,commit=5,errors=panic,nofail", foreign);
   ASSERT_TRUE(options);
   EXPECT_EQ(server_options(*options), "ro,frobnicate=7,commit=5,errors=panic");
+  EXPECT_THAT(options->for_new_mounts, ElementsAre("frobnicate=7", "commit=5", "errors=panic"));
+  // It may keep the flags that ours does not, and gets the rest unjudged.
+  const auto flags = parse("sync,dirsync,strictatime,discard,acl", foreign);
+  ASSERT_TRUE(flags);
+  EXPECT_EQ(flags->flags, unsigned{MS_SYNCHRONOUS | MS_DIRSYNC | MS_STRICTATIME});
+  EXPECT_THAT(flags->for_server, ElementsAre("discard", "acl"));
+  EXPECT_THAT(flags->warnings, IsEmpty());
 }
 
 }  // namespace

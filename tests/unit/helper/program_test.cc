@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -45,13 +46,14 @@ std::string text_of_file(const std::string& path) {
 }
 
 // Processes whose program is this file.
-int processes_of(const std::string& program) {
-  int count = 0;
+std::vector<pid_t> processes_of(const std::string& program) {
+  std::vector<pid_t> processes;
   for (const auto& entry : fs::directory_iterator("/proc")) {
     std::error_code error;
-    if (fs::read_symlink(entry.path() / "exe", error) == program) ++count;
+    if (fs::read_symlink(entry.path() / "exe", error) == program)
+      processes.push_back(std::stoi(entry.path().filename()));
   }
-  return count;
+  return processes;
 }
 
 bool soon(const std::function<bool()>& condition) {
@@ -89,10 +91,11 @@ class ProgramTest : public ::testing::Test {
   void expect_nothing_left() {
     EXPECT_FALSE(find_mount(mount_point_));
     EXPECT_EQ(testing::loop_devices_left(image_), 0);
-    EXPECT_TRUE(soon([&] { return processes_of(server_) == 0; })) << "a server lives on";
+    EXPECT_TRUE(soon([&] { return processes_of(server_).empty(); })) << "a server lives on";
   }
 
-  pid_t start(std::vector<std::string> arguments) {
+  // `standard_error`: -1 for the file that wait() reads.
+  pid_t start(std::vector<std::string> arguments, int standard_error = -1) {
     arguments.insert(arguments.begin(), helper_);
     const UniqueFd words(
         ::open(directory_.path("words").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
@@ -102,7 +105,8 @@ class ProgramTest : public ::testing::Test {
     pointers.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) pointers.push_back(argument.data());
     pointers.push_back(nullptr);
-    if (!words || ::dup2(words.get(), STDERR_FILENO) < 0) ::_exit(125);
+    const int said_to = standard_error >= 0 ? standard_error : words.get();
+    if (said_to < 0 || ::dup2(said_to, STDERR_FILENO) < 0) ::_exit(125);
     ::setenv("SECRET", "1", 1);
     // Inheritable: what a careless caller leaves open.
     (void)::open("/etc/passwd", O_RDONLY);
@@ -142,7 +146,7 @@ TEST_F(ProgramTest, MountsAndTheServerOutlivesTheHelper) {
   struct stat status = {};
   EXPECT_EQ(::stat(mount_point_.c_str(), &status), 0);
   EXPECT_EQ(status.st_blksize, 4096);
-  EXPECT_EQ(processes_of(server_), 1);
+  EXPECT_EQ(processes_of(server_).size(), 1U);
   const std::string bdi =
       fmt::format("/sys/class/bdi/{}:{}-fuseblk/", major(entry.device), minor(entry.device));
   EXPECT_EQ(text_of_file(bdi + "max_ratio"), "100\n");
@@ -270,13 +274,97 @@ TEST_F(ProgramTest, AHungMountIsAborted) {
   const Ended ended = wait(start({"--abort", mount_point_ + "/"}));
   EXPECT_EQ(ended.status, 0) << ended.words;
   hung.join();
+  EXPECT_THAT(ended.words, HasSubstr("was killed"));
+  EXPECT_EQ(processes_of(server_).size(), 0U) << "the deaf one would hold the device";
+  expect_nothing_left();
+}
+
+TEST_F(ProgramTest, AbortKillsAStoppedServerAndNoOther) {
+  ASSERT_EQ(mount(Behaviour::kServe).status, 0);
+  const auto servers = processes_of(server_);
+  ASSERT_EQ(servers.size(), 1U);
+  // Has both kinds of files open, but of another device.
+  const std::string other_image = directory_.make_image("other");
+  const std::string other_place = fs::canonical(directory_.make_directory("other-mnt"));
+  ASSERT_EQ(wait(start({other_image, other_place, "-o", "threads=1"})).status, 0);
+  ASSERT_EQ(::kill(servers.front(), SIGSTOP), 0);
+  const auto began = std::chrono::steady_clock::now();
+  const Ended ended = wait(start({"--abort", mount_point_}));
+  EXPECT_EQ(ended.status, 0) << ended.words;
+  EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::seconds(2)) << "time to end in order";
   EXPECT_FALSE(find_mount(mount_point_));
-  // The deaf one still holds the device.
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    std::error_code error;
-    if (fs::read_symlink(entry.path() / "exe", error) == server_)
-      ::kill(std::stoi(entry.path().filename()), SIGKILL);
+  EXPECT_EQ(testing::loop_devices_left(image_), 0);
+  EXPECT_EQ(processes_of(server_).size(), 1U) << "the other one";
+  struct stat status = {};
+  EXPECT_EQ(::stat(other_place.c_str(), &status), 0) << "serves on";
+  // And the image is free again.
+  EXPECT_EQ(mount(Behaviour::kServe).status, 0);
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+  EXPECT_EQ(::umount2(other_place.c_str(), UMOUNT_NOFOLLOW), 0);
+}
+
+TEST_F(ProgramTest, AServerThatEndsByItselfIsNotKilled) {
+  ASSERT_EQ(mount(Behaviour::kServe).status, 0);
+  const Ended ended = wait(start({"--abort", mount_point_}));
+  EXPECT_EQ(ended.status, 0);
+  EXPECT_EQ(ended.words, "");
+}
+
+TEST_F(ProgramTest, NobodyReadingTheWordsIsNoReasonToStop) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  ::close(ends[0]);
+  const UniqueFd broken(ends[1]);
+  // -v, and an option that is warned of: words before and after the mount.
+  const Ended ended = wait(start({image_, mount_point_, "-v", "-o", "threads=1,discard"}, broken.get()));
+  EXPECT_EQ(ended.status, 0);
+  EXPECT_TRUE(find_mount(mount_point_));
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+}
+
+TEST_F(ProgramTest, ARemountNamesWhatItCannotChange) {
+  ASSERT_EQ(mount(Behaviour::kServe, "rw").status, 0);
+  const Ended ended =
+      wait(start({"none", mount_point_, "-o",
+                  "remount,errors=panic,threads=3,noload,log=/nonexistent,nosuid,nofail,x-test"}));
+  EXPECT_EQ(ended.status, 0);
+  for (const char* const option : {"errors=panic", "threads=3", "noload", "log=/nonexistent"}) {
+    EXPECT_THAT(
+        ended.words,
+        HasSubstr(fmt::format("option \"{}\" is not changed by a remount: it takes a new mount\n", option)));
   }
+  EXPECT_EQ(std::ranges::count(ended.words, '\n'), 4) << ended.words;
+  EXPECT_EQ(mounted().flags, unsigned{MS_NOSUID | MS_RELATIME});
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+}
+
+TEST_F(ProgramTest, AnOptionThatWouldBeMissedIsSaidWithoutAsking) {
+  const Ended ended = wait(start({image_, mount_point_, "-o", "threads=1,discard,delalloc"}));
+  EXPECT_EQ(ended.status, 0);
+  EXPECT_THAT(ended.words, HasSubstr("discard has no effect yet"));
+  EXPECT_THAT(ended.words, Not(HasSubstr("delalloc")));
+  EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+}
+
+// In a chroot the kernel makes no user namespaces.
+TEST_F(ProgramTest, ALessContainedServerIsSaidSo) {
+  const std::string root = directory_.make_directory("root");
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const bool there = ::unshare(CLONE_NEWNS) == 0 &&
+                       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                       ::mount("/", root.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0 &&
+                       ::chroot(root.c_str()) == 0 && ::chdir("/") == 0;
+    if (!there) ::_exit(124);
+    const pid_t helper = start({image_, mount_point_, "-o",
+                                fmt::format("threads={}", static_cast<int>(Behaviour::kGiveUpBeforeMount))});
+    ::_exit(wait(helper).status);
+  }
+  const Ended ended = wait(pid);
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("less contained"));
+  EXPECT_THAT(ended.words, HasSubstr("no user namespace of its own"));
+  EXPECT_THAT(ended.words, HasSubstr("the superblock is not one"));
 }
 
 TEST_F(ProgramTest, AbortTouchesFuse4fsMountsOnly) {

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "tests/unit/helper/support.h"
@@ -21,6 +22,7 @@ namespace {
 using ::testing::HasSubstr;
 using testing::loop_devices_left;
 using testing::loop_devices_of;
+using ::testing::Not;
 using ::testing::StartsWith;
 using testing::TemporaryDirectory;
 
@@ -58,6 +60,28 @@ TEST_F(SourceTest, AnImageInUseIsRefused) {
       EXPECT_THAT(second.error().message, HasSubstr(first->path()));
     }
     EXPECT_EQ(loop_devices_of(image), 1);
+  }
+  EXPECT_EQ(loop_devices_left(image), 0);
+}
+
+TEST_F(SourceTest, AnImageThatIsMountedIsNotToBeReleasedButUnmounted) {
+  const std::string image = directory_.make_image("image");
+  ASSERT_EQ(std::system(("mkfs.ext4 -q -F " + image).c_str()), 0);
+  const std::string mount_point = std::filesystem::canonical(directory_.make_directory("mnt"));
+  {
+    const auto first = Source::open(image, {.claim = Claim::kLeftToService});
+    ASSERT_TRUE(first);
+    const auto unmounted = Source::open(image, {});
+    ASSERT_FALSE(unmounted);
+    EXPECT_THAT(unmounted.error().message, HasSubstr("losetup -d " + first->path()));
+    ASSERT_EQ(::mount(first->path().c_str(), mount_point.c_str(), "ext4", MS_RDONLY, nullptr), 0);
+    const auto mounted = Source::open(image, {});
+    EXPECT_EQ(::umount2(mount_point.c_str(), UMOUNT_NOFOLLOW), 0);
+    ASSERT_FALSE(mounted);
+    EXPECT_EQ(mounted.error().error, Errno(EBUSY));
+    EXPECT_THAT(mounted.error().message,
+                HasSubstr(first->path() + ", which is mounted on \"" + mount_point + "\": unmount"));
+    EXPECT_THAT(mounted.error().message, Not(HasSubstr("losetup")));
   }
   EXPECT_EQ(loop_devices_left(image), 0);
 }

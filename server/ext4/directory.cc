@@ -72,8 +72,7 @@ Result<bool> Directory::insert_into(Inode& directory, State& state, std::size_t 
   put_entry(block, offset, host->length - host_used, inode, name, mode);
   RETURN_IF_ERROR(write_block(directory, physical, block));
   state.room[index] = static_cast<std::uint32_t>(room);
-  state.names.emplace(std::hash<std::string_view>()(name),
-                      Place{static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(offset)});
+  remember_name(state, name, {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(offset)});
   return true;
 }
 
@@ -106,7 +105,7 @@ Result<void> Directory::append_block(Inode& directory, State& state, std::string
   directory.set_size((logical + 1) << volume_.block_bits());
   state.blocks.push_back(physical);
   state.room.push_back(static_cast<std::uint32_t>(end - entry_length(name.size())));
-  state.names.emplace(std::hash<std::string_view>()(name), Place{static_cast<std::uint32_t>(logical), 0});
+  remember_name(state, name, {static_cast<std::uint32_t>(logical), 0});
   return write_touched(directory);
 }
 

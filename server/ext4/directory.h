@@ -27,8 +27,16 @@ namespace fuse4fs::ext4 {
 
 class Directory {
  public:
-  Directory(Volume& volume, BlockAllocator& blocks, ExtentMap& extents, InlineData& inline_data)
-      : volume_(volume), blocks_(blocks), extents_(extents), inline_data_(inline_data) {}
+  // Names kept in memory, of one directory and roughly of all: some 160 MB.
+  static constexpr std::size_t kMostNames = 4'000'000;
+
+  Directory(Volume& volume, BlockAllocator& blocks, ExtentMap& extents, InlineData& inline_data,
+            std::size_t most_names = kMostNames)
+      : volume_(volume),
+        blocks_(blocks),
+        extents_(extents),
+        inline_data_(inline_data),
+        most_names_(most_names) {}
 
   Result<std::optional<InodeNumber>> find(Inode& directory, std::string_view name);
   // The name is not there yet. Writes the inode, with its times.
@@ -46,6 +54,7 @@ class Directory {
   // `sink` is called with the metadata lock held.
   Result<void> list(Inode& directory, std::uint64_t cookie, const DirectorySink& sink);
 
+  [[nodiscard]] std::size_t names_in_memory() const;
   // What is in memory about a directory that is gone.
   void forget(InodeNumber inode) { states_.erase(inode); }
 
@@ -63,7 +72,8 @@ class Directory {
   };
   struct State {
     std::vector<std::uint64_t> blocks;  // where they lie
-    bool named = false;                 // the two below are filled
+    bool named = false;                 // all was read once: `room`, and `names` if `indexed`
+    bool indexed = false;               // `names` is complete; else it is empty, and the blocks are scanned
     std::unordered_multimap<std::size_t, Place> names;
     std::vector<std::uint32_t> room;  // the longest entry that fits into a block
     std::uint64_t last_used = 0;
@@ -73,6 +83,7 @@ class Directory {
   Result<State*> state_of(const Inode& directory);
   Result<void> load_names(const Inode& directory, State& state);
   void make_room_for_state();
+  void remember_name(State& state, std::string_view name, Place place);
 
   Result<void> read_block(const Inode& directory, std::uint64_t physical, Bytes& into);
   Result<void> write_block(const Inode& directory, std::uint64_t physical, Bytes& bytes);
@@ -117,6 +128,7 @@ class Directory {
   BlockAllocator& blocks_;
   ExtentMap& extents_;
   InlineData& inline_data_;
+  const std::size_t most_names_;
   std::unordered_map<InodeNumber, State> states_;
   std::uint64_t clock_ = 0;
 };

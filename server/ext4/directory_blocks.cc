@@ -14,7 +14,6 @@ namespace {
 constexpr std::size_t kHeader = 8;
 constexpr std::size_t kTail = sizeof(ext2_dir_entry_tail);
 constexpr std::size_t kStates = 1024;
-constexpr std::size_t kNames = 4'000'000;
 
 // Directories of so few blocks are searched as they are.
 constexpr std::size_t kSearchable = 2;
@@ -156,10 +155,15 @@ Result<void> Directory::write_block(const Inode& directory, std::uint64_t physic
                        directory.number, "writing a directory");
 }
 
-void Directory::make_room_for_state() {
+std::size_t Directory::names_in_memory() const {
   std::size_t names = 0;
   for (const auto& [inode, state] : states_) names += state.names.size();
-  while (states_.size() >= kStates || names > kNames) {
+  return names;
+}
+
+void Directory::make_room_for_state() {
+  std::size_t names = names_in_memory();
+  while (states_.size() >= kStates || names > most_names_) {
     const auto oldest = std::min_element(states_.begin(), states_.end(), [](const auto& a, const auto& b) {
       return a.second.last_used < b.second.last_used;
     });
@@ -180,6 +184,8 @@ Result<Directory::State*> Directory::state_of(const Inode& directory) {
   const std::uint64_t count = directory.size() >> volume_.block_bits();
   if (count == 0 || count << volume_.block_bits() != directory.size() || count > volume_.blocks())
     return wrong(fmt::format("a directory of {} bytes", directory.size()));
+  if (count > directory.sectors(volume_.super(), volume_.block_size()) >> (volume_.block_bits() - 9))
+    return wrong(fmt::format("a directory of {} bytes that owns fewer blocks", directory.size()));
   ASSIGN_OR_RETURN(const auto parts, extents_.map(directory, 0, count));
   State state;
   for (const auto& part : parts) {
@@ -187,6 +193,11 @@ Result<Directory::State*> Directory::state_of(const Inode& directory) {
     for (std::uint64_t i = 0; i < part.count; ++i) state.blocks.push_back(part.physical + i);
   }
   if (state.blocks.size() != count) return wrong("a directory longer than its blocks");
+  // One block in many places would let a small volume ask for much memory.
+  auto sorted = state.blocks;
+  std::sort(sorted.begin(), sorted.end());
+  if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end())
+    return fail(volume_.corrupted(directory.number, *twice, "a directory holds a block twice"));
   make_room_for_state();
   state.last_used = ++clock_;
   return &states_.emplace(directory.number, std::move(state)).first->second;
@@ -196,6 +207,7 @@ Result<void> Directory::load_names(const Inode& directory, State& state) {
   if (state.named) return {};
   Bytes block;
   state.names.clear();
+  state.indexed = true;
   state.room.assign(state.blocks.size(), 0);
   for (std::uint32_t i = 0; i < state.blocks.size(); ++i) {
     RETURN_IF_ERROR(read_block(directory, state.blocks[i], block));
@@ -204,8 +216,7 @@ Result<void> Directory::load_names(const Inode& directory, State& state) {
           const std::size_t used = entry.inode == 0 ? 0 : entry_length(entry.name.size());
           state.room[i] = std::max(state.room[i], static_cast<std::uint32_t>(entry.length - used));
           if (entry.inode != 0)
-            state.names.emplace(std::hash<std::string_view>()(entry.name),
-                                Place{i, static_cast<std::uint32_t>(entry.offset)});
+            remember_name(state, entry.name, {i, static_cast<std::uint32_t>(entry.offset)});
           return true;
         }));
   }
@@ -213,10 +224,23 @@ Result<void> Directory::load_names(const Inode& directory, State& state) {
   return {};
 }
 
+void Directory::remember_name(State& state, std::string_view name, Place place) {
+  if (!state.indexed) return;
+  if (state.names.size() < most_names_) {
+    state.names.emplace(std::hash<std::string_view>()(name), place);
+    return;
+  }
+  // Too many to keep: this directory is scanned from now on.
+  state.indexed = false;
+  std::unordered_multimap<std::size_t, Place>().swap(state.names);
+}
+
 Result<std::optional<Directory::Found>> Directory::locate(const Inode& directory, State& state,
                                                           std::string_view name, Bytes& block) {
   if (state.blocks.size() > kSearchable || state.named) {
     RETURN_IF_ERROR(load_names(directory, state));
+  }
+  if (state.named && state.indexed) {
     const auto [begin, end] = state.names.equal_range(std::hash<std::string_view>()(name));
     for (auto candidate = begin; candidate != end; ++candidate) {
       const Place place = candidate->second;

@@ -49,6 +49,12 @@ Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std
     const std::uint64_t last = (offset + into.size() - 1) >> volume_.block_bits();
     ASSIGN_OR_RETURN(parts, metadata->extents.map(inode, first, last - first + 1));
   }
+  RETURN_IF_ERROR(read_parts(parts, offset, into));
+  return into.size();
+}
+
+Result<void> FileData::read_parts(const std::vector<Mapping>& parts, std::uint64_t offset,
+                                  std::span<std::byte> into) {
   std::size_t done = 0;
   for (const Mapping& part : parts) {
     const std::uint64_t at = offset + done;
@@ -64,7 +70,26 @@ Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std
   }
   // A map that ends early is a hole to its end.
   std::memset(into.data() + done, 0, into.size() - done);
-  return into.size();
+  return {};
+}
+
+// A kernel that writes late sends whole pages: what an append begins in the middle of comes again, as it is.
+Result<void> FileData::must_repeat(Metadata& metadata, const Inode& inode, std::uint64_t offset,
+                                   std::span<const std::byte> from) {
+  const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(from.size(), inode.size() - offset));
+  std::vector<std::byte> there(length);
+  if (inode.has(EXT4_INLINE_DATA_FL)) {
+    ASSIGN_OR_RETURN(const auto bytes, metadata.inline_data.read(inode));
+    if (offset < bytes.size())
+      std::memcpy(there.data(), bytes.data() + offset, std::min<std::size_t>(length, bytes.size() - offset));
+  } else {
+    const std::uint64_t first = offset >> volume_.block_bits();
+    const std::uint64_t last = (offset + length - 1) >> volume_.block_bits();
+    ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, first, last - first + 1));
+    RETURN_IF_ERROR(read_parts(parts, offset, there));
+  }
+  if (std::memcmp(there.data(), from.data(), length) != 0) return fail(EPERM);
+  return {};
 }
 
 std::uint64_t FileData::size_limit(Metadata& metadata, const Inode& inode) const {
@@ -104,6 +129,8 @@ Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span
       claimed_from = std::min(offset, inode.size());
       continue;
     }
+    if (inode.has(EXT2_APPEND_FL) && offset < inode.size())
+      RETURN_IF_ERROR(must_repeat(*metadata, inode, offset, from));
     if (end > size_limit(*metadata, inode)) return fail(EFBIG);
     if (inode.has(EXT4_INLINE_DATA_FL)) {
       ASSIGN_OR_RETURN(auto bytes, metadata->inline_data.read(inode));

@@ -49,6 +49,9 @@ class FileData {
   Result<void> transfer(const std::vector<Piece>& pieces, std::uint64_t offset,
                         std::span<const std::byte> from);
   Result<void> commit(Metadata& metadata, Inode& inode, std::vector<Piece>& pieces);
+  Result<void> read_parts(const std::vector<Mapping>& parts, std::uint64_t offset, std::span<std::byte> into);
+  Result<void> must_repeat(Metadata& metadata, const Inode& inode, std::uint64_t offset,
+                           std::span<const std::byte> from);
   Result<void> zero_tail(Metadata& metadata, const Inode& inode, std::uint64_t from, std::uint64_t to);
   Result<void> write_zeros(std::uint64_t device_offset, std::uint64_t length);
   Result<void> write_bytes(std::uint64_t device_offset, std::span<const std::byte> from);

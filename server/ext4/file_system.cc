@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "server/ext4/acl_mask.h"
 #include "server/ext4/ext4_file_system.h"
 #include "server/ext4/xattr_keys.h"
 
@@ -15,11 +16,11 @@ Outcome<std::unique_ptr<FileSystem>> FileSystem::mount(cache::BlockDevice device
   return std::make_unique<Ext4FileSystem>(std::move(volume));
 }
 
-Attributes attributes_of(const Volume& volume, const Inode& inode) {
+Attributes attributes_of(Volume& volume, const Inode& inode) {
   Attributes attributes;
   attributes.inode = inode.number;
   attributes.generation = inode.raw.i_generation;
-  attributes.mode = inode.mode();
+  attributes.mode = shown_mode(volume, inode);
   attributes.links = inode.raw.i_links_count;
   attributes.uid = inode.uid();
   attributes.gid = inode.gid();
@@ -182,9 +183,13 @@ Result<void> Ext4FileSystem::sync() {
     RETURN_IF_ERROR(volume_->check_alive());
     RETURN_IF_ERROR(volume_->write_back());
   }
-  const auto flushed = volume_->device().flush();
-  if (!flushed) volume_->device_failed("the device could not be flushed: " + flushed.error().message());
-  return flushed;
+  // Without the lock: others need not wait for the device.
+  if (const auto flushed = volume_->flush_device(); !flushed) {
+    auto metadata = metadata_.lock();
+    return fail(volume_->write_failed("the device could not be flushed", flushed.error()));
+  }
+  if (volume_->has_lost_writes()) return fail(EIO);
+  return {};
 }
 
 Result<void> Ext4FileSystem::write_back() {
@@ -196,7 +201,9 @@ Result<void> Ext4FileSystem::unmount() {
   auto metadata = metadata_.lock();
   Result<void> outcome;
   if (volume_->check_writable()) outcome = metadata->inodes.delete_orphans();
-  if (const auto clean = volume_->mark_clean(); !clean) outcome = clean;
+  // What could not be deleted is e2fsck's to find: it looks only where the volume is not called clean.
+  const auto written = outcome ? volume_->mark_clean() : volume_->write_out();
+  if (!written) outcome = written;
   volume_->close();
   return outcome;
 }

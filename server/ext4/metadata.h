@@ -38,6 +38,6 @@ struct Metadata {
 using GuardedMetadata = Guarded<Metadata, LockRank::kMetadata>;
 
 // What the kernel shows of an inode.
-Attributes attributes_of(const Volume& volume, const Inode& inode);
+Attributes attributes_of(Volume& volume, const Inode& inode);
 
 }  // namespace fuse4fs::ext4

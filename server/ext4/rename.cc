@@ -12,6 +12,10 @@ Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old
   if (!from.child) return fail(ENOENT);
   if (to.child && mode == RenameMode::kNoReplace) return fail(EEXIST);
   if (!to.child && mode == RenameMode::kExchange) return fail(ENOENT);
+  for (const auto& [parent, child] : {std::pair(old_parent, from.child), std::pair(new_parent, to.child)}) {
+    if (child && (child->number == parent || child->number == kRootInode))
+      return fail(volume_->corrupted(parent, 0, "a directory inside itself"));
+  }
   constexpr std::uint32_t kFixed = EXT2_IMMUTABLE_FL | EXT2_APPEND_FL;
   if (from.parent.has(kFixed) || from.child->has(kFixed) || to.parent.has(EXT2_IMMUTABLE_FL))
     return fail(EPERM);

@@ -20,6 +20,7 @@ constexpr std::uint16_t kOrphansBeingDeleted = 0x0004;  // in s_state
 struct FeatureName {
   std::uint32_t bit;
   std::string_view name;
+  std::string_view reason;  // why it is refused, for people
 };
 
 constexpr std::uint32_t kKnownCompat = EXT2_FEATURE_COMPAT_DIR_PREALLOC | EXT2_FEATURE_COMPAT_IMAGIC_INODES |
@@ -34,27 +35,33 @@ constexpr std::uint32_t kServedIncompat =
     EXT4_FEATURE_INCOMPAT_FLEX_BG | EXT4_FEATURE_INCOMPAT_EA_INODE | EXT4_FEATURE_INCOMPAT_CSUM_SEED |
     EXT4_FEATURE_INCOMPAT_LARGEDIR | EXT4_FEATURE_INCOMPAT_INLINE_DATA;
 
+// Served, but not for writing.
+constexpr std::uint32_t kReadableIncompat = EXT4_FEATURE_INCOMPAT_MMP;
+
 constexpr std::uint32_t kWritableRoCompat =
     EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |
     EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_GDT_CSUM | EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
     EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE | EXT4_FEATURE_RO_COMPAT_BIGALLOC |
     EXT4_FEATURE_RO_COMPAT_METADATA_CSUM | EXT4_FEATURE_RO_COMPAT_PROJECT;
 
-// Only those that are refused somewhere need a name.
+// Those that are refused somewhere.
 constexpr std::array kIncompatNames = {
-    FeatureName{EXT2_FEATURE_INCOMPAT_COMPRESSION, "compression"},
-    FeatureName{EXT3_FEATURE_INCOMPAT_JOURNAL_DEV, "journal_dev"},
-    FeatureName{EXT4_FEATURE_INCOMPAT_DIRDATA, "dirdata"},
-    FeatureName{EXT4_FEATURE_INCOMPAT_ENCRYPT, "encrypt"},
-    FeatureName{EXT4_FEATURE_INCOMPAT_CASEFOLD, "casefold"},
+    FeatureName{EXT2_FEATURE_INCOMPAT_COMPRESSION, "compression", "file data would be read still compressed"},
+    FeatureName{EXT4_FEATURE_INCOMPAT_MMP, "mmp",
+                "the block that guards against mounting it twice is not kept up to date"},
+    FeatureName{EXT4_FEATURE_INCOMPAT_DIRDATA, "dirdata", "directory entries hold more than names"},
+    FeatureName{EXT4_FEATURE_INCOMPAT_ENCRYPT, "encrypt", "there are no keys here"},
+    FeatureName{EXT4_FEATURE_INCOMPAT_CASEFOLD, "casefold", "names are compared without case"},
 };
 constexpr std::array kRoCompatNames = {
-    FeatureName{EXT4_FEATURE_RO_COMPAT_HAS_SNAPSHOT, "has_snapshot"},
-    FeatureName{EXT4_FEATURE_RO_COMPAT_QUOTA, "quota (its usage counts would go wrong)"},
-    FeatureName{EXT4_FEATURE_RO_COMPAT_REPLICA, "replica"},
-    FeatureName{EXT4_FEATURE_RO_COMPAT_READONLY, "read-only"},
-    FeatureName{EXT4_FEATURE_RO_COMPAT_SHARED_BLOCKS, "shared_blocks"},
-    FeatureName{EXT4_FEATURE_RO_COMPAT_VERITY, "verity"},
+    FeatureName{EXT4_FEATURE_RO_COMPAT_HAS_SNAPSHOT, "has_snapshot", "the snapshots would go wrong"},
+    FeatureName{EXT4_FEATURE_RO_COMPAT_QUOTA, "quota", "the quota files would go wrong"},
+    FeatureName{EXT4_FEATURE_RO_COMPAT_REPLICA, "replica", "its copies would go out of step"},
+    FeatureName{EXT4_FEATURE_RO_COMPAT_READONLY, "read-only", "the volume asks not to be written"},
+    FeatureName{EXT4_FEATURE_RO_COMPAT_SHARED_BLOCKS, "shared_blocks",
+                "a write would change all files that share the block"},
+    FeatureName{EXT4_FEATURE_RO_COMPAT_VERITY, "verity",
+                "protected files could be changed, and what they hold is not verified"},
 };
 
 template <std::size_t kCount>
@@ -65,7 +72,8 @@ std::string names_of(std::uint32_t bits, const std::array<FeatureName, kCount>& 
     const auto* const known =
         std::find_if(names.begin(), names.end(), [&](const auto& name) { return name.bit == bit; });
     if (!text.empty()) text += ", ";
-    text += known != names.end() ? std::string(known->name) : fmt::format("unknown bit {:#x}", bit);
+    text += known != names.end() ? fmt::format("{} ({})", known->name, known->reason)
+                                 : fmt::format("unknown bit {:#x} (made by something newer)", bit);
   }
   return text;
 }
@@ -159,17 +167,15 @@ Outcome<void> check_features(const ext2_super_block& super, const MountOptions& 
     return impossible("bigalloc without extents");
   if (!writing) return {};
   const std::uint32_t served = kWritableRoCompat | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT;
-  if (const auto refused = super.s_feature_ro_compat & ~served; refused != 0)
-    return fail(Errno(EROFS),
-                fmt::format("the volume can only be read, because of its features: {}; mount with -o ro",
-                            names_of(refused, kRoCompatNames)));
-  if ((super.s_feature_ro_compat & kChecksums) == kChecksums)
-    return impossible("both uninit_bg and metadata_csum are on");
-  if ((super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_MMP) != 0)
+  std::string refused = names_of(super.s_feature_ro_compat & ~served, kRoCompatNames);
+  if (const auto others = super.s_feature_incompat & kReadableIncompat; others != 0)
+    refused += (refused.empty() ? "" : ", ") + names_of(others, kIncompatNames);
+  if (!refused.empty())
     return fail(
         Errno(EROFS),
-        "the volume is protected against multiple mounts (mmp), which this server does not keep up yet; "
-        "mount with -o ro");
+        fmt::format("the volume can only be read, because of its features: {}; mount with -o ro", refused));
+  if ((super.s_feature_ro_compat & kChecksums) == kChecksums)
+    return impossible("both uninit_bg and metadata_csum are on");
   if (super.s_creator_os == EXT2_OS_HURD)
     return fail(Errno(EROFS), "the volume was made for the Hurd; mount with -o ro");
   return {};

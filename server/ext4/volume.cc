@@ -178,7 +178,7 @@ Outcome<void> Volume::mark_in_use() {
   super.s_mtime_hi = static_cast<__u8>(now >> 32);
   ext2fs_mark_super_dirty(fs_);
   auto written = write_back();
-  if (written) written = device_.flush();
+  if (written) written = flush_device();
   if (!written)
     return fail(written.error(), fmt::format("cannot write the superblock: {}", written.error().message()));
   return {};
@@ -234,7 +234,7 @@ void Volume::record_error(InodeNumber inode, std::uint64_t block, int error) {
   const auto code = static_cast<__u8>(error == EIO ? 2 : 16);
   constexpr std::string_view kWhere = "fuse4fs";
   const auto now = std::time(nullptr);
-  super.s_state |= EXT2_ERROR_FS;
+  super.s_state = static_cast<__u16>((super.s_state | EXT2_ERROR_FS) & ~EXT2_VALID_FS);
   if (super.s_error_count == 0) {
     super.s_first_error_time = static_cast<__u32>(now);
     super.s_first_error_time_hi = static_cast<__u8>(now >> 32);
@@ -260,8 +260,10 @@ void Volume::record_error(InodeNumber inode, std::uint64_t block, int error) {
 void Volume::apply_policy() {
   if (policy_ == ErrorPolicy::kContinue || health_ == Health::kShutDown) return;
   if (policy_ == ErrorPolicy::kShutDown) {
-    (void)write_back();
+    // First, so that a failure of the write below does not come back here.
     health_ = Health::kShutDown;
+    std::string words;
+    if (!push(words)) lost_writes_ = true;
     events_.notice("shut down after an error: everything answers EIO from now on");
   } else if (health_ == Health::kGood) {
     health_ = Health::kReadOnly;
@@ -281,33 +283,66 @@ bool Volume::needs_write_back() {
   return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
 }
 
-Result<void> Volume::write_back() {
-  if (!needs_write_back() || health_ == Health::kShutDown) return {};
+// `words` says what failed.
+Result<void> Volume::push(std::string& words) {
+  if (!needs_write_back()) return {};
   constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
   if ((fs_->flags & kDirty) != 0) {
     if (const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC); code != 0) {
       ext2fs_flush_icache(fs_);
-      events_.device_error(fmt::format("the volume's summary cannot be written: {}", error_message(code)));
+      words = "the volume's summary cannot be written";
       return fail(from_ext2(code));
     }
   }
-  if (const auto written = cache_.flush(); !written) {
-    events_.device_error(fmt::format("metadata cannot be written: {}", written.error().message()));
-    return written;
-  }
+  auto written = cache_.flush();
+  if (!written) words = "metadata cannot be written";
+  return written;
+}
+
+Result<void> Volume::write_back() {
+  if (health_ == Health::kShutDown) return {};
+  std::string words;
+  if (const auto pushed = push(words); !pushed) return fail(write_failed(words, pushed.error()));
   return {};
+}
+
+Result<void> Volume::flush_device() {
+  const auto flushed = device_.flush();
+  // At once: a flush of another thread that comes next finds no error any more, but this.
+  if (!flushed) lost_writes_ = true;
+  return flushed;
+}
+
+Errno Volume::write_failed(std::string_view words, Errno error) {
+  lost_writes_ = true;
+  record_error(0, 0, EIO);
+  events_.device_error(fmt::format("{} ({})", words, error.message()));
+  apply_policy();
+  return Errno(EIO);
+}
+
+Result<void> Volume::write_out() {
+  if ((fs_->flags & EXT2_FLAG_RW) == 0) return {};
+  Result<void> outcome = write_back();
+  if (const auto flushed = flush_device(); !flushed)
+    outcome = fail(write_failed("the device could not be flushed", flushed.error()));
+  if (outcome && lost_writes_) outcome = fail(EIO);
+  if (outcome) return {};
+  // What was just recorded about it, as far as the device lets it in.
+  std::string words;
+  (void)push(words);
+  (void)device_.flush();
+  return outcome;
 }
 
 Result<void> Volume::mark_clean() {
   if ((fs_->flags & EXT2_FLAG_RW) == 0) return {};
-  RETURN_IF_ERROR(write_back());
   // All else first: the volume is clean when this bit arrives, not before.
-  RETURN_IF_ERROR(device_.flush());
+  RETURN_IF_ERROR(write_out());
   if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};
   fs_->super->s_state |= EXT2_VALID_FS;
   ext2fs_mark_super_dirty(fs_);
-  RETURN_IF_ERROR(write_back());
-  return device_.flush();
+  return write_out();
 }
 
 }  // namespace fuse4fs::ext4

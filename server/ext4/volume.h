@@ -41,6 +41,11 @@ class Volume {
   [[nodiscard]] Result<void> check_alive() const;
   [[nodiscard]] Result<void> check_writable() const;
   void device_failed(std::string_view words) { events_.device_error(words); }
+  // Metadata that was promised may never have reached the medium. The kernel tells of such a failure once, so
+  // what comes after it may look well: nothing is called synced or clean any more.
+  [[nodiscard]] bool has_lost_writes() const { return lost_writes_; }
+  // All that was written is on the medium. A failure is to be handed to write_failed(), under the lock.
+  Result<void> flush_device();
 
   [[nodiscard]] ext2_filsys fs() { return fs_; }
   [[nodiscard]] const ext2_super_block& super() const { return *fs_->super; }
@@ -57,13 +62,18 @@ class Volume {
   Errno failed(errcode_t code, InodeNumber inode, std::string_view doing);
   Result<void> check(errcode_t code, InodeNumber inode, std::string_view doing);
 
+  // Metadata could not be written: told, recorded, and the policy applied. Answers EIO.
+  Errno write_failed(std::string_view words, Errno error);
+
   // Whether the blocks lie in the volume and outside its own structures, so that a file may own them.
   [[nodiscard]] bool may_be_owned(std::uint64_t first, std::uint64_t count) const;
 
   // Bitmaps, descriptors and superblock into the cache, the cache to the device (not its medium).
   Result<void> write_back();
   [[nodiscard]] bool needs_write_back();
-  // The last write: clean again, if it was clean when it was mounted.
+  // The same, to the medium.
+  Result<void> write_out();
+  // write_out(), and the last write: clean again, if it was clean when it was mounted and nothing was lost.
   Result<void> mark_clean();
   void close() { device_.close(); }
 
@@ -74,6 +84,7 @@ class Volume {
   Outcome<void> mark_in_use();
   void record_error(InodeNumber inode, std::uint64_t block, int error);
   void apply_policy();
+  Result<void> push(std::string& words);
 
   enum class Health { kGood, kReadOnly, kShutDown };
 
@@ -89,6 +100,7 @@ class Volume {
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};
+  std::atomic<bool> lost_writes_{false};
   // Superblocks, descriptors, bitmaps, inode tables: first block and the one behind the last, sorted, apart.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> own_structures_;
 };

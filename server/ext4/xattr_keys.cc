@@ -35,10 +35,16 @@ bool entries_fit(std::span<const std::byte> bytes, std::size_t first_entry) {
   return at == bytes.size();
 }
 
-// Answers whether there is anything at all.
-Result<bool> check_places(Volume& volume, const Inode& inode) {
+// Where extended attributes are, looked at: entries first, values at their offsets. Empty where there are
+// none.
+struct Places {
+  std::vector<std::byte> in_inode;  // behind the mark
+  std::vector<std::byte> block;     // with its header
+};
+
+Result<Places> read_places(Volume& volume, const Inode& inode) {
   const std::size_t inode_size = EXT2_INODE_SIZE(&volume.super());
-  bool any = false;
+  Places places;
   const std::size_t begin = EXT2_GOOD_OLD_INODE_SIZE + inode.raw.i_extra_isize;
   if (inode_size > EXT2_GOOD_OLD_INODE_SIZE && inode.raw.i_extra_isize != 0 && begin + 4 < inode_size) {
     std::vector<std::byte> whole(inode_size);
@@ -49,14 +55,14 @@ Result<bool> check_places(Volume& volume, const Inode& inode) {
     std::uint32_t magic = 0;
     std::memcpy(&magic, whole.data() + begin, sizeof magic);
     if (magic == EXT2_EXT_ATTR_MAGIC) {
-      any = true;
-      if (!entries_fit(std::span(whole).subspan(begin + 4), 0))
+      places.in_inode.assign(whole.begin() + static_cast<std::ptrdiff_t>(begin + 4), whole.end());
+      if (!entries_fit(places.in_inode, 0))
         return fail(volume.corrupted(inode.number, 0, "extended attributes inside the inode are damaged"));
     }
   }
   if (const auto block = inode.xattr_block(); block != 0) {
-    any = true;
-    std::vector<std::byte> bytes(volume.block_size());
+    auto& bytes = places.block;
+    bytes.resize(volume.block_size());
     if (auto read = volume.cache().read(block << volume.block_bits(), bytes); !read)
       return fail(volume.failed(read.error().value(), inode.number, kDoing));
     if (!entries_fit(bytes, sizeof(ext2_ext_attr_header)))
@@ -64,7 +70,31 @@ Result<bool> check_places(Volume& volume, const Inode& inode) {
     if (!ext2fs_test_block_bitmap2(volume.fs()->block_map, block))
       return fail(volume.corrupted(inode.number, block, "a block of extended attributes is marked free"));
   }
-  return any;
+  return places;
+}
+
+// Answers whether there is anything at all.
+Result<bool> check_places(Volume& volume, const Inode& inode) {
+  ASSIGN_OR_RETURN(const Places places, read_places(volume, inode));
+  return !places.in_inode.empty() || !places.block.empty();
+}
+
+// `bytes` went through entries_fit().
+std::optional<std::vector<std::byte>> find_acl(std::span<const std::byte> bytes, std::size_t first_entry) {
+  constexpr std::uint8_t kAccessAcl = 2;  // e_name_index: the whole name, so that no name follows
+  for (std::size_t at = first_entry; at + sizeof(ext2_ext_attr_entry) <= bytes.size();) {
+    std::uint32_t mark = 0;
+    std::memcpy(&mark, bytes.data() + at, sizeof mark);
+    if (mark == 0) break;
+    ext2_ext_attr_entry entry;
+    std::memcpy(&entry, bytes.data() + at, sizeof entry);
+    at += (sizeof entry + entry.e_name_len + 3) & ~std::size_t{3};
+    if (entry.e_name_index != kAccessAcl || entry.e_name_len != 0) continue;
+    if (entry.e_value_inum != 0 || entry.e_value_size == 0) return std::vector<std::byte>();
+    const auto value = bytes.subspan(entry.e_value_offs, entry.e_value_size);
+    return std::vector<std::byte>(value.begin(), value.end());
+  }
+  return std::nullopt;
 }
 
 struct HandleCloser {
@@ -94,6 +124,12 @@ Result<std::optional<std::string>> get_xattr(Volume& volume, const Inode& inode,
   std::string bytes(static_cast<const char*>(value), length);
   ext2fs_free_mem(&value);
   return bytes;
+}
+
+Result<std::optional<std::vector<std::byte>>> access_acl(Volume& volume, const Inode& inode) {
+  ASSIGN_OR_RETURN(const Places places, read_places(volume, inode));
+  if (auto found = find_acl(places.in_inode, 0)) return found;
+  return find_acl(places.block, sizeof(ext2_ext_attr_header));
 }
 
 Result<void> set_xattr(Volume& volume, const Inode& inode, std::string_view name, std::string_view value) {

@@ -6,9 +6,11 @@
 // it again after.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "server/ext4/inode.h"
@@ -18,6 +20,8 @@ namespace fuse4fs::ext4 {
 
 // Full names: "security.capability", "system.data".
 Result<std::optional<std::string>> get_xattr(Volume& volume, const Inode& inode, std::string_view name);
+// The value of the ACL that rules access, in the volume's own form. Values in inodes of their own are empty.
+Result<std::optional<std::vector<std::byte>>> access_acl(Volume& volume, const Inode& inode);
 Result<void> set_xattr(Volume& volume, const Inode& inode, std::string_view name, std::string_view value);
 // Nothing happens where it is not there.
 Result<void> remove_xattr(Volume& volume, const Inode& inode, std::string_view name);

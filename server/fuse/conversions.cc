@@ -9,7 +9,7 @@ namespace fuse4fs::fuse {
 namespace {
 
 // Nobody but this mount changes the volume, so the kernel may keep what it was told for as long as it likes.
-constexpr std::uint64_t kTimeoutSeconds = 24 * 60 * 60;
+constexpr std::uint64_t kTimeoutSeconds = 86400;  // a day
 constexpr ext4::InodeNumber kBadBlocksInode = 1;
 
 // The kernel's packing of a device number in fuse_attr.rdev (new_encode_dev in its kdev_t.h).

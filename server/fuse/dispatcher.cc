@@ -89,7 +89,8 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
   const std::shared_lock running(running_);
   if (unmounted_) {
     Reply reply;
-    const bool wants_answer = opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
+    const bool wants_answer =
+        opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
     return wants_answer ? reply.error(Errno(ENODEV)) : reply.none();
   }
   switch (opcode) {

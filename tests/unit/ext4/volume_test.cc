@@ -108,14 +108,18 @@ TEST(Volume, RefusesWithAReason) {
     expect_word(refusal(volume, options), "e2fsck -p");
   }
   for (const auto& [options, word] :
-       {std::pair("-t ext4 -O encrypt", "encrypt"), std::pair("-t ext4 -O casefold", "casefold")}) {
+       {std::pair("-t ext4 -O encrypt", "encrypt (there are no keys here)"),
+        std::pair("-t ext4 -O casefold",
+                  "the volume uses features that this server does not serve: casefold (names are compared "
+                  "without case)")}) {
     TestVolume volume(options);
     expect_word(refusal(volume), word);
     expect_word(refusal(volume, read_only()), word);
   }
   for (const auto& [options, word] :
-       {std::pair("-t ext4 -O mmp", "mmp"), std::pair("-t ext4 -O quota", "quota"),
-        std::pair("-t ext4 -O verity", "verity")}) {
+       {std::pair("-t ext4 -O mmp", "the volume can only be read, because of its features: mmp (the block"),
+        std::pair("-t ext4 -O quota", "quota (the quota files"),
+        std::pair("-t ext4 -O verity", "verity (protected files")}) {
     TestVolume volume(options);
     expect_word(refusal(volume), word);
     expect_word(refusal(volume), "-o ro");

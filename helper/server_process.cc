@@ -35,8 +35,17 @@ constexpr int kLeastDescriptor = 10;
 // namespace is not among them: the server makes its own after the exec (server/sandbox). Made here, the
 // program and its libraries would be mapped from the copied tree and hold it, and with it every mount of the
 // caller's.
+#ifdef __SANITIZE_THREAD__
+// The thread sanitizer has a thread before main, which the server's own unshare does not reach. In the
+// caller's mount namespace it would keep the server's own mount alive, and the kernel deadlocks when such a
+// server is killed: the last thread unmounts on its way out, and waits for the answer of a server whose
+// descriptors it has yet to close.
+constexpr std::uint64_t kSanitizersNamespace = CLONE_NEWNS;
+#else
+constexpr std::uint64_t kSanitizersNamespace = 0;
+#endif
 constexpr std::uint64_t kNamespaces[] = {
-    CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
+    kSanitizersNamespace | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
     CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS,
     CLONE_NEWPID,
 };

@@ -52,6 +52,7 @@ TEST_F(DeviceError, IsNeverForgotten) {
   fs::remove(scratch() / "small/filler");
   EXPECT_NE(sync(), 0);
   EXPECT_EQ(unmount().status, 0);
+  EXPECT_TRUE(server_ends());  // its last words come after umount has returned
   EXPECT_THAT(log(), HasSubstr("e2fsck"));
   EXPECT_THAT(superblock(), ::testing::ContainsRegex("Filesystem state: +not clean"));
 }
@@ -61,6 +62,7 @@ TEST_F(DeviceError, AtTheLastFlushIsInTheLog) {
   fill_the_backing_store();
   make_directories();
   EXPECT_EQ(unmount().status, 0);
+  EXPECT_TRUE(server_ends());
   EXPECT_THAT(log(), HasSubstr("not everything could be written"));
   EXPECT_THAT(superblock(), Not(::testing::ContainsRegex("Filesystem state: +clean\n")));
 }

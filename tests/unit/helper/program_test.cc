@@ -177,6 +177,8 @@ TEST_F(ProgramTest, ReadOnlyIsReadOnlyAndRemounts) {
   EXPECT_EQ(ended.status, 32);
   EXPECT_THAT(ended.words, HasSubstr("unmount it and mount it again"));
   EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
+  // The fake server answers DESTROY before it closes its device.
+  ASSERT_EQ(testing::loop_devices_left(image_), 0);
 
   ASSERT_EQ(mount(Behaviour::kServe, "rw,nosuid").status, 0);
   ended = wait(start(

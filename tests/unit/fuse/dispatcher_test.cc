@@ -37,30 +37,20 @@ class DispatcherTest : public ::testing::Test {
     dispatcher_ = *Dispatcher::create(fs_);
   }
 
+  // `payload` is what follows the header: the request's struct, names, data.
+  void send_bytes(std::uint32_t opcode, std::uint64_t node, std::string_view payload) {
+    fuse_in_header header{};
+    header.len = static_cast<std::uint32_t>(sizeof header + payload.size());
+    header.opcode = opcode;
+    header.unique = ++unique_;
+    header.nodeid = node;
+    std::string request(reinterpret_cast<const char*>(&header), sizeof header);
+    request += payload;
+    dispatcher_->dispatch(device_.get(), std::as_writable_bytes(std::span(request)));
+  }
   template <class In>
   void send(std::uint32_t opcode, std::uint64_t node, const In& in, std::string_view tail = {}) {
-    std::vector<std::byte> request(sizeof(fuse_in_header) + sizeof in + tail.size());
-    fuse_in_header header{};
-    header.len = static_cast<std::uint32_t>(request.size());
-    header.opcode = opcode;
-    header.unique = ++unique_;
-    header.nodeid = node;
-    std::memcpy(request.data(), &header, sizeof header);
-    std::memcpy(request.data() + sizeof header, &in, sizeof in);
-    std::memcpy(request.data() + sizeof header + sizeof in, tail.data(), tail.size());
-    dispatcher_->dispatch(device_.get(), request);
-  }
-  // A request that is a header and names only.
-  void send_names(std::uint32_t opcode, std::uint64_t node, std::string_view names) {
-    std::vector<std::byte> request(sizeof(fuse_in_header) + names.size());
-    fuse_in_header header{};
-    header.len = static_cast<std::uint32_t>(request.size());
-    header.opcode = opcode;
-    header.unique = ++unique_;
-    header.nodeid = node;
-    std::memcpy(request.data(), &header, sizeof header);
-    std::memcpy(request.data() + sizeof header, names.data(), names.size());
-    dispatcher_->dispatch(device_.get(), request);
+    send_bytes(opcode, node, std::string(reinterpret_cast<const char*>(&in), sizeof in) + std::string(tail));
   }
 
   std::optional<Answer> answer() {
@@ -131,7 +121,7 @@ TEST_F(DispatcherTest, InitAsksForNothingThatWasNotOffered) {
 TEST_F(DispatcherTest, AnAbsentNameIsANegativeEntry) {
   init(kEverything);
   EXPECT_CALL(fs_, lookup(ext4::kRootInode, std::string_view("absent"))).WillOnce(Return(fail(ENOENT)));
-  send_names(FUSE_LOOKUP, FUSE_ROOT_ID, std::string_view("absent\0", 7));
+  send_bytes(FUSE_LOOKUP, FUSE_ROOT_ID, std::string_view("absent\0", 7));
   const auto out = structure_answered<fuse_entry_out>();
   EXPECT_EQ(out.nodeid, 0U);
   EXPECT_GT(out.entry_valid, 3600U);
@@ -153,9 +143,9 @@ TEST_F(DispatcherTest, NamesOver255BytesNeverReachTheEngine) {
   EXPECT_CALL(fs_, lookup).Times(0);
   EXPECT_CALL(fs_, unlink).Times(0);
   const std::string name = std::string(256, 'n') + '\0';
-  send_names(FUSE_LOOKUP, FUSE_ROOT_ID, name);
+  send_bytes(FUSE_LOOKUP, FUSE_ROOT_ID, name);
   EXPECT_EQ(error_answered(), ENAMETOOLONG);
-  send_names(FUSE_UNLINK, FUSE_ROOT_ID, name);
+  send_bytes(FUSE_UNLINK, FUSE_ROOT_ID, name);
   EXPECT_EQ(error_answered(), ENAMETOOLONG);
 }
 
@@ -212,7 +202,7 @@ TEST_F(DispatcherTest, DestroyUnmountsOnceAndLaterRequestsFindNothing) {
   init(kEverything);
   EXPECT_CALL(fs_, unmount).WillOnce(Return(Result<void>()));
   EXPECT_CALL(fs_, attributes).Times(0);
-  send_names(FUSE_DESTROY, 0, {});
+  send_bytes(FUSE_DESTROY, 0, {});
   EXPECT_EQ(error_answered(), 0);
   send(FUSE_GETATTR, FUSE_ROOT_ID, fuse_getattr_in{});
   EXPECT_EQ(error_answered(), ENODEV);
@@ -224,7 +214,7 @@ TEST_F(DispatcherTest, DestroyUnmountsOnceAndLaterRequestsFindNothing) {
 TEST_F(DispatcherTest, WhatTheLastFlushCameToIsNotLostWithDestroysAnswer) {
   init(kEverything);
   EXPECT_CALL(fs_, unmount).WillOnce(Return(fail(EIO)));
-  send_names(FUSE_DESTROY, 0, {});
+  send_bytes(FUSE_DESTROY, 0, {});
   EXPECT_EQ(error_answered(), EIO);
   const auto again = dispatcher_->unmount();
   ASSERT_FALSE(again);

@@ -56,6 +56,7 @@ Outcome<std::unique_ptr<Dispatcher>> Dispatcher::create(ext4::FileSystem& file_s
   fuse_args arguments = FUSE_ARGS_INIT(1, argv);
   dispatcher->session_.reset(
       fuse_session_new(&arguments, &operations(), sizeof(fuse_lowlevel_ops), &file_system));
+  fuse_opt_free_args(&arguments);  // libfuse has made its own copy of them
   if (!dispatcher->session_) return fail(Errno(ENOMEM), "libfuse could not make a session");
   fuse_custom_io io{};
   io.writev = write_reply;

@@ -152,11 +152,10 @@ Outcome<void> Server::confine() {
     return fail(Errno::last(), "cannot make signalfd or eventfd");
 
   sandbox::Options options;
-  options.kept_descriptors = {helper_.fd(), fuse_device_.get(), stop_signals_.get(), mount_gone_.get(),
-                              log_->fd()};
+  options.kept_descriptors = {helper_.fd(),      fuse_device_.get(), stop_signals_.get(),
+                              mount_gone_.get(), log_->fd(),         helper_.claim_fd()};
   options.kept_descriptors.insert(options.kept_descriptors.end(), device_descriptors_.begin(),
                                   device_descriptors_.end());
-  if (const int claim = helper_.claim_fd(); claim >= 0) options.kept_descriptors.push_back(claim);
   std::erase_if(options.kept_descriptors, [](int fd) { return fd < 0; });
   const unsigned workers = helper_.options().threads.value_or(kDefaultWorkers);
   options.start_threads = [this, workers]() -> Result<void> {

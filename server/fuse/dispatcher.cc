@@ -126,8 +126,7 @@ void Dispatcher::write(std::span<const std::byte> request) {
 void Dispatcher::destroy() {
   // umount(2) waits for this answer: everything is on the medium and the device is free before it is given.
   Reply reply;
-  if (const auto result = unmount(); !result) return reply.error(result.error());
-  reply.ok();
+  reply.outcome(unmount());
 }
 
 Result<void> Dispatcher::unmount() {

@@ -72,7 +72,7 @@ void forget_multi(FileSystem& fs, Reply& reply, fuse_req_t, std::size_t count, f
 
 void getattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, fuse_file_info*) {
   const auto attributes = fs.attributes(inode_number(inode));
-  attributes ? reply.attributes(*attributes, fs.block_size()) : reply.error(attributes.error());
+  reply.attributes_or_error(attributes, fs.block_size());
 }
 
 ext4::Timestamp timestamp(const timespec& time) {
@@ -99,7 +99,7 @@ void setattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, struct 
   if (valid & FUSE_SET_ATTR_MTIME_NOW) changes.modified = now();
   if (valid & FUSE_SET_ATTR_KILL_SUID) changes.privileges = ext4::AttributeChanges::Privileges::kClear;
   const auto attributes = fs.set_attributes(inode_number(inode), changes);
-  attributes ? reply.attributes(*attributes, fs.block_size()) : reply.error(attributes.error());
+  reply.attributes_or_error(attributes, fs.block_size());
 }
 
 void readlink(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode) {

@@ -2,6 +2,7 @@
 #include "server/fuse/reply.h"
 
 #include <fuse_lowlevel.h>
+#include <sys/uio.h>
 
 #include <array>
 

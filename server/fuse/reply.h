@@ -6,11 +6,8 @@
 // descriptor that the request was read from, which is what the kernel demands of cloned descriptors.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <span>
 
 #include "base/errno.h"
@@ -60,6 +57,9 @@ class Reply {
   void outcome(const Result<void>& result) { result ? ok() : error(result.error()); }
   void entry_or_error(const Result<ext4::Attributes>& result, std::uint32_t block_size) {
     result ? entry(*result, block_size) : error(result.error());
+  }
+  void attributes_or_error(const Result<ext4::Attributes>& result, std::uint32_t block_size) {
+    result ? attributes(*result, block_size) : error(result.error());
   }
 
  private:

@@ -22,25 +22,44 @@ class Ext4FileSystem final : public FileSystem {
   [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }
   [[nodiscard]] std::string label() const override { return volume_->label(); }
+  [[nodiscard]] std::array<std::byte, 16> uuid() const override;
 
   Result<Attributes> lookup(InodeNumber parent, std::string_view name) override;
   Result<Attributes> look_up_inode(InodeNumber inode) override;
+  Result<Attributes> look_up_handle(std::uint64_t inode) override;
   void forget(InodeNumber inode, std::uint64_t count) override;
   Result<Attributes> attributes(InodeNumber inode) override;
   Result<Attributes> set_attributes(InodeNumber inode, const AttributeChanges& changes) override;
   Result<Attributes> make(InodeNumber parent, std::string_view name, const NewInode& what) override;
   Result<Attributes> make_symlink(InodeNumber parent, std::string_view name, std::string_view target,
                                   const NewInode& what) override;
+  Result<Attributes> make_temporary(InodeNumber parent, const NewInode& what) override;
   Result<Attributes> link(InodeNumber inode, InodeNumber new_parent, std::string_view new_name) override;
   Result<void> unlink(InodeNumber parent, std::string_view name) override;
   Result<void> remove_directory(InodeNumber parent, std::string_view name) override;
   Result<void> rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
-                      std::string_view new_name, RenameMode mode) override;
+                      std::string_view new_name, const RenameOptions& options) override;
   Result<std::string> symlink_target(InodeNumber inode) override;
   Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink) override;
   Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into) override;
   Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                      AttributeChanges::Privileges privileges) override;
+  Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range,
+                            EndOfFile end_of_file) override;
+  Result<std::uint64_t> seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) override;
+  Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
+                                   std::uint64_t to_offset, std::uint64_t length) override;
+  Result<std::vector<std::byte>> xattr(InodeNumber inode, std::string_view name) override;
+  Result<std::string> xattr_names(InodeNumber inode) override;
+  Result<void> set_xattr(InodeNumber inode, std::string_view name, std::span<const std::byte> value,
+                         XattrMode mode, SetgidBit setgid) override;
+  Result<void> remove_xattr(InodeNumber inode, std::string_view name) override;
+  Result<InodeFlags> flags(InodeNumber inode) override;
+  Result<void> set_flags(InodeNumber inode, std::uint32_t flags) override;
+  Result<void> set_project(InodeNumber inode, std::uint32_t project) override;
+  Result<void> set_label(std::string_view label) override;
+  Result<std::uint64_t> trim(ByteRange range, std::uint64_t minimum) override;
+  Result<void> shut_down(ShutdownMode mode) override;
   Result<VolumeStatistics> statistics() override;
   Result<void> sync_inode(InodeNumber inode) override;
   Result<void> sync() override;

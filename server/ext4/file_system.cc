@@ -71,7 +71,7 @@ Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber number, const Attr
     if (changes.privileges == AttributeChanges::Privileges::kClear) {
       inode.clear_privileges();
       RETURN_IF_ERROR(metadata->inodes.write(inode));
-      RETURN_IF_ERROR(remove_xattr(*volume_, inode, "security.capability"));
+      RETURN_IF_ERROR(ext4::remove_xattr(*volume_, inode, "security.capability"));
       ASSIGN_OR_RETURN(const Inode fresh, metadata->inodes.read(number));
       inode = fresh;
     }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -20,6 +21,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "server/cache/block_device.h"
@@ -62,15 +64,46 @@ struct AttributeChanges {
   Privileges privileges = Privileges::kKeep;
 };
 
-// What a new inode starts with. `mode` includes the type; the umask has been applied.
+// What a new inode starts with. `mode` includes the type; `umask` counts only where the directory has no
+// default ACL.
 struct NewInode {
   mode_t mode = 0;
+  mode_t umask = 0;
   uid_t uid = 0;
   gid_t gid = 0;
   dev_t device = 0;
 };
 
 enum class RenameMode { kReplace, kNoReplace, kExchange };
+struct RenameOptions {
+  RenameMode mode = RenameMode::kReplace;
+  // RENAME_WHITEOUT: what takes the place of the old name, a character device 0:0.
+  std::optional<NewInode> whiteout = std::nullopt;
+};
+
+// How much an extended attribute that is already there matters.
+enum class XattrMode { kCreateOrReplace, kCreate, kReplace };
+// SETXATTR of an access ACL by somebody outside of the file's group.
+enum class SetgidBit { kKeep, kClear };
+
+// fallocate(2).
+enum class RangeChange { kAllocate, kPunchHole, kZero, kCollapse, kInsert };
+enum class EndOfFile { kMayMove, kKeep };  // kKeep: FALLOC_FL_KEEP_SIZE
+enum class SeekTarget { kData, kHole };
+
+struct ByteRange {
+  std::uint64_t offset = 0, length = 0;  // bytes
+};
+
+// FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR.
+struct InodeFlags {
+  std::uint32_t flags = 0;    // FS_*_FL, those that users see
+  std::uint32_t project = 0;  // project id
+};
+
+enum class ShutdownMode { kFlushFirst, kAtOnce };
+// Which reads of a file or directory update its access time.
+enum class AccessTimes { kNever, kRelative, kStrict };
 
 // `next` is handed to read_directory() to go on behind this entry. Cookies stay good while names come and go.
 struct DirectoryEntry {
@@ -97,6 +130,8 @@ struct MountOptions {
   std::optional<ErrorPolicy> errors = std::nullopt;
   enum class Journal { kRequireClean, kIgnore };
   Journal journal = Journal::kRequireClean;  // kIgnore: noload, norecovery
+  AccessTimes access_times = AccessTimes::kRelative;
+  AccessTimes directory_access_times = AccessTimes::kRelative;
 };
 
 // What the engine tells about itself while it runs. Called from any thread, with locks held: only log.
@@ -123,14 +158,17 @@ class FileSystem {
   [[nodiscard]] virtual std::uint32_t block_size() const = 0;  // bytes
   [[nodiscard]] virtual cache::Access access() const = 0;      // kReadOnly once errors= made it so
   [[nodiscard]] virtual std::string label() const = 0;
+  [[nodiscard]] virtual std::array<std::byte, 16> uuid() const = 0;
 
-  // Look-ups are counted: each successful lookup(), look_up_inode(), make(), make_symlink()
-  // and link() adds one to its inode, forget() takes them back. An inode without links lives until its
-  // count is 0.
+  // Look-ups are counted: each successful lookup(), look_up_inode(), look_up_handle(), make(),
+  // make_symlink(), make_temporary() and link() adds one to its inode, forget() takes them back. An inode
+  // without links lives until its count is 0.
   virtual Result<Attributes> lookup(InodeNumber parent, std::string_view name) = 0;
   // The same for an inode whose number read_directory() just gave, without searching the directory again.
   // ENOENT if it is gone by now.
   virtual Result<Attributes> look_up_inode(InodeNumber inode) = 0;
+  // The same for a number out of a file handle, which may be anything. ESTALE for what is no file (any more).
+  virtual Result<Attributes> look_up_handle(std::uint64_t inode) = 0;
   virtual void forget(InodeNumber inode, std::uint64_t count) = 0;
 
   virtual Result<Attributes> attributes(InodeNumber inode) = 0;
@@ -139,11 +177,13 @@ class FileSystem {
   virtual Result<Attributes> make(InodeNumber parent, std::string_view name, const NewInode& what) = 0;
   virtual Result<Attributes> make_symlink(InodeNumber parent, std::string_view name, std::string_view target,
                                           const NewInode& what) = 0;
+  // A regular file without a name (O_TMPFILE); link() may give it one.
+  virtual Result<Attributes> make_temporary(InodeNumber parent, const NewInode& what) = 0;
   virtual Result<Attributes> link(InodeNumber inode, InodeNumber new_parent, std::string_view new_name) = 0;
   virtual Result<void> unlink(InodeNumber parent, std::string_view name) = 0;
   virtual Result<void> remove_directory(InodeNumber parent, std::string_view name) = 0;
   virtual Result<void> rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
-                              std::string_view new_name, RenameMode mode) = 0;
+                              std::string_view new_name, const RenameOptions& options) = 0;
   virtual Result<std::string> symlink_target(InodeNumber inode) = 0;
   // From the entry behind `cookie` (0: the first), "." and ".." included.
   virtual Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink) = 0;
@@ -153,6 +193,36 @@ class FileSystem {
   // Writes all or fails. Allocates, and moves the end of file where it must.
   virtual Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                              AttributeChanges::Privileges privileges) = 0;
+
+  // fallocate(2); EOPNOTSUPP for what the inode's form of map cannot.
+  virtual Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range,
+                                    EndOfFile end_of_file) = 0;
+  // SEEK_DATA, SEEK_HOLE. ENXIO at or behind the end of file.
+  virtual Result<std::uint64_t> seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) = 0;
+  // Answers the bytes copied, less than asked for at the source's end.
+  virtual Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
+                                           std::uint64_t to_offset, std::uint64_t length) = 0;
+
+  // Names with their prefix: "user.comment". ACLs under "system.posix_acl_access" and
+  // "system.posix_acl_default", in the form of the system calls (linux/posix_acl_xattr.h), not the volume's.
+  // ENODATA where it is not there, EOPNOTSUPP for an unknown prefix, ERANGE and E2BIG as setxattr(2).
+  virtual Result<std::vector<std::byte>> xattr(InodeNumber inode, std::string_view name) = 0;
+  // Each name followed by a NUL, as listxattr(2). With "trusted." names: the caller hides them if it must.
+  virtual Result<std::string> xattr_names(InodeNumber inode) = 0;
+  virtual Result<void> set_xattr(InodeNumber inode, std::string_view name, std::span<const std::byte> value,
+                                 XattrMode mode, SetgidBit setgid) = 0;
+  virtual Result<void> remove_xattr(InodeNumber inode, std::string_view name) = 0;
+
+  // Who may change what is the caller's business (the kernel checks ownership and capabilities).
+  virtual Result<InodeFlags> flags(InodeNumber inode) = 0;
+  virtual Result<void> set_flags(InodeNumber inode, std::uint32_t flags) = 0;
+  virtual Result<void> set_project(InodeNumber inode, std::uint32_t project) = 0;
+  virtual Result<void> set_label(std::string_view label) = 0;
+  // Tells the device which of the range's blocks are free, in runs of at least `minimum` bytes. Answers how
+  // many bytes that were. EOPNOTSUPP if the device has no use for it.
+  virtual Result<std::uint64_t> trim(ByteRange range, std::uint64_t minimum) = 0;
+  // FS_IOC_SHUTDOWN: everything answers EIO afterwards.
+  virtual Result<void> shut_down(ShutdownMode mode) = 0;
 
   virtual Result<VolumeStatistics> statistics() = 0;
   // This inode's data and metadata are on the medium when it returns.

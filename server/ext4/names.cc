@@ -80,6 +80,9 @@ Result<Attributes> Ext4FileSystem::look_up_inode(InodeNumber number) {
   return attributes_of(*volume_, inode);
 }
 
+Result<Attributes> Ext4FileSystem::look_up_handle(std::uint64_t) { return fail(ENOSYS); }
+Result<Attributes> Ext4FileSystem::make_temporary(InodeNumber, const NewInode&) { return fail(ENOSYS); }
+
 Result<void> Ext4FileSystem::may_link_more(const Inode& directory) const {
   if (directory.raw.i_links_count < kMostLinks || ext2fs_has_feature_dir_nlink(volume_->super_pointer()))
     return {};

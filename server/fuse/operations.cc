@@ -5,13 +5,10 @@
 #include <linux/fs.h>
 #include <sys/statvfs.h>
 
-#include <exception>
-#include <new>
-
-#include "base/log.h"
 #include "server/fuse/conversions.h"
 #include "server/fuse/directory_listing.h"
 #include "server/fuse/negotiation.h"
+#include "server/fuse/operation_entry.h"
 #include "server/fuse/reply.h"
 #include "server/fuse/transfer_buffer.h"
 
@@ -19,26 +16,6 @@ namespace fuse4fs::fuse {
 namespace {
 
 using ext4::FileSystem;
-
-FileSystem& file_system(fuse_req_t request) { return *static_cast<FileSystem*>(fuse_req_userdata(request)); }
-
-// What libfuse calls: no exception passes into C, and every request is answered.
-template <auto kHandler>
-struct Entry;
-template <class... Args, void (*kHandler)(FileSystem&, Reply&, fuse_req_t, Args...)>
-struct Entry<kHandler> {
-  static void call(fuse_req_t request, Args... args) noexcept {
-    Reply reply(request);
-    try {
-      kHandler(file_system(request), reply, request, args...);
-    } catch (const std::bad_alloc&) {
-      reply.error(Errno(ENOMEM));
-    } catch (const std::exception& exception) {
-      log_error("opcode {}: {}", CurrentRequest::opcode(), exception.what());
-      reply.error(Errno(EIO));
-    }
-  }
-};
 
 ext4::NewInode new_inode(fuse_req_t request, mode_t mode, dev_t device = 0) {
   const fuse_ctx* const caller = fuse_req_ctx(request);
@@ -161,7 +138,7 @@ void rename(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t parent, const c
     default:
       return reply.error(Errno(EINVAL));
   }
-  reply.outcome(fs.rename(inode_number(parent), name, inode_number(new_parent), new_name, mode));
+  reply.outcome(fs.rename(inode_number(parent), name, inode_number(new_parent), new_name, {.mode = mode}));
 }
 
 // The kernel then opens, closes and lists without asking again, and keeps its cache (FUSE_NO_OPEN_SUPPORT).
@@ -232,8 +209,11 @@ fuse_lowlevel_ops make_operations() {
   ops.statfs = Entry<statfs>::call;
   ops.fsync = Entry<fsync>::call;
   ops.fsyncdir = Entry<fsync>::call;
+  add_xattr_operations(ops);
+  add_range_operations(ops);
+  add_ioctl_operations(ops);
   // WRITE, SYNCFS, DESTROY and INTERRUPT: dispatcher.cc. What is not here is answered ENOSYS by libfuse,
-  // which the kernel remembers (FLUSH, CREATE, ACCESS, xattrs, …).
+  // which the kernel remembers (FLUSH, CREATE, ACCESS, …).
   return ops;
 }
 

@@ -9,4 +9,9 @@ namespace fuse4fs::fuse {
 // libfuse calls these with a `fuse4fs::ext4::FileSystem*` as its user data.
 const fuse_lowlevel_ops& operations();
 
+// Its parts, one file each.
+void add_xattr_operations(fuse_lowlevel_ops& ops);
+void add_range_operations(fuse_lowlevel_ops& ops);
+void add_ioctl_operations(fuse_lowlevel_ops& ops);
+
 }  // namespace fuse4fs::fuse

@@ -45,7 +45,7 @@ TEST_P(EachForm, RoundOfEverything) {
     ASSERT_TRUE(fs.unlink(directory, fmt::format("a file with a longer name, number {}", i)));
   for (int i = 1; i < 300; i += 3) {
     const auto name = fmt::format("a file with a longer name, number {}", i);
-    ASSERT_TRUE(fs.rename(directory, name, other, name, RenameMode::kReplace));
+    ASSERT_TRUE(fs.rename(directory, name, other, name, {.mode = RenameMode::kReplace}));
   }
   EXPECT_EQ(volume.list(directory).size(), 102U);
   EXPECT_EQ(volume.list(other).size(), 102U);
@@ -83,11 +83,12 @@ TEST_P(EachForm, RoundOfEverything) {
   ASSERT_TRUE(fs.link(big, kRootInode, "another name"));
   ASSERT_TRUE(fs.unlink(kRootInode, "long"));
   const auto empty = volume.make_directory(directory, "empty");
-  ASSERT_TRUE(fs.rename(directory, "empty", other, "empty", RenameMode::kReplace));
-  EXPECT_EQ(fs.rename(kRootInode, "other", empty, "loop", RenameMode::kReplace).error(), Errno(EINVAL));
+  ASSERT_TRUE(fs.rename(directory, "empty", other, "empty", {.mode = RenameMode::kReplace}));
+  EXPECT_EQ(fs.rename(kRootInode, "other", empty, "loop", {.mode = RenameMode::kReplace}).error(),
+            Errno(EINVAL));
   ASSERT_TRUE(fs.remove_directory(other, "empty"));
   EXPECT_EQ(fs.remove_directory(kRootInode, "other").error(), Errno(ENOTEMPTY));
-  ASSERT_TRUE(fs.rename(kRootInode, "other", directory, "other", RenameMode::kReplace));
+  ASSERT_TRUE(fs.rename(kRootInode, "other", directory, "other", {.mode = RenameMode::kReplace}));
   ASSERT_TRUE(fs.sync());
 
   EXPECT_EQ(volume.unmount_and_check(), "");

@@ -38,7 +38,7 @@ TEST_P(Full, SaysSoAndStaysWhole) {
     made = fs.make(kRootInode, fmt::format("d{}", i), {.mode = S_IFDIR | 0755});
   EXPECT_EQ(made.error(), Errno(ENOSPC));
   EXPECT_TRUE(fs.write(file, 1000, bytes_of(piece), kKeep));
-  EXPECT_TRUE(fs.rename(kRootInode, "file", kRootInode, "file2", RenameMode::kReplace));
+  EXPECT_TRUE(fs.rename(kRootInode, "file", kRootInode, "file2", {.mode = RenameMode::kReplace}));
   ASSERT_TRUE(fs.sync());
   ASSERT_EQ(run("cp " + volume.image().string() + " " + volume.image().string() + ".copy").status, 0);
   const auto check = run("e2fsck -fn " + volume.image().string() + ".copy");
@@ -191,7 +191,7 @@ TEST(Concurrency, EverybodyAtOnce) {
             if (!fs.unlink(directory, name)) ++wrong;
             break;
           case 1:
-            if (!fs.rename(directory, name, kRootInode, name, RenameMode::kReplace)) ++wrong;
+            if (!fs.rename(directory, name, kRootInode, name, {.mode = RenameMode::kReplace})) ++wrong;
             break;
           case 2:
             if (!fs.set_attributes(made->inode, {.size = 5})) ++wrong;

@@ -71,7 +71,7 @@ void exercise(FileSystem& fs) {
           (void)fs.write(inode, 3000, buffer, AttributeChanges::Privileges::kClear);
           break;
         case 2:
-          (void)fs.rename(directory, name, kRootInode, name + "x", RenameMode::kReplace);
+          (void)fs.rename(directory, name, kRootInode, name + "x", {.mode = RenameMode::kReplace});
           break;
         case 3:
           (void)fs.set_attributes(inode, {.size = 10});

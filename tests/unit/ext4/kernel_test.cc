@@ -73,9 +73,9 @@ TEST_P(Kernel, BothReadAndChangeTheSameVolume) {
   EXPECT_EQ(volume.read(again.lookup(small, "2")->inode, 0, 100), "small 2\n");
   ASSERT_TRUE(again.unlink(small, "2"));
   volume.write(volume.make_file(small, "4"), 0, "four");
-  ASSERT_TRUE(again.rename(small, "1", small, "one", RenameMode::kReplace));
+  ASSERT_TRUE(again.rename(small, "1", small, "one", {.mode = RenameMode::kReplace}));
   const auto deep = again.lookup(kRootInode, "deep")->inode;
-  ASSERT_TRUE(again.rename(deep, "a", small, "a", RenameMode::kReplace));
+  ASSERT_TRUE(again.rename(deep, "a", small, "a", {.mode = RenameMode::kReplace}));
 
   const auto inside = again.lookup(kRootInode, "inline")->inode;
   const auto was = volume.read(inside, 0, 1000);

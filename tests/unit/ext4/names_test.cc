@@ -19,7 +19,7 @@ TEST(Names, LengthsAndCharacters) {
   const std::string longer(256, 'n');
   EXPECT_EQ(fs.lookup(kRootInode, longer).error(), Errno(ENAMETOOLONG));
   EXPECT_EQ(fs.make(kRootInode, longer, {.mode = S_IFREG}).error(), Errno(ENAMETOOLONG));
-  EXPECT_EQ(fs.rename(kRootInode, longest, kRootInode, longer, RenameMode::kReplace).error(),
+  EXPECT_EQ(fs.rename(kRootInode, longest, kRootInode, longer, {.mode = RenameMode::kReplace}).error(),
             Errno(ENAMETOOLONG));
   EXPECT_EQ(fs.make(kRootInode, "a/b", {.mode = S_IFREG}).error(), Errno(EINVAL));
   EXPECT_EQ(fs.make(kRootInode, "", {.mode = S_IFREG}).error(), Errno(ENOENT));
@@ -44,7 +44,7 @@ TEST(Names, DotsAreLookedUp) {
   const auto b = volume.make_directory(a, "b");
   EXPECT_EQ(fs.lookup(b, "..")->inode, a);
   EXPECT_EQ(fs.lookup(b, ".")->inode, b);
-  ASSERT_TRUE(fs.rename(a, "b", kRootInode, "b", RenameMode::kReplace));
+  ASSERT_TRUE(fs.rename(a, "b", kRootInode, "b", {.mode = RenameMode::kReplace}));
   EXPECT_EQ(fs.lookup(b, "..")->inode, kRootInode);
   EXPECT_EQ(volume.unmount_and_check(), "");
 }
@@ -56,12 +56,12 @@ TEST(Names, RenameModes) {
   const auto b = volume.make_directory(kRootInode, "b");
   const auto file = volume.make_file(a, "file");
   const auto sub = volume.make_directory(b, "sub");
-  EXPECT_EQ(fs.rename(a, "file", b, "sub", RenameMode::kNoReplace).error(), Errno(EEXIST));
-  EXPECT_EQ(fs.rename(a, "file", b, "sub", RenameMode::kReplace).error(), Errno(EISDIR));
-  EXPECT_EQ(fs.rename(b, "sub", a, "file", RenameMode::kReplace).error(), Errno(ENOTDIR));
-  EXPECT_EQ(fs.rename(a, "file", b, "none", RenameMode::kExchange).error(), Errno(ENOENT));
-  EXPECT_EQ(fs.rename(a, "none", b, "x", RenameMode::kReplace).error(), Errno(ENOENT));
-  ASSERT_TRUE(fs.rename(a, "file", b, "sub", RenameMode::kExchange));
+  EXPECT_EQ(fs.rename(a, "file", b, "sub", {.mode = RenameMode::kNoReplace}).error(), Errno(EEXIST));
+  EXPECT_EQ(fs.rename(a, "file", b, "sub", {.mode = RenameMode::kReplace}).error(), Errno(EISDIR));
+  EXPECT_EQ(fs.rename(b, "sub", a, "file", {.mode = RenameMode::kReplace}).error(), Errno(ENOTDIR));
+  EXPECT_EQ(fs.rename(a, "file", b, "none", {.mode = RenameMode::kExchange}).error(), Errno(ENOENT));
+  EXPECT_EQ(fs.rename(a, "none", b, "x", {.mode = RenameMode::kReplace}).error(), Errno(ENOENT));
+  ASSERT_TRUE(fs.rename(a, "file", b, "sub", {.mode = RenameMode::kExchange}));
   EXPECT_EQ(fs.lookup(b, "sub")->inode, file);
   EXPECT_EQ(fs.lookup(a, "file")->inode, sub);
   EXPECT_EQ(fs.lookup(sub, "..")->inode, a);
@@ -69,21 +69,22 @@ TEST(Names, RenameModes) {
   EXPECT_EQ(fs.attributes(b)->links, 2U);
   // Over an empty directory, and not over one that is not.
   const auto c = volume.make_directory(kRootInode, "c");
-  EXPECT_EQ(fs.rename(kRootInode, "c", kRootInode, "a", RenameMode::kReplace).error(), Errno(ENOTEMPTY));
-  ASSERT_TRUE(fs.rename(kRootInode, "c", a, "file", RenameMode::kReplace));
+  EXPECT_EQ(fs.rename(kRootInode, "c", kRootInode, "a", {.mode = RenameMode::kReplace}).error(),
+            Errno(ENOTEMPTY));
+  ASSERT_TRUE(fs.rename(kRootInode, "c", a, "file", {.mode = RenameMode::kReplace}));
   EXPECT_EQ(fs.lookup(a, "file")->inode, c);
   EXPECT_EQ(fs.attributes(a)->links, 3U);
   EXPECT_EQ(fs.attributes(kRootInode)->links, 5U);  // lost+found, a, b
   // Over another file, and over another name of the same file.
   volume.make_file(kRootInode, "one");
   volume.make_file(kRootInode, "two");
-  ASSERT_TRUE(fs.rename(kRootInode, "one", kRootInode, "two", RenameMode::kReplace));
+  ASSERT_TRUE(fs.rename(kRootInode, "one", kRootInode, "two", {.mode = RenameMode::kReplace}));
   EXPECT_EQ(fs.lookup(kRootInode, "one").error(), Errno(ENOENT));
   ASSERT_TRUE(fs.link(fs.lookup(kRootInode, "two")->inode, kRootInode, "three"));
-  ASSERT_TRUE(fs.rename(kRootInode, "two", kRootInode, "three", RenameMode::kReplace));
+  ASSERT_TRUE(fs.rename(kRootInode, "two", kRootInode, "three", {.mode = RenameMode::kReplace}));
   EXPECT_TRUE(fs.lookup(kRootInode, "two"));
-  EXPECT_EQ(fs.rename(kRootInode, "a", c, "inside", RenameMode::kReplace).error(), Errno(EINVAL));
-  EXPECT_EQ(fs.rename(kRootInode, "a", a, "file", RenameMode::kExchange).error(), Errno(EINVAL));
+  EXPECT_EQ(fs.rename(kRootInode, "a", c, "inside", {.mode = RenameMode::kReplace}).error(), Errno(EINVAL));
+  EXPECT_EQ(fs.rename(kRootInode, "a", a, "file", {.mode = RenameMode::kExchange}).error(), Errno(EINVAL));
   EXPECT_EQ(volume.unmount_and_check(), "");
   EXPECT_TRUE(volume.events.corruptions.empty());
 }
@@ -236,13 +237,15 @@ TEST(Names, ImmutableAndAppendOnly) {
   EXPECT_EQ(fs.set_attributes(fixed, {.permissions = 0}).error(), Errno(EPERM));
   EXPECT_EQ(fs.unlink(kRootInode, "fixed").error(), Errno(EPERM));
   EXPECT_EQ(fs.link(fixed, kRootInode, "more").error(), Errno(EPERM));
-  EXPECT_EQ(fs.rename(kRootInode, "fixed", kRootInode, "x", RenameMode::kReplace).error(), Errno(EPERM));
+  EXPECT_EQ(fs.rename(kRootInode, "fixed", kRootInode, "x", {.mode = RenameMode::kReplace}).error(),
+            Errno(EPERM));
   EXPECT_EQ(fs.set_attributes(log, {.size = 0}).error(), Errno(EPERM));
   EXPECT_TRUE(fs.write(log, 4, std::as_bytes(std::span(text)), AttributeChanges::Privileges::kKeep));
   EXPECT_EQ(fs.unlink(kRootInode, "log").error(), Errno(EPERM));
   EXPECT_EQ(fs.make(closed, "x", {.mode = S_IFREG}).error(), Errno(EPERM));
   EXPECT_EQ(fs.unlink(closed, "inside").error(), Errno(EPERM));
-  EXPECT_EQ(fs.rename(closed, "inside", kRootInode, "x", RenameMode::kReplace).error(), Errno(EPERM));
+  EXPECT_EQ(fs.rename(closed, "inside", kRootInode, "x", {.mode = RenameMode::kReplace}).error(),
+            Errno(EPERM));
   EXPECT_EQ(volume.unmount_and_check(), "");
 }
 

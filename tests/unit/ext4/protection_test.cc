@@ -57,10 +57,11 @@ TEST(Protection, ADirectoryInsideItselfIsNotRenamed) {
   auto& fs = volume.mount({.errors = ErrorPolicy::kContinue});
   for (const auto mode : {RenameMode::kReplace, RenameMode::kExchange}) {
     const auto* const other = mode == RenameMode::kExchange ? "f" : "y";
-    EXPECT_EQ(fs.rename(directory, "self", directory, other, mode).error(), kCorrupted);
-    EXPECT_EQ(fs.rename(directory, "f", directory, "self", mode).error(), kCorrupted);
+    EXPECT_EQ(fs.rename(directory, "self", directory, other, {.mode = mode}).error(), kCorrupted);
+    EXPECT_EQ(fs.rename(directory, "f", directory, "self", {.mode = mode}).error(), kCorrupted);
   }
-  EXPECT_EQ(fs.rename(directory, "self", kRootInode, "y", RenameMode::kReplace).error(), kCorrupted);
+  EXPECT_EQ(fs.rename(directory, "self", kRootInode, "y", {.mode = RenameMode::kReplace}).error(),
+            kCorrupted);
   volume.unmount();
 }
 

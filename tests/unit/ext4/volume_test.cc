@@ -74,7 +74,8 @@ TEST(Volume, ReadOnlyWritesNothing) {
   EXPECT_EQ(fs.access(), cache::Access::kReadOnly);
   EXPECT_EQ(fs.make(kRootInode, "x", {.mode = S_IFREG}).error(), Errno(EROFS));
   EXPECT_EQ(fs.set_attributes(kRootInode, {.permissions = 0}).error(), Errno(EROFS));
-  EXPECT_EQ(fs.rename(kRootInode, "lost+found", kRootInode, "x", RenameMode::kReplace).error(), Errno(EROFS));
+  EXPECT_EQ(fs.rename(kRootInode, "lost+found", kRootInode, "x", {.mode = RenameMode::kReplace}).error(),
+            Errno(EROFS));
   EXPECT_EQ(volume.list(kRootInode).size(), 3U);
   volume.unmount();
   EXPECT_EQ(run("sha256sum " + volume.image().string()).output, sum);

@@ -15,6 +15,8 @@ class MockFileSystem : public ext4::FileSystem {
   MOCK_METHOD(std::uint32_t, block_size, (), (const, override));
   MOCK_METHOD(cache::Access, access, (), (const, override));
   MOCK_METHOD(std::string, label, (), (const, override));
+  using Uuid = std::array<std::byte, 16>;
+  MOCK_METHOD(Uuid, uuid, (), (const, override));
   MOCK_METHOD(AttributesResult, lookup, (ext4::InodeNumber, std::string_view), (override));
   MOCK_METHOD(AttributesResult, look_up_inode, (ext4::InodeNumber), (override));
   MOCK_METHOD(void, forget, (ext4::InodeNumber, std::uint64_t), (override));
@@ -25,11 +27,14 @@ class MockFileSystem : public ext4::FileSystem {
               (override));
   MOCK_METHOD(AttributesResult, make_symlink,
               (ext4::InodeNumber, std::string_view, std::string_view, const ext4::NewInode&), (override));
+  MOCK_METHOD(AttributesResult, look_up_handle, (std::uint64_t), (override));
+  MOCK_METHOD(AttributesResult, make_temporary, (ext4::InodeNumber, const ext4::NewInode&), (override));
   MOCK_METHOD(AttributesResult, link, (ext4::InodeNumber, ext4::InodeNumber, std::string_view), (override));
   MOCK_METHOD(Result<void>, unlink, (ext4::InodeNumber, std::string_view), (override));
   MOCK_METHOD(Result<void>, remove_directory, (ext4::InodeNumber, std::string_view), (override));
   MOCK_METHOD(Result<void>, rename,
-              (ext4::InodeNumber, std::string_view, ext4::InodeNumber, std::string_view, ext4::RenameMode),
+              (ext4::InodeNumber, std::string_view, ext4::InodeNumber, std::string_view,
+               const ext4::RenameOptions&),
               (override));
   MOCK_METHOD(Result<std::string>, symlink_target, (ext4::InodeNumber), (override));
   MOCK_METHOD(Result<void>, read_directory, (ext4::InodeNumber, std::uint64_t, const ext4::DirectorySink&),
@@ -40,6 +45,25 @@ class MockFileSystem : public ext4::FileSystem {
               (ext4::InodeNumber, std::uint64_t, std::span<const std::byte>,
                ext4::AttributeChanges::Privileges),
               (override));
+  MOCK_METHOD(Result<void>, change_range,
+              (ext4::InodeNumber, ext4::RangeChange, ext4::ByteRange, ext4::EndOfFile), (override));
+  MOCK_METHOD(Result<std::uint64_t>, seek, (ext4::InodeNumber, std::uint64_t, ext4::SeekTarget), (override));
+  MOCK_METHOD(Result<std::uint64_t>, copy_range,
+              (ext4::InodeNumber, std::uint64_t, ext4::InodeNumber, std::uint64_t, std::uint64_t),
+              (override));
+  MOCK_METHOD(Result<std::vector<std::byte>>, xattr, (ext4::InodeNumber, std::string_view), (override));
+  MOCK_METHOD(Result<std::string>, xattr_names, (ext4::InodeNumber), (override));
+  MOCK_METHOD(Result<void>, set_xattr,
+              (ext4::InodeNumber, std::string_view, std::span<const std::byte>, ext4::XattrMode,
+               ext4::SetgidBit),
+              (override));
+  MOCK_METHOD(Result<void>, remove_xattr, (ext4::InodeNumber, std::string_view), (override));
+  MOCK_METHOD(Result<ext4::InodeFlags>, flags, (ext4::InodeNumber), (override));
+  MOCK_METHOD(Result<void>, set_flags, (ext4::InodeNumber, std::uint32_t), (override));
+  MOCK_METHOD(Result<void>, set_project, (ext4::InodeNumber, std::uint32_t), (override));
+  MOCK_METHOD(Result<void>, set_label, (std::string_view), (override));
+  MOCK_METHOD(Result<std::uint64_t>, trim, (ext4::ByteRange, std::uint64_t), (override));
+  MOCK_METHOD(Result<void>, shut_down, (ext4::ShutdownMode), (override));
   MOCK_METHOD(Result<ext4::VolumeStatistics>, statistics, (), (override));
   MOCK_METHOD(Result<void>, sync_inode, (ext4::InodeNumber), (override));
   MOCK_METHOD(Result<void>, sync, (), (override));

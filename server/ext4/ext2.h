@@ -8,6 +8,8 @@ extern "C" {
 }
 #include <ext2fs/ext2_fs.h>
 #include <ext2fs/ext2fs.h>
+// 1.47.2 defines it, over std::clamp.
+#undef clamp
 
 #include <bit>
 

@@ -7,7 +7,7 @@
 
 namespace fuse4fs {
 
-std::string quoted(std::string_view bytes) {
+std::string Quoted::operator()(std::string_view bytes) const {
   constexpr std::size_t kLongest = 255;
   std::string text = "\"";
   for (const char c : bytes.substr(0, kLongest)) {

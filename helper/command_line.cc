@@ -25,8 +25,7 @@ Outcome<std::string> subtype_of(std::string type) {
            c == '_' || c == '.' || c == '+';
   });
   if (type.empty() || type.size() > kLongest || type.starts_with('.') || !plain)
-    return fail(Errno(EINVAL),
-                fmt::format("-t: {} cannot be the name of a file system type", fuse4fs::quoted(type)));
+    return fail(Errno(EINVAL), fmt::format("-t: {} cannot be the name of a file system type", quoted(type)));
   return type;
 }
 

@@ -19,10 +19,9 @@ TEST(Quoted, DisarmsEverythingElse) {
 }
 
 TEST(Quoted, CutsAfterALongestNameAndSaysSo) {
-  // Qualified, since gtest brings std::quoted along, which a std::string would find.
   const std::string longest(255, 'n');
-  EXPECT_EQ(fuse4fs::quoted(longest), '"' + longest + '"');
-  EXPECT_EQ(fuse4fs::quoted(longest + "m"), '"' + longest + "\"…");
+  EXPECT_EQ(quoted(longest), '"' + longest + '"');
+  EXPECT_EQ(quoted(longest + "m"), '"' + longest + "\"…");
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/quoted.h"
 #include "helper/mount_table.h"
+#include "helper/server_search.h"
 
 namespace fuse4fs::helper {
 namespace {
@@ -38,9 +39,10 @@ Outcome<void> remount(const std::string& directory, const std::string& subtype, 
   for (const std::string& option : options.for_new_mounts)
     log_warning("option {} is not changed by a remount: it takes a new mount", quoted(option));
   const unsigned long flags = merged_flags(entry->flags, options);
-  if ((entry->flags & MS_RDONLY) != 0 && (flags & MS_RDONLY) == 0) {
+  // The kernel would allow it, and programs would lose what they write.
+  if ((entry->flags & MS_RDONLY) != 0 && (flags & MS_RDONLY) == 0 && !has_writing_server(entry->device)) {
     return fail(Errno(EROFS),
-                fmt::format("{} is read-only, and its server may be, too: unmount it and mount it again",
+                fmt::format("{} is read-only, and so is its server: unmount it and mount it again",
                             quoted(path.get())));
   }
   if (::mount("none", path.get(), nullptr, MS_REMOUNT | flags, nullptr) != 0) {

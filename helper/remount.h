@@ -9,7 +9,7 @@
 
 namespace fuse4fs::helper {
 
-// Flags that no option mentions stay as they are. ro to rw is refused: the server may hold descriptors that
+// Flags that no option mentions stay as they are. ro to rw is refused where the server holds descriptors that
 // it can only read from. What only a new mount can heed is left out with a warning.
 Outcome<void> remount(const std::string& directory, const std::string& subtype, const MountOptions& options);
 

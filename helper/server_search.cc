@@ -16,6 +16,7 @@
 #include <charconv>
 #include <climits>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -58,6 +59,28 @@ bool is_this_program(const std::string& process) {
   const auto other = cached_status(process + "/exe");
   return own && other && own->stx_ino == other->stx_ino && own->stx_dev_major == other->stx_dev_major &&
          own->stx_dev_minor == other->stx_dev_minor;
+}
+
+// The open(2) flags of a descriptor of another process, in octal behind "flags:".
+std::optional<int> open_flags(const std::string& process, const std::string& descriptor) {
+  std::ifstream info(fmt::format("{}/fdinfo/{}", process, descriptor));
+  for (std::string word; info >> word;) {
+    int flags = 0;
+    if (word == "flags:" && info >> std::oct >> flags) return flags;
+  }
+  return std::nullopt;
+}
+
+bool may_write(const std::string& process, dev_t device) {
+  for (const std::string& descriptor : names_in(process + "/fd")) {
+    const auto status = cached_status(fmt::format("{}/fd/{}", process, descriptor));
+    if (!status || !S_ISBLK(status->stx_mode) ||
+        makedev(status->stx_rdev_major, status->stx_rdev_minor) != device)
+      continue;
+    const auto flags = open_flags(process, descriptor);
+    if (flags && (*flags & O_ACCMODE) == O_RDWR) return true;
+  }
+  return false;
 }
 
 bool serves(const std::string& process, dev_t device) {
@@ -112,6 +135,12 @@ std::vector<RunningServer> servers_of(dev_t device) {
     if (serves("/proc/" + name, device) && server.send_signal(0)) servers.push_back(std::move(server));
   }
   return servers;
+}
+
+bool has_writing_server(dev_t device) {
+  return std::ranges::any_of(servers_of(device), [&](const RunningServer& server) {
+    return may_write(fmt::format("/proc/{}", server.pid()), device);
+  });
 }
 
 }  // namespace fuse4fs::helper

@@ -32,4 +32,7 @@ class RunningServer {
 // asked anything on the way, so that none can hang it.
 std::vector<RunningServer> servers_of(dev_t device);
 
+// Whether one of them may write to the device: the mode that its descriptors were opened with.
+bool has_writing_server(dev_t device);
+
 }  // namespace fuse4fs::helper

@@ -33,6 +33,8 @@ class Mount8 : public MountTest {
       const auto target = std::string_view(directory).ends_with("sbin") ? upper / "upper/mount.fuse4fs"
                                                                         : upper / "upper/fuse4fs/fuse4fs";
       fs::copy_file(program, target);
+      if (target.filename() == "mount.fuse4fs")
+        fs::create_symlink(target.filename(), target.parent_path() / "mount.fuseblk.fuse4fs");
       const auto options = "lowerdir=" + std::string(directory) + ",upperdir=" + (upper / "upper").string() +
                            ",workdir=" + (upper / "work").string();
       ASSERT_EQ(::mount("overlay", directory, "overlay", 0, options.c_str()), 0) << std::strerror(errno);

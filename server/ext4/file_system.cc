@@ -25,6 +25,8 @@ Attributes attributes_of(Volume& volume, const Inode& inode) {
   attributes.device = inode.device();
   attributes.size = inode.size();
   attributes.sectors = inode.sectors(volume.super(), volume.block_size());
+  // As the kernel's ext4: a file inside its inode is no hole, whatever programs conclude from the number.
+  if (inode.is_regular() && inode.has(EXT4_INLINE_DATA_FL)) attributes.sectors += (inode.size() + 511) / 512;
   attributes.accessed = inode.accessed();
   attributes.modified = inode.modified();
   attributes.changed = inode.changed();

@@ -136,14 +136,10 @@ constexpr OptionRow kTable[] = {
     server("norecovery", kNone, "the journal is not replayed"),
     server("debug", kNone, "the server logs each request that fails"),
     // ---- of ext4(5): attributes ----
-    warned(
-        "acl",
-        "access control lists are not evaluated: what they grant to further users and groups is missing, and "
-        "a file's group has at most its rights by the list"),
-    silent("noacl", kNone,
-           "access control lists are not evaluated yet; at most they lessen the group's rights"),
-    warned("user_xattr", "extended attributes are not served"),
-    silent("nouser_xattr", kNone, "extended attributes are not served yet"),
+    silent("acl", kNone, "always so, unless noacl"),
+    server("noacl", kNone, "access control lists are neither evaluated nor shown"),
+    silent("user_xattr", kNone, "always so"),
+    refused("nouser_xattr", kNone, "extended attributes are always served, as by the kernel's ext4 of today"),
     silent("bsddf", kNone, "always so"),
     refused("minixdf", kNone, "free space is always counted without the volume's own structures"),
     silent("nogrpid", kNone, "always so"),

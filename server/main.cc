@@ -51,6 +51,7 @@ constexpr auto kWriteBackInterval = std::chrono::seconds(5);  // as ext4's commi
 ext4::MountOptions engine_options(const service::Options& options, bool read_only) {
   ext4::MountOptions engine;
   engine.access = read_only ? cache::Access::kReadOnly : cache::Access::kReadWrite;
+  if (options.no_acls) engine.acls = ext4::MountOptions::Acls::kIgnore;
   if (options.ignore_journal) engine.journal = ext4::MountOptions::Journal::kIgnore;
   if (options.errors) {
     switch (*options.errors) {

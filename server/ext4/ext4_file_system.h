@@ -21,6 +21,7 @@ class Ext4FileSystem final : public FileSystem {
 
   [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }
+  [[nodiscard]] bool has_acls() const override { return volume_->has_acls(); }
   [[nodiscard]] std::string label() const override { return volume_->label(); }
   [[nodiscard]] std::array<std::byte, 16> uuid() const override;
 

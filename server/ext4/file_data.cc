@@ -7,7 +7,6 @@
 #include <cstring>
 #include <optional>
 
-#include "server/ext4/xattr_keys.h"
 
 namespace fuse4fs::ext4 {
 namespace {
@@ -171,9 +170,7 @@ Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span
   if (end > inode.size()) inode.set_size(end);
   if (privileges == AttributeChanges::Privileges::kClear) {
     inode.clear_privileges();
-    RETURN_IF_ERROR(metadata->inodes.write(inode));
-    RETURN_IF_ERROR(remove_xattr(volume_, inode, "security.capability"));
-    ASSIGN_OR_RETURN(inode, metadata->inodes.read(number));
+    RETURN_IF_ERROR(metadata->xattrs.remove(inode, kCapabilityXattr));
   }
   inode.touch();
   return metadata->inodes.write(inode);

@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "server/ext4/acl_mask.h"
 #include "server/ext4/ext4_file_system.h"
-#include "server/ext4/xattr_keys.h"
 
 namespace fuse4fs::ext4 {
 
@@ -20,13 +18,15 @@ Attributes attributes_of(Volume& volume, const Inode& inode) {
   Attributes attributes;
   attributes.inode = inode.number;
   attributes.generation = inode.raw.i_generation;
-  attributes.mode = shown_mode(volume, inode);
+  attributes.mode = inode.mode();
   attributes.links = inode.raw.i_links_count;
   attributes.uid = inode.uid();
   attributes.gid = inode.gid();
   attributes.device = inode.device();
   attributes.size = inode.size();
   attributes.sectors = inode.sectors(volume.super(), volume.block_size());
+  // As the kernel's ext4: a file inside its inode is no hole, whatever programs conclude from the number.
+  if (inode.is_regular() && inode.has(EXT4_INLINE_DATA_FL)) attributes.sectors += (inode.size() + 511) / 512;
   attributes.accessed = inode.accessed();
   attributes.modified = inode.modified();
   attributes.changed = inode.changed();
@@ -70,11 +70,9 @@ Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber number, const Attr
     }
     if (changes.privileges == AttributeChanges::Privileges::kClear) {
       inode.clear_privileges();
-      RETURN_IF_ERROR(metadata->inodes.write(inode));
-      RETURN_IF_ERROR(ext4::remove_xattr(*volume_, inode, "security.capability"));
-      ASSIGN_OR_RETURN(const Inode fresh, metadata->inodes.read(number));
-      inode = fresh;
+      RETURN_IF_ERROR(metadata->xattrs.remove(inode, kCapabilityXattr));
     }
+    if (changes.permissions) RETURN_IF_ERROR(metadata->acls.change_mode(inode, *changes.permissions));
     RETURN_IF_ERROR(change(inode, changes));
     RETURN_IF_ERROR(metadata->inodes.write(inode));
     return attributes_of(*volume_, inode);

@@ -130,6 +130,9 @@ struct MountOptions {
   std::optional<ErrorPolicy> errors = std::nullopt;
   enum class Journal { kRequireClean, kIgnore };
   Journal journal = Journal::kRequireClean;  // kIgnore: noload, norecovery
+  // kIgnore: noacl. They are neither shown nor changed, and new files inherit none.
+  enum class Acls { kServe, kIgnore };
+  Acls acls = Acls::kServe;
   AccessTimes access_times = AccessTimes::kRelative;
   AccessTimes directory_access_times = AccessTimes::kRelative;
 };
@@ -157,6 +160,7 @@ class FileSystem {
 
   [[nodiscard]] virtual std::uint32_t block_size() const = 0;  // bytes
   [[nodiscard]] virtual cache::Access access() const = 0;      // kReadOnly once errors= made it so
+  [[nodiscard]] virtual bool has_acls() const = 0;             // MountOptions::acls
   [[nodiscard]] virtual std::string label() const = 0;
   [[nodiscard]] virtual std::array<std::byte, 16> uuid() const = 0;
 

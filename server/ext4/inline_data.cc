@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/inline_data.h"
 
-#include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "server/ext4/errors.h"
-#include "server/ext4/xattr_keys.h"
 
 namespace fuse4fs::ext4 {
-namespace {
-
-constexpr std::string_view kRest = "system.data";
-
-}  // namespace
-
 Result<std::vector<std::byte>> InlineData::read(const Inode& inode) {
   static_assert(kInMap == sizeof inode.raw.i_block);
-  ASSIGN_OR_RETURN(const auto rest, get_xattr(volume_, inode, kRest));
+  ASSIGN_OR_RETURN(const auto rest, xattrs_.get(inode, kInlineDataXattr));
   std::vector<std::byte> bytes(kInMap + (rest ? rest->size() : 0));
   std::memcpy(bytes.data(), inode.raw.i_block, kInMap);
   if (rest && !rest->empty()) std::memcpy(bytes.data() + kInMap, rest->data(), rest->size());
@@ -25,24 +18,13 @@ Result<std::vector<std::byte>> InlineData::read(const Inode& inode) {
 
 Result<void> InlineData::rewrite(Inode& inode, const std::vector<std::byte>& bytes) {
   std::memcpy(inode.raw.i_block, bytes.data(), kInMap);
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                    inode.number, "writing an inode"));
-  if (bytes.size() == kInMap) return {};
-  RETURN_IF_ERROR(set_xattr(volume_, inode, kRest,
-                            {reinterpret_cast<const char*>(bytes.data()) + kInMap, bytes.size() - kInMap}));
-  return volume_.check(ext2fs_read_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                       inode.number, "reading an inode");
+  if (bytes.size() > kInMap) return xattrs_.set_inline_data(inode, std::span(bytes).subspan(kInMap));
+  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
+                       inode.number, "writing an inode");
 }
 
 Result<void> InlineData::drop(Inode& inode) {
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                    inode.number, "writing an inode"));
-  RETURN_IF_ERROR(remove_xattr(volume_, inode, kRest));
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_read_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                    inode.number, "reading an inode"));
+  RETURN_IF_ERROR(xattrs_.remove(inode, kInlineDataXattr));
   inode.raw.i_flags &= ~static_cast<std::uint32_t>(EXT4_INLINE_DATA_FL);
   extents_.initialise(inode);
   return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),

@@ -12,6 +12,7 @@
 #include "server/ext4/extent_map.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/volume.h"
+#include "server/ext4/xattr_store.h"
 
 namespace fuse4fs::ext4 {
 
@@ -19,8 +20,8 @@ class InlineData {
  public:
   static constexpr std::size_t kInMap = 60;
 
-  InlineData(Volume& volume, BlockAllocator& blocks, ExtentMap& extents)
-      : volume_(volume), blocks_(blocks), extents_(extents) {}
+  InlineData(Volume& volume, BlockAllocator& blocks, ExtentMap& extents, XattrStore& xattrs)
+      : volume_(volume), blocks_(blocks), extents_(extents), xattrs_(xattrs) {}
 
   // All of the room, at least kInMap bytes: a file's content is what of it lies below its size.
   Result<std::vector<std::byte>> read(const Inode& inode);
@@ -35,6 +36,7 @@ class InlineData {
   Volume& volume_;
   BlockAllocator& blocks_;
   ExtentMap& extents_;
+  XattrStore& xattrs_;
 };
 
 }  // namespace fuse4fs::ext4

@@ -50,6 +50,17 @@ Timestamp now() {
   return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
 }
 
+std::uint16_t extra_size_of_new_inodes(ext2_super_block& super) {
+  if (EXT2_INODE_SIZE(&super) <= EXT2_GOOD_OLD_INODE_SIZE) return 0;
+  const unsigned room = EXT2_INODE_SIZE(&super) - EXT2_GOOD_OLD_INODE_SIZE;
+  const unsigned known = sizeof(ext2_inode_large) - EXT2_GOOD_OLD_INODE_SIZE;
+  // What the volume wants beyond what we know stays zero, as it should be.
+  const unsigned wanted = ext2fs_has_feature_extra_isize(&super)
+                              ? std::max(known, static_cast<unsigned>(super.s_want_extra_isize))
+                              : known;
+  return static_cast<std::uint16_t>(std::min(wanted, room) & ~3U);
+}
+
 bool Inode::has_blocks_map() const {
   if (has(EXT4_INLINE_DATA_FL)) return false;
   if (is_regular() || is_directory()) return true;

@@ -15,6 +15,9 @@ namespace fuse4fs::ext4 {
 
 Timestamp now();
 
+// How long a new inode's fields are beyond the first 128 bytes; i_extra_isize.
+std::uint16_t extra_size_of_new_inodes(ext2_super_block& super);
+
 class Inode {
  public:
   InodeNumber number = 0;

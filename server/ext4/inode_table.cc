@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "server/ext4/errors.h"
-#include "server/ext4/xattr_keys.h"
 
 namespace fuse4fs::ext4 {
 namespace {
@@ -119,13 +118,7 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
   raw.i_generation = random_generation();
   const auto& super = volume_.super();
   if (EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE) {
-    const unsigned room = EXT2_INODE_SIZE(&super) - EXT2_GOOD_OLD_INODE_SIZE;
-    const unsigned known = sizeof raw - EXT2_GOOD_OLD_INODE_SIZE;
-    // What the volume wants beyond what we know stays zero, as it should be.
-    const unsigned wanted = ext2fs_has_feature_extra_isize(volume_.fs()->super)
-                                ? std::max(known, static_cast<unsigned>(super.s_want_extra_isize))
-                                : known;
-    raw.i_extra_isize = static_cast<std::uint16_t>(std::min(wanted, room) & ~3U);
+    raw.i_extra_isize = extra_size_of_new_inodes(*volume_.super_pointer());
     if (parent.has(EXT4_PROJINHERIT_FL) && ext2fs_has_feature_project(volume_.fs()->super))
       raw.i_projid = parent.raw.i_projid;
   }
@@ -147,10 +140,21 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
     return fail(written.error());
   }
   known_[number] = Known{0, false, true};
+  auto done = acls_.inherit(parent, inode, what.umask);
+  if (done) done = write(inode);
+  if (!done) {
+    discard(inode);
+    return fail(done.error());
+  }
   return inode;
 }
 
-void InodeTable::discard(const Inode& inode) {
+void InodeTable::discard(Inode& inode) {
+  (void)extents_.truncate(inode, 0);
+  (void)xattrs_.release_all(inode);
+  inode.raw.i_links_count = 0;
+  inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
+  (void)write(inode);
   inodes_.give_back(inode.number, inode.mode());
   known_.erase(inode.number);
 }
@@ -195,25 +199,12 @@ Result<void> InodeTable::remove(Inode& inode) {
   RETURN_IF_ERROR(volume_.check_writable());
   // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
   Result<void> outcome = extents_.truncate(inode, 0);
-  if (auto released = release_xattrs(inode); !released) outcome = released;
+  if (auto released = xattrs_.release_all(inode); !released) outcome = released;
   inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
   if (inode.has_blocks_map()) inode.set_size(0);
   RETURN_IF_ERROR(write(inode));
   inodes_.give_back(inode.number, inode.mode());
   return outcome;
-}
-
-Result<void> InodeTable::release_xattrs(Inode& inode) {
-  if (ext2fs_has_feature_ea_inode(volume_.fs()->super)) {
-    // Large values are inodes of their own, with counts: libext2fs lets them go one by one.
-    RETURN_IF_ERROR(write(inode));
-    RETURN_IF_ERROR(remove_all_xattrs(volume_, inode));
-    return volume_.check(ext2fs_read_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                         inode.number, "reading an inode");
-  }
-  if (inode.xattr_block() == 0) return {};
-  return volume_.check(ext2fs_free_ext_attr(volume_.fs(), inode.number, &inode.raw), inode.number,
-                       "freeing extended attributes");
 }
 
 }  // namespace fuse4fs::ext4

@@ -11,27 +11,30 @@
 #include <vector>
 
 #include "base/result.h"
+#include "server/ext4/acl_store.h"
 #include "server/ext4/extent_map.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/inode_allocator.h"
 #include "server/ext4/volume.h"
+#include "server/ext4/xattr_store.h"
 
 namespace fuse4fs::ext4 {
 
 class InodeTable {
  public:
-  InodeTable(Volume& volume, BlockAllocator& blocks, InodeAllocator& inodes, ExtentMap& extents)
-      : volume_(volume), blocks_(blocks), inodes_(inodes), extents_(extents) {}
+  InodeTable(Volume& volume, InodeAllocator& inodes, ExtentMap& extents, XattrStore& xattrs, AclStore& acls)
+      : volume_(volume), inodes_(inodes), extents_(extents), xattrs_(xattrs), acls_(acls) {}
 
   Result<Inode> read(InodeNumber number);
   Result<void> write(Inode& inode);
   // As read(), and its block map was walked once: libext2fs may change it.
   Result<Inode> read_for_change(InodeNumber number);
 
-  // A fresh inode, in the bitmap and written. Links: 1 (directories: 2).
+  // A fresh inode, in the bitmap and written, with the mode and the ACLs that it gets in this directory.
+  // Links: 1 (directories: 2).
   Result<Inode> create(Inode& parent, const NewInode& what);
-  // Undoes create().
-  void discard(const Inode& inode);
+  // Undoes create(): a free inode without blocks and attributes. Written.
+  void discard(Inode& inode);
 
   void remember(InodeNumber number) { ++known_[number].lookups; }
   // Deletes the inode if that was the last reason to keep it.
@@ -50,12 +53,12 @@ class InodeTable {
 
   Result<void> judge(const Inode& inode);
   Result<void> remove(Inode& inode);
-  Result<void> release_xattrs(Inode& inode);
 
   Volume& volume_;
-  BlockAllocator& blocks_;
   InodeAllocator& inodes_;
   ExtentMap& extents_;
+  XattrStore& xattrs_;
+  AclStore& acls_;
   std::unordered_map<InodeNumber, Known> known_;
 };
 

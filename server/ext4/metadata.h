@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/guarded.h"
+#include "server/ext4/acl_store.h"
 #include "server/ext4/block_allocator.h"
 #include "server/ext4/directory.h"
 #include "server/ext4/extent_map.h"
@@ -13,6 +14,7 @@
 #include "server/ext4/inode_allocator.h"
 #include "server/ext4/inode_table.h"
 #include "server/ext4/volume.h"
+#include "server/ext4/xattr_store.h"
 
 namespace fuse4fs::ext4 {
 
@@ -21,16 +23,20 @@ struct Metadata {
       : volume(the_volume),
         blocks(volume),
         extents(volume, blocks),
-        inline_data(volume, blocks, extents),
         inode_bitmap(volume),
-        inodes(volume, blocks, inode_bitmap, extents),
+        xattrs(volume, blocks, extents, inode_bitmap),
+        acls(volume, xattrs),
+        inline_data(volume, blocks, extents, xattrs),
+        inodes(volume, inode_bitmap, extents, xattrs, acls),
         directories(volume, blocks, extents, inline_data) {}
 
   Volume& volume;
   BlockAllocator blocks;
   ExtentMap extents;
-  InlineData inline_data;
   InodeAllocator inode_bitmap;
+  XattrStore xattrs;
+  AclStore acls;
+  InlineData inline_data;
   InodeTable inodes;
   Directory directories;
 };

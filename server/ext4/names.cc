@@ -145,11 +145,7 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
     done = metadata->directories.insert(place.parent, name, inode.number, inode.mode());
   }
   if (!done) {
-    // As if it had never been: a free inode without blocks.
-    (void)metadata->extents.truncate(inode, 0);
-    inode.raw.i_links_count = 0;
-    inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
-    (void)metadata->inodes.write(inode);
+    // As if it had never been.
     metadata->inodes.discard(inode);
     metadata->directories.forget(inode.number);
     return fail(done.error());

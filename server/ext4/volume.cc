@@ -57,6 +57,7 @@ Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& e
       events_(events),
       block_size_(block_size),
       block_bits_(static_cast<unsigned>(std::countr_zero(block_size))),
+      has_acls_(options.acls == MountOptions::Acls::kServe),
       cache_(device_, block_size) {
   if (options.access == cache::Access::kReadOnly) health_ = Health::kReadOnly;
 }

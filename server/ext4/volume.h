@@ -37,6 +37,7 @@ class Volume {
   [[nodiscard]] std::uint32_t cluster_blocks() const { return cluster_blocks_; }
   [[nodiscard]] cache::Access access() const;
   [[nodiscard]] std::string label() const { return label_; }
+  [[nodiscard]] bool has_acls() const { return has_acls_; }
   // EIO after a shutdown; the second also EROFS where nothing may be written.
   [[nodiscard]] Result<void> check_alive() const;
   [[nodiscard]] Result<void> check_writable() const;
@@ -92,6 +93,7 @@ class Volume {
   Events& events_;
   const std::uint32_t block_size_;
   const unsigned block_bits_;
+  const bool has_acls_;
   cache::BlockCache cache_;
   std::uint32_t cluster_blocks_ = 1;
   std::uint64_t blocks_ = 0;

@@ -3,13 +3,88 @@
 #include "server/ext4/ext4_file_system.h"
 
 namespace fuse4fs::ext4 {
+namespace {
 
-Result<std::vector<std::byte>> Ext4FileSystem::xattr(InodeNumber, std::string_view) { return fail(ENOSYS); }
-Result<std::string> Ext4FileSystem::xattr_names(InodeNumber) { return fail(ENOSYS); }
-Result<void> Ext4FileSystem::set_xattr(InodeNumber, std::string_view, std::span<const std::byte>, XattrMode,
-                                       SetgidBit) {
-  return fail(ENOSYS);
+constexpr std::size_t kLongestValue = 64 << 10;  // bytes; XATTR_SIZE_MAX of the system calls
+
+bool is_acl(const XattrName& name) {
+  return name.index == XattrIndex::kAccessAcl || name.index == XattrIndex::kDefaultAcl;
 }
-Result<void> Ext4FileSystem::remove_xattr(InodeNumber, std::string_view) { return fail(ENOSYS); }
+
+Result<XattrName> parse_name(std::string_view name) {
+  const auto parts = split_xattr_name(name);
+  if (!parts) return fail(EOPNOTSUPP);
+  if (parts->suffix.empty() && !is_acl(*parts)) return fail(EINVAL);
+  return *parts;
+}
+
+// What the kernel asks of an inode before it calls ext4.
+Result<void> may_change(const Inode& inode) {
+  if (inode.has(EXT2_IMMUTABLE_FL | EXT2_APPEND_FL)) return fail(EPERM);
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<std::byte>> Ext4FileSystem::xattr(InodeNumber number, std::string_view name) {
+  ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_alive());
+  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  if (is_acl(parts)) {
+    ASSIGN_OR_RETURN(const Acl acl, metadata->acls.get(inode, parts));
+    if (acl.empty()) return fail(ENODATA);
+    return acl_to_system_call(acl);
+  }
+  ASSIGN_OR_RETURN(auto value, metadata->xattrs.get(inode, parts));
+  if (!value) return fail(ENODATA);
+  return std::move(*value);
+}
+
+Result<std::string> Ext4FileSystem::xattr_names(InodeNumber number) {
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_alive());
+  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  ASSIGN_OR_RETURN(const auto entries, metadata->xattrs.list(inode));
+  std::string names;
+  for (const auto& entry : entries) {
+    const auto name = full_xattr_name(entry);
+    if (!name || (!volume_->has_acls() && (entry.is(kAccessAclXattr) || entry.is(kDefaultAclXattr))))
+      continue;
+    names += *name;
+    names += '\0';
+  }
+  return names;
+}
+
+Result<void> Ext4FileSystem::set_xattr(InodeNumber number, std::string_view name,
+                                       std::span<const std::byte> value, XattrMode mode, SetgidBit setgid) {
+  ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
+  if (value.size() > kLongestValue) return fail(E2BIG);
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+  RETURN_IF_ERROR(may_change(inode));
+  if (is_acl(parts)) {
+    ASSIGN_OR_RETURN(const Acl acl, acl_from_system_call(value));
+    return metadata->acls.set(inode, parts, acl, setgid);
+  }
+  inode.touch_changed();
+  RETURN_IF_ERROR(metadata->xattrs.set(inode, parts, value, mode));
+  return {};
+}
+
+Result<void> Ext4FileSystem::remove_xattr(InodeNumber number, std::string_view name) {
+  ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+  RETURN_IF_ERROR(may_change(inode));
+  if (is_acl(parts)) return metadata->acls.set(inode, parts, {}, SetgidBit::kKeep);
+  inode.touch_changed();
+  ASSIGN_OR_RETURN(const auto change, metadata->xattrs.remove(inode, parts));
+  if (change == XattrStore::Change::kNone) return fail(ENODATA);
+  return {};
+}
 
 }  // namespace fuse4fs::ext4

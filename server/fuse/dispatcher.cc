@@ -15,6 +15,7 @@
 #include "server/fuse/negotiation.h"
 #include "server/fuse/operations.h"
 #include "server/fuse/reply.h"
+#include "server/fuse/xattr_operations.h"
 
 namespace fuse4fs::fuse {
 namespace {
@@ -97,6 +98,9 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
   switch (opcode) {
     case FUSE_WRITE:
       return write(request);
+    case FUSE_SETXATTR:
+      return set_xattr(file_system_, request,
+                       extended_setxattr_ ? SetxattrForm::kExtended : SetxattrForm::kShort);
     case FUSE_SYNCFS: {
       Reply reply;
       return reply.outcome(file_system_.sync());
@@ -161,7 +165,10 @@ void Dispatcher::hand_to_libfuse(std::span<std::byte> request) {
   buffer.mem = request.data();
   buffer.size = request.size();
   fuse_session_process_buf(session_.get(), &buffer);
-  if (header.opcode == FUSE_INIT) initialised_ = true;
+  if (header.opcode == FUSE_INIT) {
+    extended_setxattr_ = (init_flags_offered & FUSE_SETXATTR_EXT) != 0;
+    initialised_ = true;
+  }
 }
 
 }  // namespace fuse4fs::fuse

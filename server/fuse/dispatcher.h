@@ -2,7 +2,8 @@
 // One request, from the bytes of /dev/fuse to its answer: the opcodes that are decoded here, libfuse for the
 // rest.
 //
-// Here are WRITE (libfuse 3.14 hides FUSE_WRITE_KILL_SUIDGID), SYNCFS (libfuse does not know it), DESTROY
+// Here are WRITE (libfuse 3.14 hides FUSE_WRITE_KILL_SUIDGID), SETXATTR (the same with
+// FUSE_SETXATTR_ACL_KILL_SGID), SYNCFS (libfuse does not know it), DESTROY
 // (must wait for all others and close the device before it is answered), INTERRUPT (no operation waits for
 // anything but the device, so there is nothing to interrupt) and INIT (its reply is completed).
 #pragma once
@@ -55,6 +56,7 @@ class Dispatcher {
   // Guarded by running_. What the one unmount came to, once it was tried.
   std::optional<Result<void>> unmounted_;
   std::atomic<bool> initialised_ = false;
+  std::atomic<bool> extended_setxattr_ = false;  // SETXATTR comes in its longer form
   struct DestroySession {
     void operator()(fuse_session* session) const;
   };

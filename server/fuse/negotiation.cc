@@ -3,6 +3,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include "server/ext4/file_system.h"
 #include "server/fuse/kernel_abi.h"
 
 namespace fuse4fs::fuse {
@@ -18,14 +19,20 @@ constexpr unsigned kWantedCapabilities =
 // Not wanted: SPLICE_* (libfuse opens a file in /proc for it), ATOMIC_O_TRUNC (there is no OPEN; truncation
 // comes as SETATTR), POSIX_LOCKS and FLOCK_LOCKS (one machine: the kernel's own locks are right).
 
+// The kernel asks for ACLs, keeps and checks them; it no longer applies the umask by itself, since a default
+// ACL takes its place, but sends it.
+constexpr unsigned kAclCapabilities = FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+
 constexpr std::uint32_t kMaxReadAhead = 16 << 20;  // bytes; the mount's read_ahead_kb decides below it
 constexpr std::uint16_t kMaxBackground = 64;       // requests in flight for read-ahead and write-back
 constexpr std::uint16_t kCongestionThreshold = 48;
 
 }  // namespace
 
-void negotiate(void*, fuse_conn_info* connection) {
+void negotiate(void* user_data, fuse_conn_info* connection) {
   connection->want = connection->capable & kWantedCapabilities;
+  if (static_cast<const ext4::FileSystem*>(user_data)->has_acls())
+    connection->want |= connection->capable & kAclCapabilities;
   connection->max_write = kMaxTransfer;
   connection->max_background = kMaxBackground;
   connection->congestion_threshold = kCongestionThreshold;
@@ -40,6 +47,8 @@ void complete_init_reply(std::span<iovec> reply, std::uint64_t offered) {
   out->flags |= offered & FUSE_HANDLE_KILLPRIV_V2;
   // libfuse 3.14 takes the wish for it and forgets to pass it on.
   out->flags |= offered & FUSE_PARALLEL_DIROPS;
+  // Decoded by us, not by libfuse.
+  out->flags |= offered & FUSE_SETXATTR_EXT;
   out->max_readahead = kMaxReadAhead;
 }
 

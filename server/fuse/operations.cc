@@ -19,7 +19,7 @@ using ext4::FileSystem;
 
 ext4::NewInode new_inode(fuse_req_t request, mode_t mode, dev_t device = 0) {
   const fuse_ctx* const caller = fuse_req_ctx(request);
-  return {.mode = mode, .uid = caller->uid, .gid = caller->gid, .device = device};
+  return {.mode = mode, .umask = caller->umask, .uid = caller->uid, .gid = caller->gid, .device = device};
 }
 
 // The kernel passes names beyond NAME_MAX when requests may be larger than a page; a directory cannot hold

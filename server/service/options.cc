@@ -111,6 +111,10 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     options.ignore_journal = true;
     return {};
   }
+  if (option == "noacl") {
+    options.no_acls = true;
+    return {};
+  }
   if (option == "debug") {
     options.debug = true;
     return {};

@@ -18,6 +18,7 @@ struct Options {
   std::string mount_point;
   bool read_only = false;              // what the user asked for, whatever device and volume allow
   bool ignore_journal = false;         // noload, norecovery
+  bool no_acls = false;                // noacl
   std::optional<ErrorsOption> errors;  // errors=; panic ends the server's service, never the machine
   std::optional<unsigned> threads;     // threads=N, 1 to 64
   bool debug = false;                  // debug: log each request

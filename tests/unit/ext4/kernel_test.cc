@@ -5,7 +5,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <fstream>
 
 #include "tests/unit/ext4/test_volume.h"
@@ -133,51 +132,6 @@ TEST_P(Kernel, BothReadAndChangeTheSameVolume) {
     EXPECT_TRUE(last.unlink(kRootInode, name)) << name;
   EXPECT_EQ(volume.unmount_and_check(), "");
   EXPECT_TRUE(volume.events.corruptions.empty());
-}
-
-// The mode's group bits are the ACL's mask there, not what the owning group may do.
-TEST_P(Kernel, AclsOnlyTakeRights) {
-  TestVolume volume(GetParam(), "128M");
-  // Owner rw-, user 1000 rwx, group r--, mask rwx, others r--.
-  const auto done = under_kernel(volume, R"sh(
-    : > named; chmod 640 named; : > plain; chmod 664 plain; mkdir directory
-    acl=0x0200000001000600ffffffff02000700e803000004000400ffffffff10000700ffffffff20000400ffffffff
-    attr named system.posix_acl_access $acl; attr directory system.posix_acl_access $acl
-    attr plain user.key value; test $(stat -c %a named) = 674
-  )sh");
-  ASSERT_EQ(done.status, 0) << last_words(done.output);
-  auto& fs = volume.mount();
-  const auto named = fs.lookup(kRootInode, "named").value();
-  EXPECT_EQ(named.mode & 07777, 0644U);
-  EXPECT_EQ(fs.attributes(named.inode)->mode & 07777, 0644U);
-  EXPECT_EQ(fs.lookup(kRootInode, "directory")->mode & 07777, 0644U);
-  EXPECT_EQ(fs.lookup(kRootInode, "plain")->mode & 07777, 0664U);
-  EXPECT_EQ(fs.set_attributes(named.inode, {.permissions = 0620})->mode & 07777, 0600U);
-  EXPECT_EQ(fs.set_attributes(named.inode, {.permissions = 0666})->mode & 07777, 0646U);
-  ASSERT_EQ(volume.unmount_and_check(), "");
-  EXPECT_NE(volume.debugfs("stat /named").find("Mode:  0666"), std::string::npos);
-  EXPECT_TRUE(volume.events.corruptions.empty());
-
-  // A version that nobody knows. Where there are checksums, the damage is found before it is read.
-  if (std::string_view(GetParam()).find("^metadata_csum") == std::string_view::npos) return;
-  std::fstream image(volume.image(), std::ios::binary | std::ios::in | std::ios::out);
-  std::string bytes(std::filesystem::file_size(volume.image()), '\0');
-  image.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  const std::string start("\1\0\0\0\1\0\6\0\2\0\7\0\xe8\3\0\0", 16);
-  std::size_t found = 0;
-  std::string_view rest(bytes);
-  while (const auto* const at =
-             static_cast<const char*>(::memmem(rest.data(), rest.size(), start.data(), start.size()))) {
-    rest = rest.substr(static_cast<std::size_t>(at - rest.data()) + 1);
-    image.seekp(at - bytes.data());
-    image.put(9);
-    ++found;
-  }
-  image.close();
-  EXPECT_GE(found, 2U) << "the journal may hold more of them";
-  volume.events.echo = false;
-  EXPECT_EQ(volume.mount().lookup(kRootInode, "named")->mode & 07777, 0606U);
-  volume.unmount();
 }
 
 INSTANTIATE_TEST_SUITE_P(

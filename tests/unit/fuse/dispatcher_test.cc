@@ -106,7 +106,7 @@ TEST_F(DispatcherTest, InitAsksForWhatSavesUpcalls) {
   EXPECT_EQ(out.flags & wanted, wanted);
   // What libfuse would misparse, what opens files, what needs an OPEN.
   EXPECT_EQ(out.flags & (FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_ATOMIC_O_TRUNC |
-                         FUSE_SETXATTR_EXT | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS),
+                         FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS),
             0U);
   EXPECT_EQ(out.max_write, kMaxTransfer);
   EXPECT_EQ(out.max_pages, kMaxTransfer / 4096);

@@ -14,6 +14,7 @@ class MockFileSystem : public ext4::FileSystem {
   using AttributesResult = Result<ext4::Attributes>;
   MOCK_METHOD(std::uint32_t, block_size, (), (const, override));
   MOCK_METHOD(cache::Access, access, (), (const, override));
+  MOCK_METHOD(bool, has_acls, (), (const, override));
   MOCK_METHOD(std::string, label, (), (const, override));
   using Uuid = std::array<std::byte, 16>;
   MOCK_METHOD(Uuid, uuid, (), (const, override));

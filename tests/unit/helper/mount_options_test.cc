@@ -128,6 +128,7 @@ TEST(MountOptions, WhatIsNotKeptYetIsRefusedWithItsReason) {
   const std::pair<const char*, const char*> refused[] = {
       {"strictatime", "reading does not change access times yet"},
       {"dirsync", "directory changes are not written at once"},
+      {"nouser_xattr", "extended attributes are always served"},
       {"sync", "only the data of files would be written at once"},
   };
   for (const auto& [option, reason] : refused) {
@@ -137,8 +138,8 @@ TEST(MountOptions, WhatIsNotKeptYetIsRefusedWithItsReason) {
     EXPECT_EQ(options.error().error, Errno(EINVAL));
     EXPECT_THAT(options.error().message, AllOf(HasSubstr(option), HasSubstr(reason)));
   }
-  for (const char* const accepted :
-       {"defaults", "relatime", "atime", "diratime", "nostrictatime", "async", "noacl", "nouser_xattr"}) {
+  for (const char* const accepted : {"defaults", "relatime", "atime", "diratime", "nostrictatime", "async",
+                                     "noacl", "acl", "user_xattr"}) {
     SCOPED_TRACE(accepted);
     const auto options = parse(accepted);
     ASSERT_TRUE(options);
@@ -148,11 +149,9 @@ TEST(MountOptions, WhatIsNotKeptYetIsRefusedWithItsReason) {
 }
 
 TEST(MountOptions, WhatWouldBeMissedIsAWarningAndWhatTunesSpeedARemark) {
-  const auto options = parse("discard,acl,user_xattr,delalloc,lazytime");
+  const auto options = parse("discard,delalloc,lazytime");
   ASSERT_TRUE(options);
-  EXPECT_THAT(options->warnings, ElementsAre(HasSubstr("discard has no effect yet"),
-                                             HasSubstr("acl has no effect yet: access control lists are not"),
-                                             HasSubstr("user_xattr has no effect yet")));
+  EXPECT_THAT(options->warnings, ElementsAre(HasSubstr("discard has no effect yet")));
   EXPECT_THAT(options->remarks, ElementsAre(HasSubstr("delalloc"), HasSubstr("lazytime")));
 }
 
@@ -233,10 +232,10 @@ TEST(MountOptions, AForeignServiceGetsWhatIsNotTheVfss) {
   EXPECT_EQ(server_options(*options), "ro,frobnicate=7,commit=5,errors=panic");
   EXPECT_THAT(options->for_new_mounts, ElementsAre("frobnicate=7", "commit=5", "errors=panic"));
   // It may keep the flags that ours does not, and gets the rest unjudged.
-  const auto flags = parse("sync,dirsync,strictatime,discard,acl", foreign);
+  const auto flags = parse("sync,dirsync,strictatime,discard,noacl", foreign);
   ASSERT_TRUE(flags);
   EXPECT_EQ(flags->flags, unsigned{MS_SYNCHRONOUS | MS_DIRSYNC | MS_STRICTATIME});
-  EXPECT_THAT(flags->for_server, ElementsAre("discard", "acl"));
+  EXPECT_THAT(flags->for_server, ElementsAre("discard", "noacl"));
   EXPECT_THAT(flags->warnings, IsEmpty());
 }
 

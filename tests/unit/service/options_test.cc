@@ -23,6 +23,7 @@ TEST(Options, NamesAloneAreEnough) {
   EXPECT_EQ(options->mount_point, "/mnt");
   EXPECT_FALSE(options->read_only);
   EXPECT_FALSE(options->ignore_journal);
+  EXPECT_FALSE(options->no_acls);
   EXPECT_FALSE(options->debug);
   EXPECT_FALSE(options->errors);
   EXPECT_FALSE(options->threads);
@@ -46,6 +47,7 @@ TEST(Options, ComeInAnyPlaceAndNumber) {
 
 TEST(Options, EachServerOptionHasItsMeaning) {
   EXPECT_TRUE(parse("norecovery")->ignore_journal);
+  EXPECT_TRUE(parse("noacl")->no_acls);
   EXPECT_EQ(parse("errors=continue")->errors, ErrorsOption::kContinue);
   EXPECT_EQ(parse("errors=remount-ro")->errors, ErrorsOption::kRemountReadOnly);
   EXPECT_EQ(parse("threads=64")->threads, 64U);

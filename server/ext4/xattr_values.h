@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Values of extended attributes that have an inode of their own (feature ea_inode).
+//
+// Such an inode has no name. Equal values share one: it counts who refers to it, in fields that are times and
+// the version elsewhere (ctime and version the count, atime the value's checksum). Old Lustre volumes have
+// one inode for each value, without count and checksum, but with its owner's number as mtime.
+//
+// Locking: the metadata lock. Errors: ENOSPC, EUCLEAN (told already).
+// Format: Documentation/filesystems/ext4/attributes.rst.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "server/ext4/extent_map.h"
+#include "server/ext4/inode.h"
+#include "server/ext4/inode_allocator.h"
+#include "server/ext4/volume.h"
+#include "server/ext4/xattr_area.h"
+
+namespace fuse4fs::ext4 {
+
+class XattrValues {
+ public:
+  XattrValues(Volume& volume, BlockAllocator& blocks, ExtentMap& extents, InodeAllocator& inodes)
+      : volume_(volume), blocks_(blocks), extents_(extents), inodes_(inodes) {}
+
+  // The value of `entry`, which names an inode, of an attribute of `owner`.
+  Result<std::vector<std::byte>> read(const Inode& owner, const XattrEntry& entry);
+
+  // An inode that holds the value, referred to once more. Its number, and the value's checksum.
+  struct Stored {
+    InodeNumber inode = 0;
+    std::uint32_t checksum = 0;
+  };
+  Result<Stored> store(const Inode& owner, std::span<const std::byte> value);
+  Result<void> add_reference(const Inode& owner, const XattrEntry& entry);
+  // What the entry adds to its owner's block count, in clusters: everybody pays for a shared value.
+  std::uint64_t clusters(const Inode& owner, const XattrEntry& entry);
+  // The last one deletes the inode.
+  Result<void> drop_reference(const Inode& owner, const XattrEntry& entry);
+
+ private:
+  Result<Inode> open(const Inode& owner, InodeNumber number);
+  Result<std::vector<std::byte>> content(const Inode& inode);
+  Result<Stored> create(const Inode& owner, std::span<const std::byte> value, std::uint32_t checksum);
+  Result<void> fill(Inode& inode, std::span<const std::byte> value);
+  Result<void> count(Inode& inode, int change);
+  Result<void> remove(Inode& inode);
+  Result<void> write(Inode& inode);
+  [[nodiscard]] std::uint32_t checksum_of(std::span<const std::byte> value);
+  // By the owner's back pointer, where the checksum is not the value's.
+  [[nodiscard]] static bool is_lustre(const Inode& owner, const XattrEntry& entry, const Inode& inode);
+
+  Volume& volume_;
+  BlockAllocator& blocks_;
+  ExtentMap& extents_;
+  InodeAllocator& inodes_;
+  // By checksum: inodes that were seen to hold such a value.
+  std::unordered_multimap<std::uint32_t, InodeNumber> known_;
+};
+
+}  // namespace fuse4fs::ext4

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
+#include "server/fuse/extra_operations.h"
 #include "server/fuse/kernel_abi.h"
 #include "server/fuse/negotiation.h"
 #include "server/fuse/operations.h"
@@ -75,7 +76,7 @@ void Dispatcher::dispatch(int device_fd, std::span<std::byte> request) {
     log_warning("a request of {} bytes from the kernel is not one", request.size());
     return;
   }
-  const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode);
+  const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode, request.subspan(sizeof header));
   try {
     serve(header.opcode, request);
   } catch (const std::exception& exception) {
@@ -104,6 +105,7 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
     case FUSE_INTERRUPT:
       return;
     default:
+      if (serve_extra_operation(file_system_, opcode, request)) return;
       return hand_to_libfuse(request);
   }
 }

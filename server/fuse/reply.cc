@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <cstring>
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
@@ -17,18 +18,29 @@ struct Current {
   int device_fd = -1;
   std::uint64_t unique = 0;
   std::uint32_t opcode = 0;
+  std::span<const std::byte> payload;
 };
 thread_local Current current;
 
 }  // namespace
 
-CurrentRequest::Scope::Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode) {
-  current = Current{device_fd, unique, opcode};
+CurrentRequest::Scope::Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode,
+                             std::span<const std::byte> payload) {
+  current = Current{device_fd, unique, opcode, payload};
 }
 CurrentRequest::Scope::~Scope() { current = Current{}; }
 
 int CurrentRequest::device_fd() { return current.device_fd; }
 std::uint32_t CurrentRequest::opcode() { return current.opcode; }
+
+unsigned CurrentRequest::open_flags() {
+  fuse_read_in in{};
+  const bool reads =
+      current.opcode == FUSE_READ || current.opcode == FUSE_READDIR || current.opcode == FUSE_READDIRPLUS;
+  if (!reads || current.payload.size() < sizeof in) return 0;
+  std::memcpy(&in, current.payload.data(), sizeof in);
+  return in.flags;
+}
 
 Reply::~Reply() {
   // A request without an answer would hang its caller for ever.

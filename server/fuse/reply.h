@@ -23,13 +23,16 @@ class CurrentRequest {
   // For the life of one request on this thread.
   class Scope {
    public:
-    Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode);
+    // `payload`: what follows the header, which must outlive this.
+    Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode, std::span<const std::byte> payload);
     ~Scope();
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
   };
   static int device_fd();
   static std::uint32_t opcode();
+  // Of READ, READDIR and READDIRPLUS: how the file was opened (O_*). libfuse drops it for directories.
+  static unsigned open_flags();
 };
 
 // Answers exactly once. A request that was decoded by libfuse is given back to it at the end.

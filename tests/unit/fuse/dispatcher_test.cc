@@ -254,8 +254,8 @@ TEST_F(DispatcherTest, DestroyWaitsForRunningRequests) {
 
 TEST_F(DispatcherTest, ReaddirplusCountsNoLookUpOfDotAndDotDot) {
   init(kEverything);
-  EXPECT_CALL(fs_, read_directory(ext4::kRootInode, 0, _))
-      .WillOnce([](auto, auto, const ext4::DirectorySink& sink) -> Result<void> {
+  EXPECT_CALL(fs_, read_directory(ext4::kRootInode, 0, _, _))
+      .WillOnce([](auto, auto, const ext4::DirectorySink& sink, auto) -> Result<void> {
         EXPECT_TRUE(sink({".", 2, DT_DIR, 12}));
         EXPECT_TRUE(sink({"..", 2, DT_DIR, 24}));
         EXPECT_TRUE(sink({"file", 12, DT_REG, 36}));

@@ -18,10 +18,6 @@ Result<void> judge_name(std::string_view name) {
   return {};
 }
 
-bool is_indexed(ext2_super_block* super, const Inode& directory) {
-  return ext2fs_has_feature_dir_index(super) && directory.has(EXT2_INDEX_FL);
-}
-
 bool is_dots(std::string_view name) { return name == "." || name == ".."; }
 
 }  // namespace
@@ -93,11 +89,12 @@ Result<Attributes> Ext4FileSystem::look_up_handle(std::uint64_t number) {
   return attributes_of(*volume_, inode);
 }
 
-// Only directories with an index may have more subdirectories than can be counted.
+// With an index, a directory may have more subdirectories than can be counted. The volume is what is asked:
+// ours drop their index when they are changed, ext4's of that size always have one.
 Result<void> Ext4FileSystem::may_link_more(const Inode& directory) const {
   auto* const super = volume_->super_pointer();
   if (directory.raw.i_links_count < kMostLinks) return {};
-  if (ext2fs_has_feature_dir_nlink(super) && is_indexed(super, directory)) return {};
+  if (ext2fs_has_feature_dir_nlink(super) && ext2fs_has_feature_dir_index(super)) return {};
   return fail(EMLINK);
 }
 

@@ -47,8 +47,7 @@ constexpr std::string_view kNoLabels = "fuse4fs mounts have no security labels o
 constexpr std::string_view kNoJournalYet = "fuse4fs does not write a journal yet; leave the option out";
 constexpr std::string_view kNoDeviceOfJournal =
     "fuse4fs does not serve volumes whose journal is on another device";
-// Accepted, as the words of the kernel's default.
-constexpr std::string_view kNoAccessTimes = "accepted, though reading changes no access times yet";
+constexpr std::string_view kAccessTimes = "kept by the server";
 constexpr std::string_view kOthersBusiness = "for mount(8), systemd and other programs";
 constexpr std::string_view kHelperSets = "the helper sets it itself";
 constexpr std::string_view kAllocator = "it tunes an allocator that fuse4fs does not have";
@@ -72,22 +71,19 @@ constexpr OptionRow kTable[] = {
     flag("async", 0, MS_SYNCHRONOUS, "the default"),
     refused_flag("dirsync", MS_DIRSYNC, 0,
                  "directory changes are not written at once; programs that need it call fsync(2)"),
-    flag("atime", 0, MS_NOATIME, kNoAccessTimes),
-    flag("noatime", MS_NOATIME, kAtime & ~MS_NOATIME,
-         "what is so anyway: reading changes no access times yet"),
-    flag("diratime", 0, MS_NODIRATIME, kNoAccessTimes),
-    flag("nodiratime", MS_NODIRATIME, 0, "what is so anyway: reading changes no access times yet"),
-    flag("relatime", MS_RELATIME, kAtime & ~MS_RELATIME, kNoAccessTimes),
-    flag("norelatime", 0, MS_RELATIME, kNoAccessTimes),
-    refused_flag("strictatime", MS_STRICTATIME, kAtime & ~MS_STRICTATIME,
-                 "reading does not change access times yet"),
-    flag("nostrictatime", 0, MS_STRICTATIME, kNoAccessTimes),
+    flag("atime", 0, MS_NOATIME, kAccessTimes),
+    flag("noatime", MS_NOATIME, kAtime & ~MS_NOATIME, kAccessTimes),
+    flag("diratime", 0, MS_NODIRATIME, kAccessTimes),
+    flag("nodiratime", MS_NODIRATIME, 0, kAccessTimes),
+    flag("relatime", MS_RELATIME, kAtime & ~MS_RELATIME, kAccessTimes),
+    flag("norelatime", 0, MS_RELATIME, kAccessTimes),
+    flag("strictatime", MS_STRICTATIME, kAtime & ~MS_STRICTATIME, kAccessTimes),
+    flag("nostrictatime", 0, MS_STRICTATIME, kAccessTimes),
     flag("symfollow", 0, MS_NOSYMFOLLOW, "the default"),
     flag("nosymfollow", MS_NOSYMFOLLOW, 0, "kept by the kernel"),
     flag("silent", 0, 0, "the helper says only what went wrong anyway"),
     flag("loud", 0, 0, "the helper says what went wrong anyway"),
-    ignored("lazytime", kNone,
-            "it only puts off the writing of times, which are written with the rest of the inode"),
+    ignored("lazytime", kNone, "times are written with the rest of the metadata, every few seconds"),
     silent("nolazytime", kNone, "the default"),
     refused("mand", kNone, "the kernel has no mandatory locks any more"),
     silent("nomand", kNone, "the default"),

@@ -45,6 +45,13 @@ Outcome<void> remount(const std::string& directory, const std::string& subtype, 
                 fmt::format("{} is read-only, and so is its server: unmount it and mount it again",
                             quoted(path.get())));
   }
+  // The server is told at the start, and never again.
+  constexpr unsigned long kAccessTimes = MS_NOATIME | MS_NODIRATIME | MS_STRICTATIME;
+  if (((entry->flags ^ flags) & kAccessTimes) != 0) {
+    log_warning(
+        "{}: reading sets access times as when it was mounted; to change that, unmount it and mount it again",
+        quoted(path.get()));
+  }
   if (::mount("none", path.get(), nullptr, MS_REMOUNT | flags, nullptr) != 0) {
     return fail(Errno::last(),
                 fmt::format("{} is not remounted: {}{}", quoted(path.get()), Errno::last().message(),

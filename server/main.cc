@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -67,6 +68,13 @@ ext4::MountOptions engine_options(const service::Options& options, bool read_onl
         break;
     }
   }
+  // The kernel's FUSE leaves them to the server.
+  if ((options.mount_flags & MS_NOATIME) != 0)
+    engine.access_times = ext4::AccessTimes::kNever;
+  else if ((options.mount_flags & MS_STRICTATIME) != 0)
+    engine.access_times = ext4::AccessTimes::kStrict;
+  engine.directory_access_times =
+      (options.mount_flags & MS_NODIRATIME) != 0 ? ext4::AccessTimes::kNever : engine.access_times;
   return engine;
 }
 

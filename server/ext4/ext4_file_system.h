@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "server/ext4/access_times.h"
 #include "server/ext4/file_data.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/metadata.h"
@@ -16,14 +17,18 @@ namespace fuse4fs::ext4 {
 
 class Ext4FileSystem final : public FileSystem {
  public:
-  explicit Ext4FileSystem(std::unique_ptr<Volume> volume)
-      : volume_(std::move(volume)), metadata_(*volume_), data_(*volume_, metadata_) {}
+  Ext4FileSystem(std::unique_ptr<Volume> volume, const MountOptions& options)
+      : volume_(std::move(volume)),
+        metadata_(*volume_),
+        access_times_(*volume_, options),
+        data_(*volume_, metadata_, access_times_) {}
 
   [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }
   [[nodiscard]] bool has_acls() const override { return volume_->has_acls(); }
   [[nodiscard]] std::string label() const override { return volume_->label(); }
   [[nodiscard]] std::array<std::byte, 16> uuid() const override;
+  [[nodiscard]] std::uint32_t time_granularity() const override;
 
   Result<Attributes> lookup(InodeNumber parent, std::string_view name) override;
   Result<Attributes> look_up_inode(InodeNumber inode) override;
@@ -41,8 +46,10 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
                       std::string_view new_name, const RenameOptions& options) override;
   Result<std::string> symlink_target(InodeNumber inode) override;
-  Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink) override;
-  Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into) override;
+  Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink,
+                              AccessTime access_time) override;
+  Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into,
+                           AccessTime access_time) override;
   Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                      AttributeChanges::Privileges privileges) override;
   Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range,
@@ -82,8 +89,10 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> drop_link(Metadata& metadata, Inode& inode);
   Result<void> drop_directory(Metadata& metadata, Inode& child);
   Result<bool> is_inside(Metadata& metadata, InodeNumber directory, InodeNumber ancestor);
+  // Takes back an inode that was made a moment ago and has no name.
+  void discard(Metadata& metadata, Inode& inode);
   Result<void> move_name(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
-                         std::string_view new_name);
+                         std::string_view new_name, const std::optional<NewInode>& whiteout);
   Result<void> exchange_names(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
                               std::string_view new_name);
   Result<void> may_link_more(const Inode& directory) const;
@@ -92,6 +101,7 @@ class Ext4FileSystem final : public FileSystem {
 
   std::unique_ptr<Volume> volume_;
   GuardedMetadata metadata_;
+  const AccessTimePolicy access_times_;
   FileData data_;
 };
 

@@ -24,7 +24,8 @@ Result<void> must_be_file(const Inode& inode) {
 
 }  // namespace
 
-Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into) {
+Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into,
+                                   AccessTime access_time) {
   RETURN_IF_ERROR(volume_.check_alive());
   if (offset > INT64_MAX || into.empty()) return 0;
   const std::uint64_t wanted_end = std::min<std::uint64_t>(offset + into.size(), INT64_MAX);
@@ -32,8 +33,9 @@ Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std
   std::vector<Mapping> parts;
   {
     auto metadata = metadata_.lock();
-    ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+    ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
     RETURN_IF_ERROR(must_be_file(inode));
+    access_times_.touch(*metadata, inode, access_time);
     if (offset >= inode.size()) return 0;
     into = into.first(static_cast<std::size_t>(std::min(wanted_end, inode.size()) - offset));
     if (inode.has(EXT4_INLINE_DATA_FL)) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "server/ext4/access_times.h"
 #include "server/ext4/metadata.h"
 #include "server/ext4/range_claims.h"
 
@@ -22,9 +23,11 @@ namespace fuse4fs::ext4 {
 
 class FileData {
  public:
-  FileData(Volume& volume, GuardedMetadata& metadata) : volume_(volume), metadata_(metadata) {}
+  FileData(Volume& volume, GuardedMetadata& metadata, const AccessTimePolicy& access_times)
+      : volume_(volume), metadata_(metadata), access_times_(access_times) {}
 
-  Result<std::size_t> read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into);
+  Result<std::size_t> read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into,
+                           AccessTime access_time);
   Result<void> write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
                      AttributeChanges::Privileges privileges);
 
@@ -60,6 +63,7 @@ class FileData {
 
   Volume& volume_;
   GuardedMetadata& metadata_;
+  const AccessTimePolicy& access_times_;
   RangeClaims claims_;
 };
 

@@ -7,11 +7,31 @@
 #include "server/ext4/ext4_file_system.h"
 
 namespace fuse4fs::ext4 {
+namespace {
+
+// What the inode's own flags allow.
+Result<void> may_change(const Inode& inode, const AttributeChanges& changes) {
+  if (!inode.has(EXT2_IMMUTABLE_FL | EXT2_APPEND_FL)) return {};
+  using Times = AttributeChanges::Times;
+  if (changes.permissions || changes.uid || changes.gid || changes.size) return fail(EPERM);
+  if (changes.times == Times::kWrittenBack) return {};
+  if (changes.times == Times::kNow) {
+    if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
+    return {};
+  }
+  // A late ctime of a change that was allowed brings along the mtime that is there already.
+  const bool same_mtime = changes.modified && changes.modified->seconds == inode.modified().seconds &&
+                          changes.modified->nanoseconds == inode.modified().nanoseconds;
+  if (changes.accessed || (changes.modified && !same_mtime)) return fail(EPERM);
+  return {};
+}
+
+}  // namespace
 
 Outcome<std::unique_ptr<FileSystem>> FileSystem::mount(cache::BlockDevice device, const MountOptions& options,
                                                        Events& events) {
   ASSIGN_OR_RETURN(auto volume, Volume::open(std::move(device), options, events));
-  return std::make_unique<Ext4FileSystem>(std::move(volume));
+  return std::make_unique<Ext4FileSystem>(std::move(volume), options);
 }
 
 Attributes attributes_of(Volume& volume, const Inode& inode) {
@@ -50,9 +70,7 @@ Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber number, const Attr
     RETURN_IF_ERROR(volume_->check_writable());
     ASSIGN_OR_RETURN(Inode inode,
                      changes.size ? metadata->inodes.read_for_change(number) : metadata->inodes.read(number));
-    if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
-    const bool only_times = !changes.permissions && !changes.uid && !changes.gid && !changes.size;
-    if (inode.has(EXT2_APPEND_FL) && !only_times) return fail(EPERM);
+    RETURN_IF_ERROR(may_change(inode, changes));
     if (changes.size) {
       if (*changes.size > INT64_MAX) return fail(EFBIG);
       const std::uint64_t needed = std::min(*changes.size, inode.size());
@@ -100,8 +118,9 @@ Result<void> Ext4FileSystem::change(Inode& inode, const AttributeChanges& change
 Result<std::string> Ext4FileSystem::symlink_target(InodeNumber number) {
   auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_alive());
-  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
   if (!inode.is_symlink()) return fail(EINVAL);
+  access_times_.touch(*metadata, inode, AccessTime::kUpdate);
   const auto size = static_cast<std::size_t>(inode.size());
   std::vector<std::byte> bytes;
   if (inode.has(EXT4_INLINE_DATA_FL)) {
@@ -124,16 +143,23 @@ Result<std::string> Ext4FileSystem::symlink_target(InodeNumber number) {
 }
 
 Result<void> Ext4FileSystem::read_directory(InodeNumber number, std::uint64_t cookie,
-                                            const DirectorySink& sink) {
+                                            const DirectorySink& sink, AccessTime access_time) {
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Inode inode, directory(*metadata, number));
+  access_times_.touch(*metadata, inode, access_time);
   // One that is removed and still open is empty.
   if (inode.raw.i_links_count == 0) return {};
   return metadata->directories.list(inode, cookie, sink);
 }
 
-Result<std::size_t> Ext4FileSystem::read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into) {
-  return data_.read(inode, offset, into);
+Result<std::size_t> Ext4FileSystem::read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into,
+                                         AccessTime access_time) {
+  return data_.read(inode, offset, into, access_time);
+}
+
+std::uint32_t Ext4FileSystem::time_granularity() const {
+  constexpr std::uint32_t kSecond = 1'000'000'000;
+  return EXT2_INODE_SIZE(&volume_->super()) > EXT2_GOOD_OLD_INODE_SIZE ? 1 : kSecond;
 }
 
 Result<void> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
@@ -147,9 +173,7 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
   auto* const super = volume_->super_pointer();
   VolumeStatistics statistics;
   statistics.block_size = volume_->block_size();
-  std::uint64_t overhead = std::uint64_t{super->s_overhead_clusters} * volume_->cluster_blocks();
-  if (overhead >= volume_->blocks()) overhead = 0;
-  statistics.blocks = volume_->blocks() - overhead;
+  statistics.blocks = volume_->blocks() - std::min(volume_->overhead(), volume_->blocks());
   statistics.free_blocks = metadata->blocks.free_blocks();
   // The kernel keeps a little back for extent trees that must split when the volume is full: a fiftieth of
   // the clusters, 4096 at most (Documentation/ABI/testing/sysfs-fs-ext4, reserved_clusters).

@@ -48,8 +48,9 @@ struct Attributes {
   dev_t device = 0;           // of device nodes
   std::uint64_t size = 0;     // bytes
   std::uint64_t sectors = 0;  // 512 bytes each, as st_blocks
-  Timestamp accessed{}, modified{}, changed{}, created{};
-  std::uint32_t flags = 0;  // EXT4_*_FL, as lsattr shows them
+  Timestamp accessed{}, modified{}, changed{};
+  std::optional<Timestamp> created = std::nullopt;  // not in inodes of 128 bytes
+  std::uint32_t flags = 0;                          // EXT4_*_FL, as lsattr shows them
 };
 
 // Only what is set is changed. `changed` is the new ctime; without it, ctime becomes now.
@@ -59,6 +60,13 @@ struct AttributeChanges {
   std::optional<gid_t> gid = std::nullopt;
   std::optional<std::uint64_t> size = std::nullopt;
   std::optional<Timestamp> accessed = std::nullopt, modified = std::nullopt, changed = std::nullopt;
+  // Where the times come from decides what immutable and append-only files say to them.
+  enum class Times {
+    kGiven,       // utimensat(2) with times: neither takes them
+    kNow,         // utimensat(2) without, or a truncation's: append-only files take them
+    kWrittenBack  // the caller's cache kept them of changes that were allowed: always taken
+  };
+  Times times = Times::kGiven;
   enum class Privileges { kKeep, kClear };
   // kClear: setuid, setgid (if group-executable) and file capabilities go, as after a write by a non-owner.
   Privileges privileges = Privileges::kKeep;
@@ -104,6 +112,8 @@ struct InodeFlags {
 enum class ShutdownMode { kFlushFirst, kAtOnce };
 // Which reads of a file or directory update its access time.
 enum class AccessTimes { kNever, kRelative, kStrict };
+// Of one read: kKeep is O_NOATIME, or a read that is only part of a write.
+enum class AccessTime { kUpdate, kKeep };
 
 // `next` is handed to read_directory() to go on behind this entry. Cookies stay good while names come and go.
 struct DirectoryEntry {
@@ -163,6 +173,8 @@ class FileSystem {
   [[nodiscard]] virtual bool has_acls() const = 0;             // MountOptions::acls
   [[nodiscard]] virtual std::string label() const = 0;
   [[nodiscard]] virtual std::array<std::byte, 16> uuid() const = 0;
+  // Of the times that inodes of this volume can hold: 1, or a second where they have 128 bytes.
+  [[nodiscard]] virtual std::uint32_t time_granularity() const = 0;  // nanoseconds
 
   // Look-ups are counted: each successful lookup(), look_up_inode(), look_up_handle(), make(),
   // make_symlink(), make_temporary() and link() adds one to its inode, forget() takes them back. An inode
@@ -181,7 +193,8 @@ class FileSystem {
   virtual Result<Attributes> make(InodeNumber parent, std::string_view name, const NewInode& what) = 0;
   virtual Result<Attributes> make_symlink(InodeNumber parent, std::string_view name, std::string_view target,
                                           const NewInode& what) = 0;
-  // A regular file without a name (O_TMPFILE); link() may give it one.
+  // A regular file without a name (O_TMPFILE); link() may give it one, once. Without one it goes with its
+  // last forget().
   virtual Result<Attributes> make_temporary(InodeNumber parent, const NewInode& what) = 0;
   virtual Result<Attributes> link(InodeNumber inode, InodeNumber new_parent, std::string_view new_name) = 0;
   virtual Result<void> unlink(InodeNumber parent, std::string_view name) = 0;
@@ -190,10 +203,12 @@ class FileSystem {
                               std::string_view new_name, const RenameOptions& options) = 0;
   virtual Result<std::string> symlink_target(InodeNumber inode) = 0;
   // From the entry behind `cookie` (0: the first), "." and ".." included.
-  virtual Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink) = 0;
+  virtual Result<void> read_directory(InodeNumber inode, std::uint64_t cookie, const DirectorySink& sink,
+                                      AccessTime access_time = AccessTime::kUpdate) = 0;
 
   // Reads up to the end of file; answers the bytes read. Holes read as zeros.
-  virtual Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into) = 0;
+  virtual Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into,
+                                   AccessTime access_time = AccessTime::kUpdate) = 0;
   // Writes all or fails. Allocates, and moves the end of file where it must.
   virtual Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                              AttributeChanges::Privileges privileges) = 0;

@@ -29,8 +29,8 @@ Timestamp decode(std::uint32_t seconds, bool wide, std::uint32_t extra) {
 Timestamp clamped(Timestamp time, bool wide) {
   constexpr std::int64_t kFirst = INT32_MIN;
   const std::int64_t last = wide ? (std::int64_t{3} << 32) + INT32_MAX : std::int64_t{INT32_MAX};
-  if (time.seconds < kFirst) return {kFirst, 0};
-  if (time.seconds > last) return {last, 0};
+  if (time.seconds <= kFirst) return {kFirst, 0};
+  if (time.seconds >= last) return {last, 0};
   return time;
 }
 
@@ -124,8 +124,8 @@ Timestamp Inode::modified() const {
 Timestamp Inode::changed() const {
   return decode(raw.i_ctime, holds(FUSE4FS_END_OF(i_ctime_extra)), raw.i_ctime_extra);
 }
-Timestamp Inode::created() const {
-  if (!holds(FUSE4FS_END_OF(i_crtime))) return {};
+std::optional<Timestamp> Inode::created() const {
+  if (!holds(FUSE4FS_END_OF(i_crtime))) return std::nullopt;
   return decode(raw.i_crtime, holds(FUSE4FS_END_OF(i_crtime_extra)), raw.i_crtime_extra);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
@@ -48,7 +49,7 @@ class Inode {
   [[nodiscard]] Timestamp accessed() const;
   [[nodiscard]] Timestamp modified() const;
   [[nodiscard]] Timestamp changed() const;
-  [[nodiscard]] Timestamp created() const;
+  [[nodiscard]] std::optional<Timestamp> created() const;  // none where the inode is too short
   void set_accessed(Timestamp time);
   void set_modified(Timestamp time);
   void set_changed(Timestamp time);

@@ -42,16 +42,45 @@ bool has_known_type(mode_t mode) {
 
 }  // namespace
 
-Result<Inode> InodeTable::read(InodeNumber number) {
+bool InodeTable::may_be_a_file(std::uint64_t number) const {
   const auto& super = volume_.super();
-  if (number == 0 || number > super.s_inodes_count ||
-      (number != kRootInode && number < EXT2_FIRST_INODE(&super)))
-    return fail(volume_.corrupted(number, 0, "an inode number that no file can have"));
+  if (number == kRootInode) return true;
+  if (number < EXT2_FIRST_INODE(&super) || number > super.s_inodes_count) return false;
+  // The volume's own files may have been given any number.
+  const bool orphan_file = ext2fs_has_feature_orphan_file(volume_.super_pointer()) != 0;
+  const bool journal = ext2fs_has_feature_journal(volume_.super_pointer()) != 0;
+  return !(journal && number == super.s_journal_inum) &&
+         !(orphan_file && number == super.s_orphan_file_inum) && number != super.s_usr_quota_inum &&
+         number != super.s_grp_quota_inum && number != super.s_prj_quota_inum;
+}
+
+Result<Inode> InodeTable::read_raw(InodeNumber number) {
   Inode inode;
   inode.number = number;
   RETURN_IF_ERROR(volume_.check(ext2fs_read_inode_full(volume_.fs(), number, inode.brief(), sizeof inode.raw),
                                 number, "reading an inode"));
-  if (EXT2_INODE_SIZE(&super) <= EXT2_GOOD_OLD_INODE_SIZE) inode.raw.i_extra_isize = 0;
+  if (EXT2_INODE_SIZE(&volume_.super()) <= EXT2_GOOD_OLD_INODE_SIZE) inode.raw.i_extra_isize = 0;
+  return inode;
+}
+
+Result<Inode> InodeTable::read(InodeNumber number) {
+  if (!may_be_a_file(number))
+    return fail(volume_.corrupted(number, 0, "an inode number that no file can have"));
+  ASSIGN_OR_RETURN(Inode inode, read_raw(number));
+  RETURN_IF_ERROR(judge(inode));
+  return inode;
+}
+
+Result<Inode> InodeTable::read_from_handle(std::uint64_t any_number) {
+  if (!may_be_a_file(any_number)) return fail(ESTALE);
+  const auto number = static_cast<InodeNumber>(any_number);
+  if (!inodes_.in_use(number)) return fail(ESTALE);
+  ASSIGN_OR_RETURN(Inode inode, read_raw(number));
+  const auto known = known_.find(number);
+  const bool held = known != known_.end() && known->second.unlinked;
+  if (inode.raw.i_links_count == 0 && !held) return fail(ESTALE);
+  // Large values of extended attributes.
+  if (inode.has(EXT4_EA_INODE_FL)) return fail(ESTALE);
   RETURN_IF_ERROR(judge(inode));
   return inode;
 }
@@ -139,7 +168,7 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
     inodes_.give_back(number, what.mode);
     return fail(written.error());
   }
-  known_[number] = Known{0, false, true};
+  known_[number] = Known{.map_checked = true};
   auto done = acls_.inherit(parent, inode, what.umask);
   if (done) done = write(inode);
   if (!done) {
@@ -171,6 +200,21 @@ Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
   ASSIGN_OR_RETURN(Inode inode, read_for_change(number));
   known_.erase(number);
   return remove(inode);
+}
+
+void InodeTable::wait_for_name(InodeNumber number) {
+  auto& known = known_[number];
+  known.unlinked = known.waits_for_name = true;
+}
+
+bool InodeTable::waits_for_name(InodeNumber number) const {
+  const auto known = known_.find(number);
+  return known != known_.end() && known->second.waits_for_name;
+}
+
+void InodeTable::settle(InodeNumber number) {
+  if (const auto known = known_.find(number); known != known_.end())
+    known->second.unlinked = known->second.waits_for_name = false;
 }
 
 Result<void> InodeTable::orphan(Inode& inode) {

@@ -30,6 +30,9 @@ class InodeTable {
   // As read(), and its block map was walked once: libext2fs may change it.
   Result<Inode> read_for_change(InodeNumber number);
 
+  // Of a number that may be anything: ESTALE, without a word, for what is no file (any more).
+  Result<Inode> read_from_handle(std::uint64_t number);
+
   // A fresh inode, in the bitmap and written, with the mode and the ACLs that it gets in this directory.
   // Links: 1 (directories: 2).
   Result<Inode> create(Inode& parent, const NewInode& what);
@@ -41,6 +44,11 @@ class InodeTable {
   Result<void> forget(InodeNumber number, std::uint64_t count);
   // Its last link went: deleted now, or when it is forgotten. `inode` was written with no links.
   Result<void> orphan(Inode& inode);
+  // A fresh one without links, which waits for a name, and is deleted if it is forgotten without one.
+  void wait_for_name(InodeNumber number);
+  [[nodiscard]] bool waits_for_name(InodeNumber number) const;
+  // It has got one.
+  void settle(InodeNumber number);
   // What still waits to be forgotten is deleted.
   Result<void> delete_orphans();
 
@@ -49,8 +57,11 @@ class InodeTable {
     std::uint64_t lookups = 0;
     bool unlinked = false;
     bool map_checked = false;
+    bool waits_for_name = false;
   };
 
+  [[nodiscard]] bool may_be_a_file(std::uint64_t number) const;
+  Result<Inode> read_raw(InodeNumber number);
   Result<void> judge(const Inode& inode);
   Result<void> remove(Inode& inode);
 

@@ -49,13 +49,14 @@ Result<Ext4FileSystem::Named> Ext4FileSystem::named(Metadata& metadata, InodeNum
 
 Result<Attributes> Ext4FileSystem::lookup(InodeNumber parent, std::string_view name) {
   RETURN_IF_ERROR(judge_name(name));
+  if (name == ".") return look_up_handle(parent);
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Inode inode, directory(*metadata, parent));
+  if (inode.raw.i_links_count == 0) return fail(ENOENT);
   InodeNumber number = parent;
   if (name == "..") {
     ASSIGN_OR_RETURN(number, metadata->directories.parent_of(inode));
-  } else if (name != ".") {
-    if (inode.raw.i_links_count == 0) return fail(ENOENT);
+  } else {
     ASSIGN_OR_RETURN(const auto found, metadata->directories.find(inode, name));
     if (!found) return fail(ENOENT);
     number = *found;
@@ -80,12 +81,20 @@ Result<Attributes> Ext4FileSystem::look_up_inode(InodeNumber number) {
   return attributes_of(*volume_, inode);
 }
 
-Result<Attributes> Ext4FileSystem::look_up_handle(std::uint64_t) { return fail(ENOSYS); }
-Result<Attributes> Ext4FileSystem::make_temporary(InodeNumber, const NewInode&) { return fail(ENOSYS); }
+Result<Attributes> Ext4FileSystem::look_up_handle(std::uint64_t number) {
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_alive());
+  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read_from_handle(number));
+  metadata->inodes.remember(inode.number);
+  return attributes_of(*volume_, inode);
+}
 
+// With an index, a directory may have more subdirectories than can be counted. The volume is what is asked:
+// ours drop their index when they are changed, ext4's of that size always have one.
 Result<void> Ext4FileSystem::may_link_more(const Inode& directory) const {
-  if (directory.raw.i_links_count < kMostLinks || ext2fs_has_feature_dir_nlink(volume_->super_pointer()))
-    return {};
+  auto* const super = volume_->super_pointer();
+  if (directory.raw.i_links_count < kMostLinks) return {};
+  if (ext2fs_has_feature_dir_nlink(super) && ext2fs_has_feature_dir_index(super)) return {};
   return fail(EMLINK);
 }
 
@@ -145,9 +154,32 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
     done = metadata->directories.insert(place.parent, name, inode.number, inode.mode());
   }
   if (!done) {
-    // As if it had never been.
-    metadata->inodes.discard(inode);
-    metadata->directories.forget(inode.number);
+    discard(*metadata, inode);
+    return fail(done.error());
+  }
+  metadata->inodes.remember(inode.number);
+  return attributes_of(*volume_, inode);
+}
+
+// As if it had never been.
+void Ext4FileSystem::discard(Metadata& metadata, Inode& inode) {
+  metadata.inodes.discard(inode);
+  metadata.directories.forget(inode.number);
+}
+
+Result<Attributes> Ext4FileSystem::make_temporary(InodeNumber parent_number, const NewInode& what) {
+  if (!S_ISREG(what.mode)) return fail(EINVAL);
+  auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_writable());
+  ASSIGN_OR_RETURN(Inode parent, metadata->inodes.read_for_change(parent_number));
+  if (!parent.is_directory()) return fail(ENOTDIR);
+  // As ext4: of a directory that is removed it is not ENOENT.
+  if (parent.raw.i_links_count == 0 || parent.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
+  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.create(parent, what));
+  inode.raw.i_links_count = 0;
+  metadata->inodes.wait_for_name(inode.number);
+  if (const auto done = metadata->inodes.write(inode); !done) {
+    discard(*metadata, inode);
     return fail(done.error());
   }
   metadata->inodes.remember(inode.number);
@@ -180,7 +212,7 @@ Result<Attributes> Ext4FileSystem::link(InodeNumber number, InodeNumber new_pare
   ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
   if (inode.is_directory()) return fail(EPERM);
   if (place.child) return fail(EEXIST);
-  if (inode.raw.i_links_count == 0) return fail(ENOENT);
+  if (inode.raw.i_links_count == 0 && !metadata->inodes.waits_for_name(number)) return fail(ENOENT);
   if (inode.has(EXT2_IMMUTABLE_FL | EXT2_APPEND_FL) || place.parent.has(EXT2_IMMUTABLE_FL))
     return fail(EPERM);
   if (inode.raw.i_links_count >= kMostLinks) return fail(EMLINK);
@@ -195,6 +227,7 @@ Result<Attributes> Ext4FileSystem::link(InodeNumber number, InodeNumber new_pare
     (void)metadata->inodes.write(inode);
     return fail(done.error());
   }
+  metadata->inodes.settle(number);
   metadata->inodes.remember(number);
   return attributes_of(*volume_, inode);
 }

@@ -13,6 +13,7 @@ Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old
   if (!from.child) return fail(ENOENT);
   if (to.child && mode == RenameMode::kNoReplace) return fail(EEXIST);
   if (!to.child && mode == RenameMode::kExchange) return fail(ENOENT);
+  if (options.whiteout && mode == RenameMode::kExchange) return fail(EINVAL);
   for (const auto& [parent, child] : {std::pair(old_parent, from.child), std::pair(new_parent, to.child)}) {
     if (child && (child->number == parent || child->number == kRootInode))
       return fail(volume_->corrupted(parent, 0, "a directory inside itself"));
@@ -36,7 +37,7 @@ Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old
     }
   }
   if (mode == RenameMode::kExchange) return exchange_names(*metadata, from, old_name, to, new_name);
-  return move_name(*metadata, from, old_name, to, new_name);
+  return move_name(*metadata, from, old_name, to, new_name, options.whiteout);
 }
 
 // Whether `directory` is `ancestor` or lies in it.
@@ -53,7 +54,7 @@ Result<bool> Ext4FileSystem::is_inside(Metadata& metadata, InodeNumber directory
 }
 
 Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
-                                       std::string_view new_name) {
+                                       std::string_view new_name, const std::optional<NewInode>& whiteout) {
   Inode& moved = *from.child;
   const bool same_parent = from.parent.number == to.parent.number;
   const bool is_directory = moved.is_directory();
@@ -67,13 +68,18 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
   } else if (is_directory && !same_parent) {
     RETURN_IF_ERROR(may_link_more(to.parent));
   }
+  std::optional<Inode> stand_in;
+  if (whiteout) {
+    ASSIGN_OR_RETURN(stand_in, metadata.inodes.create(from.parent, *whiteout));
+  }
   // One inode in memory for one directory, or the second write would undo the first.
   Inode& target = same_parent ? from.parent : to.parent;
-  if (to.child) {
-    // In the place of the other name: at no moment is there none.
-    RETURN_IF_ERROR(metadata.directories.replace(target, new_name, moved.number, moved.mode()));
-  } else {
-    RETURN_IF_ERROR(metadata.directories.insert(target, new_name, moved.number, moved.mode()));
+  // In the place of the other name: at no moment is there none.
+  const auto placed = to.child ? metadata.directories.replace(target, new_name, moved.number, moved.mode())
+                               : metadata.directories.insert(target, new_name, moved.number, moved.mode());
+  if (!placed) {
+    if (stand_in) discard(metadata, *stand_in);
+    return placed;
   }
   if (is_directory) {
     // The one that is replaced makes up for the one that comes.
@@ -87,7 +93,13 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
       }
     }
   }
-  RETURN_IF_ERROR(metadata.directories.remove(from.parent, old_name));
+  if (stand_in) {
+    RETURN_IF_ERROR(metadata.directories.replace(from.parent, old_name, stand_in->number, stand_in->mode()));
+    // Nobody has looked it up.
+    RETURN_IF_ERROR(metadata.inodes.forget(stand_in->number, 0));
+  } else {
+    RETURN_IF_ERROR(metadata.directories.remove(from.parent, old_name));
+  }
   moved.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(moved));
   if (!to.child) return {};

@@ -12,6 +12,7 @@
 
 #include "server/ext4/errors.h"
 #include "server/ext4/ext2_io.h"
+#include "server/ext4/summary.h"
 #include "server/ext4/superblock_check.h"
 
 namespace fuse4fs::ext4 {
@@ -91,6 +92,8 @@ Outcome<void> Volume::start(const MountOptions& options) {
   const auto* const name = reinterpret_cast<const char*>(fs_->super->s_volume_name);
   label_.assign(name, strnlen(name, sizeof fs_->super->s_volume_name));
   RETURN_IF_ERROR(map_own_structures());
+  count_free(*fs_);
+  overhead_ = overhead_clusters(*fs_) * cluster_blocks_;
   errcode_t code = ext2fs_read_bitmaps(fs_);
   if (code != 0 && is_corruption(code) && !writing) {
     // To read, they are hardly needed.

@@ -54,6 +54,8 @@ class Volume {
   [[nodiscard]] ext2_super_block* super_pointer() const { return fs_->super; }
   [[nodiscard]] cache::BlockCache& cache() { return cache_; }
   [[nodiscard]] std::uint64_t blocks() const { return blocks_; }
+  // Blocks of the volume's own structures, as statfs(2) leaves them out.
+  [[nodiscard]] std::uint64_t overhead() const { return overhead_; }
   [[nodiscard]] bool has_extents() const { return ext2fs_has_feature_extents(fs_->super) != 0; }
   [[nodiscard]] bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
 
@@ -97,6 +99,7 @@ class Volume {
   cache::BlockCache cache_;
   std::uint32_t cluster_blocks_ = 1;
   std::uint64_t blocks_ = 0;
+  std::uint64_t overhead_ = 0;
   std::string label_;
   ext2_filsys fs_ = nullptr;
   ErrorPolicy policy_ = ErrorPolicy::kContinue;

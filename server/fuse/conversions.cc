@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/fuse/conversions.h"
 
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include <limits>
@@ -61,10 +62,38 @@ fuse_attr_out attribute_reply(const ext4::Attributes& attributes, std::uint32_t 
   return reply;
 }
 
+StatxReply statx_reply(const ext4::Attributes& attributes, std::uint32_t block_size) {
+  const auto time = [](const ext4::Timestamp& from) {
+    return StatxTime{.seconds = from.seconds, .nanoseconds = from.nanoseconds, .reserved = 0};
+  };
+  StatxReply reply{};
+  reply.attr_valid = kTimeoutSeconds;
+  reply.mask = STATX_BASIC_STATS;
+  reply.blksize = block_size;
+  reply.nlink = attributes.links;
+  reply.uid = attributes.uid;
+  reply.gid = attributes.gid;
+  reply.mode = static_cast<std::uint16_t>(attributes.mode);
+  reply.ino = attributes.inode;
+  reply.size = attributes.size;
+  reply.blocks = attributes.sectors;
+  reply.atime = time(attributes.accessed);
+  reply.ctime = time(attributes.changed);
+  reply.mtime = time(attributes.modified);
+  if (attributes.created) {
+    reply.mask |= STATX_BTIME;
+    reply.btime = time(*attributes.created);
+  }
+  reply.rdev_major = major(attributes.device);
+  reply.rdev_minor = minor(attributes.device);
+  return reply;
+}
+
 fuse_entry_out entry_reply(const ext4::Attributes& attributes, std::uint32_t block_size) {
   fuse_entry_out reply{};
   reply.nodeid = node_id(attributes.inode);
-  reply.generation = attributes.generation;
+  // The kernel wants it so, and says so in its log.
+  reply.generation = attributes.inode == ext4::kRootInode ? 0 : attributes.generation;
   reply.entry_valid = kTimeoutSeconds;
   reply.attr_valid = kTimeoutSeconds;
   reply.attr = to_wire(attributes, block_size);

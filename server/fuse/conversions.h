@@ -9,11 +9,12 @@ namespace fuse4fs::fuse {
 
 // The kernel's node id is the inode number, but for its fixed root id: 1 and 2 change places.
 std::uint64_t node_id(ext4::InodeNumber inode);
-// 0, which is no inode, for a node id that no inode number fits.
+// 0, which is no inode, for a node id that no inode number fits: a file handle may hold anything.
 ext4::InodeNumber inode_number(std::uint64_t node_id);
 
 fuse_attr to_wire(const ext4::Attributes& attributes, std::uint32_t block_size);
 fuse_attr_out attribute_reply(const ext4::Attributes& attributes, std::uint32_t block_size);
+StatxReply statx_reply(const ext4::Attributes& attributes, std::uint32_t block_size);
 fuse_entry_out entry_reply(const ext4::Attributes& attributes, std::uint32_t block_size);
 // Tells the kernel that the name does not exist, and that it may remember so.
 fuse_entry_out negative_entry_reply();

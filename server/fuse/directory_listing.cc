@@ -42,32 +42,40 @@ bool is_dot_or_dot_dot(std::string_view name) { return name == "." || name == ".
 }  // namespace
 
 Result<std::vector<std::byte>> list_directory(ext4::FileSystem& fs, ext4::InodeNumber directory,
-                                              std::uint64_t cookie, std::size_t size) {
+                                              std::uint64_t cookie, std::size_t size,
+                                              ext4::AccessTime access_time) {
   std::vector<std::byte> out;
   out.reserve(size);
-  RETURN_IF_ERROR(fs.read_directory(directory, cookie, [&](const ext4::DirectoryEntry& entry) {
-    if (out.size() + FUSE_REC_ALIGN(FUSE_NAME_OFFSET + entry.name.size()) > size) return false;
-    const fuse_dirent header = header_of(entry.inode, entry.type, entry.next, entry.name.size());
-    append(out, &header, FUSE_NAME_OFFSET);
-    append_name(out, entry.name);
-    return true;
-  }));
+  RETURN_IF_ERROR(fs.read_directory(
+      directory, cookie,
+      [&](const ext4::DirectoryEntry& entry) {
+        if (out.size() + FUSE_REC_ALIGN(FUSE_NAME_OFFSET + entry.name.size()) > size) return false;
+        const fuse_dirent header = header_of(entry.inode, entry.type, entry.next, entry.name.size());
+        append(out, &header, FUSE_NAME_OFFSET);
+        append_name(out, entry.name);
+        return true;
+      },
+      access_time));
   return out;
 }
 
 Result<std::vector<std::byte>> list_directory_with_attributes(ext4::FileSystem& fs,
                                                               ext4::InodeNumber directory,
-                                                              std::uint64_t cookie, std::size_t size) {
+                                                              std::uint64_t cookie, std::size_t size,
+                                                              ext4::AccessTime access_time) {
   // The names first: the engine may hold locks while it lists, and looking an inode up takes them as well.
   std::vector<Name> names;
   std::size_t room = size;
-  RETURN_IF_ERROR(fs.read_directory(directory, cookie, [&](const ext4::DirectoryEntry& entry) {
-    const std::size_t needed = FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + entry.name.size());
-    if (needed > room) return false;
-    room -= needed;
-    names.push_back({std::string(entry.name), entry.inode, entry.type, entry.next});
-    return true;
-  }));
+  RETURN_IF_ERROR(fs.read_directory(
+      directory, cookie,
+      [&](const ext4::DirectoryEntry& entry) {
+        const std::size_t needed = FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + entry.name.size());
+        if (needed > room) return false;
+        room -= needed;
+        names.push_back({std::string(entry.name), entry.inode, entry.type, entry.next});
+        return true;
+      },
+      access_time));
 
   std::vector<std::byte> out;
   out.reserve(size);

@@ -2,6 +2,7 @@
 #include "server/fuse/dispatcher.h"
 
 #include <fuse_lowlevel.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
+#include "server/fuse/extra_operations.h"
 #include "server/fuse/kernel_abi.h"
 #include "server/fuse/negotiation.h"
 #include "server/fuse/operations.h"
@@ -76,7 +78,7 @@ void Dispatcher::dispatch(int device_fd, std::span<std::byte> request) {
     log_warning("a request of {} bytes from the kernel is not one", request.size());
     return;
   }
-  const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode);
+  const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode, request.subspan(sizeof header));
   try {
     serve(header.opcode, request);
   } catch (const std::exception& exception) {
@@ -108,6 +110,7 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
     case FUSE_INTERRUPT:
       return;
     default:
+      if (serve_extra_operation(file_system_, opcode, request)) return;
       return hand_to_libfuse(request);
   }
 }
@@ -122,8 +125,16 @@ void Dispatcher::write(std::span<const std::byte> request) {
   const auto privileges = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0
                               ? ext4::AttributeChanges::Privileges::kClear
                               : ext4::AttributeChanges::Privileges::kKeep;
-  const auto written = file_system_.write(inode_number(header.nodeid), in.offset,
-                                          request.subspan(kWriteHeaderSize), privileges);
+  const auto inode = inode_number(header.nodeid);
+  // Said of each direct write of an ordinary user; of few files does it change anything.
+  bool cleared = false;
+  if (privileges == ext4::AttributeChanges::Privileges::kClear) {
+    const auto before = file_system_.attributes(inode);
+    cleared = before && (before->mode & (S_ISUID | S_ISGID)) != 0;
+  }
+  const auto written = file_system_.write(inode, in.offset, request.subspan(kWriteHeaderSize), privileges);
+  // The kernel goes on believing in the mode that it has seen, and would execute the file by it.
+  if (written && cleared) invalidate_attributes(header.nodeid);
   written ? reply.written(in.size) : reply.error(written.error());
 }
 

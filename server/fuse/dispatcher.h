@@ -2,10 +2,11 @@
 // One request, from the bytes of /dev/fuse to its answer: the opcodes that are decoded here, libfuse for the
 // rest.
 //
-// Here are WRITE (libfuse 3.14 hides FUSE_WRITE_KILL_SUIDGID), SETXATTR (the same with
-// FUSE_SETXATTR_ACL_KILL_SGID), SYNCFS (libfuse does not know it), DESTROY
-// (must wait for all others and close the device before it is answered), INTERRUPT (no operation waits for
-// anything but the device, so there is nothing to interrupt) and INIT (its reply is completed).
+// In extra_operations.h is what libfuse 3.14 does not know at all. Here are WRITE (libfuse 3.14 hides
+// FUSE_WRITE_KILL_SUIDGID), SETXATTR (the same with FUSE_SETXATTR_ACL_KILL_SGID), SYNCFS (libfuse does not
+// know it), DESTROY (must wait for all others and close the device before it is answered), INTERRUPT (no
+// operation waits for anything but the device, so there is nothing to interrupt) and INIT (its reply is
+// completed).
 #pragma once
 
 #include <atomic>

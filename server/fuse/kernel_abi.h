@@ -16,6 +16,47 @@ static_assert(kWriteHeaderSize == 80);
 static_assert(sizeof(fuse_init_out) == 64 && offsetof(fuse_init_out, flags2) == 32);
 static_assert(sizeof(fuse_entry_out) == 128 && sizeof(fuse_attr_out) == 104 && sizeof(fuse_attr) == 88);
 
+// Opcodes newer than the header, with their structs (protocol 7.39).
+inline constexpr std::uint32_t kStatx = 52;
+
+struct StatxTime {
+  std::int64_t seconds;
+  std::uint32_t nanoseconds;
+  std::int32_t reserved;
+};
+struct StatxRequest {
+  std::uint32_t getattr_flags;
+  std::uint32_t reserved;
+  std::uint64_t fh;
+  std::uint32_t flags;  // AT_STATX_*
+  std::uint32_t mask;   // STATX_*
+};
+struct StatxReply {
+  std::uint64_t attr_valid;  // seconds
+  std::uint32_t attr_valid_nsec;
+  std::uint32_t flags;
+  std::uint64_t spare[2];
+  // As struct statx of the system call, from here on.
+  std::uint32_t mask;
+  std::uint32_t blksize;
+  std::uint64_t attributes;
+  std::uint32_t nlink;
+  std::uint32_t uid;
+  std::uint32_t gid;
+  std::uint16_t mode;
+  std::uint16_t mode_spare;
+  std::uint64_t ino;
+  std::uint64_t size;
+  std::uint64_t blocks;
+  std::uint64_t attributes_mask;
+  StatxTime atime, btime, ctime, mtime;
+  std::uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+  std::uint64_t more_spare[14];
+};
+static_assert(sizeof(StatxRequest) == 24 && sizeof(StatxReply) == 288);
+static_assert(offsetof(StatxReply, mask) == 32 && offsetof(StatxReply, btime) == 32 + 80 &&
+              offsetof(StatxReply, rdev_major) == 32 + 128);
+
 // Bytes of file data in one READ or WRITE: FUSE_MAX_PAGES lets it grow to 256 pages, the kernel's own limit
 // (sysctl fs.fuse.max_pages_limit).
 inline constexpr std::size_t kMaxTransfer = 1 << 20;

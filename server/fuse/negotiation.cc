@@ -15,7 +15,8 @@ constexpr unsigned kWantedCapabilities =
     FUSE_CAP_PARALLEL_DIROPS |  // look-ups and listings in one directory at once
     FUSE_CAP_WRITEBACK_CACHE |  // write(2) into the page cache, WRITE when it is written back
     FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |  // `ls -l` without a look-up for each name
-    FUSE_CAP_CACHE_SYMLINKS;                            // READLINK once
+    FUSE_CAP_CACHE_SYMLINKS |                           // READLINK once
+    FUSE_CAP_EXPORT_SUPPORT;  // file handles of inodes that the kernel has forgotten: LOOKUP of "." and ".."
 // Not wanted: SPLICE_* (libfuse opens a file in /proc for it), ATOMIC_O_TRUNC (there is no OPEN; truncation
 // comes as SETATTR), POSIX_LOCKS and FLOCK_LOCKS (one machine: the kernel's own locks are right).
 
@@ -30,13 +31,13 @@ constexpr std::uint16_t kCongestionThreshold = 48;
 }  // namespace
 
 void negotiate(void* user_data, fuse_conn_info* connection) {
+  const auto& file_system = *static_cast<const ext4::FileSystem*>(user_data);
   connection->want = connection->capable & kWantedCapabilities;
-  if (static_cast<const ext4::FileSystem*>(user_data)->has_acls())
-    connection->want |= connection->capable & kAclCapabilities;
+  if (file_system.has_acls()) connection->want |= connection->capable & kAclCapabilities;
   connection->max_write = kMaxTransfer;
   connection->max_background = kMaxBackground;
   connection->congestion_threshold = kCongestionThreshold;
-  connection->time_gran = 1;
+  connection->time_gran = file_system.time_granularity();
 }
 
 void complete_init_reply(std::span<iovec> reply, std::uint64_t offered) {

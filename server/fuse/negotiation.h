@@ -12,7 +12,8 @@ struct fuse_conn_info;
 
 namespace fuse4fs::fuse {
 
-// libfuse's init operation: chooses among the capabilities that libfuse knows.
+// libfuse's init operation: chooses among the capabilities that libfuse knows. `user_data`: the
+// ext4::FileSystem.
 void negotiate(void* user_data, fuse_conn_info* connection);
 
 // Completes libfuse's INIT reply in place, before it is written. `offered` are the 64 flag bits of the

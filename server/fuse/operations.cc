@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/fuse/operations.h"
 
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fs.h>
 #include <sys/statvfs.h>
@@ -32,6 +33,9 @@ bool refuse_long_name(Reply& reply, const char* name) {
 
 void lookup(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t parent, const char* name) {
   if (refuse_long_name(reply, name)) return;
+  // The kernel resolves dots itself: this one is the node of a file handle, which may be anything.
+  if (std::string_view(name) == ".")
+    return reply.entry_or_error(fs.look_up_handle(inode_number(parent)), fs.block_size());
   const auto found = fs.lookup(inode_number(parent), name);
   if (!found && found.error() == Errno(ENOENT)) return reply.no_entry();
   reply.entry_or_error(found, fs.block_size());
@@ -62,9 +66,19 @@ ext4::Timestamp now() {
   return timestamp(time);
 }
 
+ext4::AttributeChanges::Times origin_of_times(int valid, const fuse_file_info* file) {
+  using Times = ext4::AttributeChanges::Times;
+  constexpr int kNow = FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
+  if ((valid & kNow) != 0) return Times::kNow;
+  // The kernel keeps these two of regular files, and brings them back with an open file's handle.
+  constexpr int kKept = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
+  return (valid & ~kKept) == 0 && file != nullptr ? Times::kWrittenBack : Times::kGiven;
+}
+
 void setattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, struct stat* wanted, int valid,
-             fuse_file_info*) {
+             fuse_file_info* file) {
   ext4::AttributeChanges changes;
+  changes.times = origin_of_times(valid, file);
   if (valid & FUSE_SET_ATTR_MODE) changes.permissions = wanted->st_mode & 07777;
   if (valid & FUSE_SET_ATTR_UID) changes.uid = wanted->st_uid;
   if (valid & FUSE_SET_ATTR_GID) changes.gid = wanted->st_gid;
@@ -122,23 +136,24 @@ void rmdir(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t parent, const ch
   reply.outcome(fs.remove_directory(inode_number(parent), name));
 }
 
-void rename(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t parent, const char* name,
+void rename(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t parent, const char* name,
             fuse_ino_t new_parent, const char* new_name, unsigned flags) {
   if (refuse_long_name(reply, name) || refuse_long_name(reply, new_name)) return;
-  auto mode = ext4::RenameMode::kReplace;
-  switch (flags) {
+  ext4::RenameOptions options;
+  switch (flags & ~RENAME_WHITEOUT) {
     case 0:
       break;
     case RENAME_NOREPLACE:
-      mode = ext4::RenameMode::kNoReplace;
+      options.mode = ext4::RenameMode::kNoReplace;
       break;
     case RENAME_EXCHANGE:
-      mode = ext4::RenameMode::kExchange;
+      options.mode = ext4::RenameMode::kExchange;
       break;
     default:
       return reply.error(Errno(EINVAL));
   }
-  reply.outcome(fs.rename(inode_number(parent), name, inode_number(new_parent), new_name, {.mode = mode}));
+  if ((flags & RENAME_WHITEOUT) != 0) options.whiteout = new_inode(request, S_IFCHR);
+  reply.outcome(fs.rename(inode_number(parent), name, inode_number(new_parent), new_name, options));
 }
 
 // The kernel then opens, closes and lists without asking again, and keeps its cache (FUSE_NO_OPEN_SUPPORT).
@@ -146,23 +161,31 @@ void open_needs_no_server(FileSystem&, Reply& reply, fuse_req_t, fuse_ino_t, fus
   reply.error(Errno(ENOSYS));
 }
 
+// What is open for writing only is read by the kernel, to complete the page that is written.
+ext4::AccessTime access_time() {
+  const unsigned flags = CurrentRequest::open_flags();
+  const bool keep = (flags & O_NOATIME) != 0 || (flags & O_ACCMODE) == O_WRONLY;
+  return keep ? ext4::AccessTime::kKeep : ext4::AccessTime::kUpdate;
+}
+
 void read(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, std::size_t size, off_t offset,
           fuse_file_info*) {
   const std::span<std::byte> buffer = TransferBuffer::of_this_thread(size);
-  const auto bytes = fs.read(inode_number(inode), static_cast<std::uint64_t>(offset), buffer);
+  const auto bytes = fs.read(inode_number(inode), static_cast<std::uint64_t>(offset), buffer, access_time());
   bytes ? reply.data(buffer.first(*bytes)) : reply.error(bytes.error());
 }
 
 void readdir(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, std::size_t size, off_t cookie,
              fuse_file_info*) {
-  const auto listing = list_directory(fs, inode_number(inode), static_cast<std::uint64_t>(cookie), size);
+  const auto listing =
+      list_directory(fs, inode_number(inode), static_cast<std::uint64_t>(cookie), size, access_time());
   listing ? reply.data(*listing) : reply.error(listing.error());
 }
 
 void readdirplus(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, std::size_t size, off_t cookie,
                  fuse_file_info*) {
-  const auto listing =
-      list_directory_with_attributes(fs, inode_number(inode), static_cast<std::uint64_t>(cookie), size);
+  const auto listing = list_directory_with_attributes(
+      fs, inode_number(inode), static_cast<std::uint64_t>(cookie), size, access_time());
   listing ? reply.data(*listing) : reply.error(listing.error());
 }
 

@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <array>
+#include <cstring>
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
@@ -17,18 +18,41 @@ struct Current {
   int device_fd = -1;
   std::uint64_t unique = 0;
   std::uint32_t opcode = 0;
+  std::span<const std::byte> payload;
 };
 thread_local Current current;
 
 }  // namespace
 
-CurrentRequest::Scope::Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode) {
-  current = Current{device_fd, unique, opcode};
+CurrentRequest::Scope::Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode,
+                             std::span<const std::byte> payload) {
+  current = Current{device_fd, unique, opcode, payload};
 }
 CurrentRequest::Scope::~Scope() { current = Current{}; }
 
 int CurrentRequest::device_fd() { return current.device_fd; }
 std::uint32_t CurrentRequest::opcode() { return current.opcode; }
+
+unsigned CurrentRequest::open_flags() {
+  fuse_read_in in{};
+  const bool reads =
+      current.opcode == FUSE_READ || current.opcode == FUSE_READDIR || current.opcode == FUSE_READDIRPLUS;
+  if (!reads || current.payload.size() < sizeof in) return 0;
+  std::memcpy(&in, current.payload.data(), sizeof in);
+  return in.flags;
+}
+
+void invalidate_attributes(std::uint64_t node) {
+  fuse_out_header header{};
+  fuse_notify_inval_inode_out out{};
+  header.len = sizeof header + sizeof out;
+  header.error = FUSE_NOTIFY_INVAL_INODE;
+  out.ino = node;
+  out.off = -1;  // no pages
+  std::array<iovec, 2> parts{{{&header, sizeof header}, {&out, sizeof out}}};
+  // It fails where the kernel does not know the node any more: then there is nothing to forget.
+  [[maybe_unused]] const auto sent = ::writev(current.device_fd, parts.data(), parts.size());
+}
 
 Reply::~Reply() {
   // A request without an answer would hang its caller for ever.

@@ -23,14 +23,21 @@ class CurrentRequest {
   // For the life of one request on this thread.
   class Scope {
    public:
-    Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode);
+    // `payload`: what follows the header, which must outlive this.
+    Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode, std::span<const std::byte> payload);
     ~Scope();
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
   };
   static int device_fd();
   static std::uint32_t opcode();
+  // Of READ, READDIR and READDIRPLUS: how the file was opened (O_*). libfuse drops it for directories.
+  static unsigned open_flags();
 };
+
+// Not an answer: the kernel is to ask for this node's attributes before it relies on them again. May be sent
+// while a request of the same node waits.
+void invalidate_attributes(std::uint64_t node);
 
 // Answers exactly once. A request that was decoded by libfuse is given back to it at the end.
 class Reply {

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/fs.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -34,6 +35,7 @@ class DispatcherTest : public ::testing::Test {
     kernel_ = UniqueFd(ends[0]);
     device_ = UniqueFd(ends[1]);
     ON_CALL(fs_, block_size).WillByDefault(Return(4096));
+    ON_CALL(fs_, time_granularity).WillByDefault(Return(1));
     dispatcher_ = *Dispatcher::create(fs_);
   }
 
@@ -113,6 +115,13 @@ TEST_F(DispatcherTest, InitAsksForWhatSavesUpcalls) {
   EXPECT_EQ(out.time_gran, 1U);
 }
 
+TEST_F(DispatcherTest, InitTellsHowFineTimesAre) {
+  EXPECT_CALL(fs_, time_granularity).WillOnce(Return(1'000'000'000));
+  EXPECT_EQ(init(kEverything).time_gran, 1'000'000'000U);
+}
+
+TEST_F(DispatcherTest, InitAsksForFileHandles) { EXPECT_TRUE(init(kEverything).flags & FUSE_EXPORT_SUPPORT); }
+
 TEST_F(DispatcherTest, InitAsksForNothingThatWasNotOffered) {
   const auto out = init(FUSE_ASYNC_READ);
   EXPECT_EQ(out.flags & ~static_cast<std::uint32_t>(FUSE_BIG_WRITES), std::uint32_t{FUSE_ASYNC_READ});
@@ -162,6 +171,30 @@ TEST_F(DispatcherTest, WriteHandsOnDataOffsetAndPrivileges) {
   in.write_flags = FUSE_WRITE_KILL_SUIDGID;
   send(FUSE_WRITE, 12, in, "data");
   EXPECT_EQ(structure_answered<fuse_write_out>().size, 4U);
+}
+
+TEST_F(DispatcherTest, TheKernelForgetsTheModeOfWhatLostItsPrivileges) {
+  init(kEverything);
+  fuse_write_in in{};
+  in.size = 4;
+  in.write_flags = FUSE_WRITE_KILL_SUIDGID;
+  for (const mode_t mode : {mode_t{04755}, mode_t{02755}, mode_t{0755}}) {
+    EXPECT_CALL(fs_, attributes(12)).WillOnce(Return(ext4::Attributes{.inode = 12, .mode = S_IFREG | mode}));
+    send(FUSE_WRITE, 12, in, "data");
+    if (mode != 0755) {
+      struct {
+        fuse_out_header header;
+        fuse_notify_inval_inode_out out;
+      } told{};
+      ASSERT_EQ(::recv(kernel_.get(), &told, sizeof told, 0), static_cast<ssize_t>(sizeof told));
+      EXPECT_EQ(told.header.len, sizeof told);
+      EXPECT_EQ(told.header.unique, 0U);
+      EXPECT_EQ(told.header.error, FUSE_NOTIFY_INVAL_INODE);
+      EXPECT_EQ(told.out.ino, 12U);
+      EXPECT_LT(told.out.off, 0) << "no pages";
+    }
+    EXPECT_EQ(structure_answered<fuse_write_out>().size, 4U);
+  }
 }
 
 TEST_F(DispatcherTest, AWriteThatIsShorterThanItSaysIsRefused) {
@@ -252,10 +285,162 @@ TEST_F(DispatcherTest, DestroyWaitsForRunningRequests) {
   finish = true;
 }
 
+TEST_F(DispatcherTest, ADotIsTheNodeOfAFileHandle) {
+  init(kEverything);
+  const ext4::Attributes root{.inode = ext4::kRootInode, .generation = 77, .mode = S_IFDIR | 0755};
+  EXPECT_CALL(fs_, look_up_handle(12)).WillOnce(Return(ext4::Attributes{.inode = 12, .generation = 5}));
+  EXPECT_CALL(fs_, look_up_handle(0)).WillRepeatedly(Return(fail(ESTALE)));
+  EXPECT_CALL(fs_, lookup(12, std::string_view(".."))).WillOnce(Return(root));
+  send_bytes(FUSE_LOOKUP, 12, std::string_view(".\0", 2));
+  const auto entry = structure_answered<fuse_entry_out>();
+  EXPECT_EQ(entry.nodeid, 12U);
+  EXPECT_EQ(entry.generation, 5U);
+  for (const std::uint64_t node : {std::uint64_t{1} << 32, (std::uint64_t{1} << 32) + 12, UINT64_MAX}) {
+    send_bytes(FUSE_LOOKUP, node, std::string_view(".\0", 2));
+    EXPECT_EQ(error_answered(), ESTALE);
+  }
+  send_bytes(FUSE_LOOKUP, 12, std::string_view("..\0", 3));
+  const auto parent = structure_answered<fuse_entry_out>();
+  EXPECT_EQ(parent.nodeid, std::uint64_t{FUSE_ROOT_ID});
+  EXPECT_EQ(parent.generation, 0U) << "the kernel's root has none";
+}
+
+TEST_F(DispatcherTest, TmpfileMakesAFileWithoutAName) {
+  init(kEverything);
+  EXPECT_CALL(fs_, make_temporary(ext4::kRootInode, _))
+      .WillOnce([](auto, const ext4::NewInode& what) -> Result<ext4::Attributes> {
+        EXPECT_EQ(what.mode, S_IFREG | 0640U);
+        EXPECT_EQ(what.umask, 022U);
+        return ext4::Attributes{.inode = 33, .mode = what.mode, .links = 0};
+      })
+      .WillOnce(Return(fail(ENOSPC)));
+  fuse_create_in in{};
+  in.mode = S_IFREG | 0640;
+  in.umask = 022;
+  send(FUSE_TMPFILE, FUSE_ROOT_ID, in, std::string_view("/\0", 2));
+  const auto got = answer();
+  ASSERT_TRUE(got);
+  ASSERT_EQ(got->header.error, 0);
+  ASSERT_EQ(got->payload.size(), sizeof(fuse_entry_out) + sizeof(fuse_open_out));
+  fuse_entry_out entry{};
+  std::memcpy(&entry, got->payload.data(), sizeof entry);
+  EXPECT_EQ(entry.nodeid, 33U);
+  EXPECT_EQ(entry.attr.nlink, 0U);
+  send(FUSE_TMPFILE, FUSE_ROOT_ID, in, std::string_view("/\0", 2));
+  EXPECT_EQ(error_answered(), ENOSPC);
+  send_bytes(FUSE_TMPFILE, FUSE_ROOT_ID, "short");
+  EXPECT_EQ(error_answered(), EINVAL);
+  // The kernel closes it with a RELEASE.
+  send(FUSE_RELEASE, 33, fuse_release_in{});
+  EXPECT_EQ(error_answered(), 0);
+}
+
+TEST_F(DispatcherTest, StatxKnowsTheBirthTimeWhereThereIsOne) {
+  init(kEverything);
+  ext4::Attributes attributes{.inode = 12, .mode = S_IFREG | 0644, .links = 2, .size = 77};
+  attributes.accessed = {-5, 6};
+  EXPECT_CALL(fs_, attributes(12)).WillOnce([&](auto) {
+    auto with_birth = attributes;
+    with_birth.created = ext4::Timestamp{.seconds = 1'700'000'000, .nanoseconds = 9};
+    return Result<ext4::Attributes>(with_birth);
+  });
+  send(kStatx, 12, StatxRequest{});
+  const auto first = structure_answered<StatxReply>();
+  EXPECT_EQ(first.mask, 0xfffU);
+  EXPECT_EQ(first.btime.seconds, 1'700'000'000);
+  EXPECT_EQ(first.btime.nanoseconds, 9U);
+  EXPECT_EQ(first.atime.seconds, -5);
+  EXPECT_EQ(first.size, 77U);
+  EXPECT_EQ(first.nlink, 2U);
+  EXPECT_EQ(first.ino, 12U);
+  EXPECT_EQ(first.mode, S_IFREG | 0644U);
+  EXPECT_EQ(first.blksize, 4096U);
+  EXPECT_CALL(fs_, attributes(12)).WillOnce(Return(attributes));
+  send(kStatx, 12, StatxRequest{});
+  EXPECT_EQ(structure_answered<StatxReply>().mask, 0x7ffU);
+}
+
+TEST_F(DispatcherTest, RenameFlagsBecomeOptions) {
+  init(kEverything);
+  const auto send_rename = [&](std::uint32_t flags) {
+    fuse_rename2_in in{};
+    in.newdir = FUSE_ROOT_ID;
+    in.flags = flags;
+    send(FUSE_RENAME2, FUSE_ROOT_ID, in, std::string_view("old\0new\0", 8));
+    return error_answered();
+  };
+  ext4::RenameOptions options;
+  ON_CALL(fs_, rename).WillByDefault([&](auto, auto, auto, auto, const ext4::RenameOptions& given) {
+    options = given;
+    return Result<void>();
+  });
+  EXPECT_EQ(send_rename(RENAME_NOREPLACE), 0);
+  EXPECT_EQ(options.mode, ext4::RenameMode::kNoReplace);
+  EXPECT_FALSE(options.whiteout);
+  EXPECT_EQ(send_rename(RENAME_WHITEOUT), 0);
+  EXPECT_EQ(options.mode, ext4::RenameMode::kReplace);
+  ASSERT_TRUE(options.whiteout);
+  EXPECT_EQ(options.whiteout->mode, mode_t{S_IFCHR});
+  EXPECT_EQ(options.whiteout->device, 0U);
+  EXPECT_EQ(send_rename(RENAME_WHITEOUT | RENAME_NOREPLACE), 0);
+  EXPECT_EQ(options.mode, ext4::RenameMode::kNoReplace);
+  EXPECT_TRUE(options.whiteout);
+  EXPECT_EQ(send_rename(8), EINVAL);
+}
+
+TEST_F(DispatcherTest, ReadsSayWhetherTheySetTheAccessTime) {
+  init(kEverything);
+  const auto sent = [&](std::uint32_t opcode, std::uint32_t flags) {
+    auto seen = ext4::AccessTime::kUpdate;
+    EXPECT_CALL(fs_, read)
+        .Times(::testing::AtMost(1))
+        .WillRepeatedly(
+            [&](auto, auto, auto, ext4::AccessTime given) { return seen = given, Result<std::size_t>(0); });
+    EXPECT_CALL(fs_, read_directory)
+        .Times(::testing::AtMost(1))
+        .WillRepeatedly(
+            [&](auto, auto, const auto&, ext4::AccessTime given) { return seen = given, Result<void>(); });
+    fuse_read_in in{};
+    in.size = 4096;
+    in.flags = flags;
+    send(opcode, FUSE_ROOT_ID, in);
+    EXPECT_EQ(error_answered(), 0);
+    return seen;
+  };
+  for (const std::uint32_t opcode : {FUSE_READ, FUSE_READDIR, FUSE_READDIRPLUS}) {
+    EXPECT_EQ(sent(opcode, O_RDONLY), ext4::AccessTime::kUpdate);
+    EXPECT_EQ(sent(opcode, O_RDWR), ext4::AccessTime::kUpdate);
+    EXPECT_EQ(sent(opcode, O_RDONLY | O_NOATIME), ext4::AccessTime::kKeep);
+  }
+  EXPECT_EQ(sent(FUSE_READ, O_WRONLY), ext4::AccessTime::kKeep);
+}
+
+TEST_F(DispatcherTest, SetattrSaysWhereTimesComeFrom) {
+  init(kEverything);
+  using Times = ext4::AttributeChanges::Times;
+  const auto sent = [&](std::uint32_t valid) {
+    auto seen = Times::kGiven;
+    EXPECT_CALL(fs_, set_attributes).WillOnce([&](auto, const ext4::AttributeChanges& changes) {
+      seen = changes.times;
+      return Result<ext4::Attributes>(ext4::Attributes{.inode = 12});
+    });
+    fuse_setattr_in in{};
+    in.valid = valid;
+    send(FUSE_SETATTR, 12, in);
+    answer();
+    return seen;
+  };
+  EXPECT_EQ(sent(FATTR_ATIME | FATTR_MTIME | FATTR_CTIME), Times::kGiven);
+  EXPECT_EQ(sent(FATTR_MTIME | FATTR_CTIME), Times::kGiven);
+  EXPECT_EQ(sent(FATTR_MTIME | FATTR_CTIME | FATTR_FH), Times::kWrittenBack);
+  EXPECT_EQ(sent(FATTR_MTIME | FATTR_CTIME | FATTR_FH | FATTR_SIZE), Times::kGiven);
+  EXPECT_EQ(sent(FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_CTIME), Times::kNow);
+}
+
 TEST_F(DispatcherTest, ReaddirplusCountsNoLookUpOfDotAndDotDot) {
   init(kEverything);
-  EXPECT_CALL(fs_, read_directory(ext4::kRootInode, 0, _))
-      .WillOnce([](auto, auto, const ext4::DirectorySink& sink) -> Result<void> {
+  EXPECT_CALL(fs_, read_directory(ext4::kRootInode, 0, _, _))
+      .WillOnce([](auto, auto, const ext4::DirectorySink& sink, auto) -> Result<void> {
         EXPECT_TRUE(sink({".", 2, DT_DIR, 12}));
         EXPECT_TRUE(sink({"..", 2, DT_DIR, 24}));
         EXPECT_TRUE(sink({"file", 12, DT_REG, 36}));

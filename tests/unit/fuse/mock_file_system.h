@@ -16,6 +16,7 @@ class MockFileSystem : public ext4::FileSystem {
   MOCK_METHOD(cache::Access, access, (), (const, override));
   MOCK_METHOD(bool, has_acls, (), (const, override));
   MOCK_METHOD(std::string, label, (), (const, override));
+  MOCK_METHOD(std::uint32_t, time_granularity, (), (const, override));
   using Uuid = std::array<std::byte, 16>;
   MOCK_METHOD(Uuid, uuid, (), (const, override));
   MOCK_METHOD(AttributesResult, lookup, (ext4::InodeNumber, std::string_view), (override));
@@ -38,9 +39,9 @@ class MockFileSystem : public ext4::FileSystem {
                const ext4::RenameOptions&),
               (override));
   MOCK_METHOD(Result<std::string>, symlink_target, (ext4::InodeNumber), (override));
-  MOCK_METHOD(Result<void>, read_directory, (ext4::InodeNumber, std::uint64_t, const ext4::DirectorySink&),
+  MOCK_METHOD(Result<void>, read_directory, (ext4::InodeNumber, std::uint64_t, const ext4::DirectorySink&, ext4::AccessTime),
               (override));
-  MOCK_METHOD(Result<std::size_t>, read, (ext4::InodeNumber, std::uint64_t, std::span<std::byte>),
+  MOCK_METHOD(Result<std::size_t>, read, (ext4::InodeNumber, std::uint64_t, std::span<std::byte>, ext4::AccessTime),
               (override));
   MOCK_METHOD(Result<void>, write,
               (ext4::InodeNumber, std::uint64_t, std::span<const std::byte>,

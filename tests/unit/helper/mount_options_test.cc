@@ -110,6 +110,7 @@ TEST(OptionTable, AClearingRowTakesBackItsFlag) {
       {"nodiratime", "diratime"},
       {"nosymfollow", "symfollow"},
       {"relatime", "norelatime"},
+      {"strictatime", "nostrictatime"},
   };
   for (const auto& [set, clear] : pairs) {
     SCOPED_TRACE(set);
@@ -122,11 +123,16 @@ TEST(OptionTable, AClearingRowTakesBackItsFlag) {
 TEST(MountOptions, TheLastWordOnAccessTimesCounts) {
   EXPECT_EQ(parse("noatime,relatime")->flags, unsigned{MS_RELATIME});
   EXPECT_EQ(parse("relatime,noatime")->flags, unsigned{MS_NOATIME});
+  EXPECT_EQ(parse("noatime,strictatime,nodiratime")->flags, unsigned{MS_STRICTATIME | MS_NODIRATIME});
+}
+
+TEST(MountOptions, TheServerHearsOfAccessTimes) {
+  EXPECT_EQ(server_options(*parse("strictatime,nodiratime")), "nodiratime,strictatime");
+  EXPECT_EQ(server_options(*parse("noatime")), "noatime");
 }
 
 TEST(MountOptions, WhatIsNotKeptYetIsRefusedWithItsReason) {
   const std::pair<const char*, const char*> refused[] = {
-      {"strictatime", "reading does not change access times yet"},
       {"dirsync", "directory changes are not written at once"},
       {"nouser_xattr", "extended attributes are always served"},
       {"sync", "only the data of files would be written at once"},

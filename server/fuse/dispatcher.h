@@ -2,9 +2,10 @@
 // One request, from the bytes of /dev/fuse to its answer: the opcodes that are decoded here, libfuse for the
 // rest.
 //
-// Here are WRITE (libfuse 3.14 hides FUSE_WRITE_KILL_SUIDGID), SYNCFS (libfuse does not know it), DESTROY
-// (must wait for all others and close the device before it is answered), INTERRUPT (no operation waits for
-// anything but the device, so there is nothing to interrupt) and INIT (its reply is completed).
+// Here are WRITE (libfuse 3.14 hides FUSE_WRITE_KILL_SUIDGID), SYNCFS and COPY_FILE_RANGE_64 (libfuse does
+// not know them), DESTROY (must wait for all others and close the device before it is answered), INTERRUPT
+// (no operation waits for anything but the device, so there is nothing to interrupt) and INIT (its reply is
+// completed).
 #pragma once
 
 #include <atomic>

@@ -16,6 +16,13 @@ static_assert(kWriteHeaderSize == 80);
 static_assert(sizeof(fuse_init_out) == 64 && offsetof(fuse_init_out, flags2) == 32);
 static_assert(sizeof(fuse_entry_out) == 128 && sizeof(fuse_attr_out) == 104 && sizeof(fuse_attr) == 88);
 
+// COPY_FILE_RANGE with an answer of 64 bits (protocol 7.45). The request is fuse_copy_file_range_in as
+// before.
+inline constexpr std::uint32_t kCopyFileRange64 = 53;
+struct CopyFileRangeOut {
+  std::uint64_t bytes_copied;
+};
+
 // Bytes of file data in one READ or WRITE: FUSE_MAX_PAGES lets it grow to 256 pages, the kernel's own limit
 // (sysctl fs.fuse.max_pages_limit).
 inline constexpr std::size_t kMaxTransfer = 1 << 20;

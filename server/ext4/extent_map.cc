@@ -50,11 +50,12 @@ Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_
 Result<void> ExtentMap::truncate(Inode& inode, std::uint64_t first) {
   if (!inode.has_blocks_map()) return {};
   if (inode.has(EXT4_EXTENTS_FL)) return truncate_extents(inode, first);
-  return volume_.check(ext2fs_punch(volume_.fs(), inode.number, inode.brief(), nullptr, first, ~0ULL),
-                       inode.number, "freeing blocks");
+  const std::uint64_t end = block_limit(inode);
+  return first < end ? remove(inode, first, end - first) : Result<void>();
 }
 
-// Not ext2fs_punch(): that one refuses to free the volume's last block, after it has unmapped it.
+// Not ext2fs_punch(): that one refuses to free the volume's last block, after it has unmapped it; and of
+// indirect maps it frees other blocks than it should.
 Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first) {
   const auto check = [&](errcode_t code) { return volume_.check(code, inode.number, "freeing an extent"); };
   std::uint64_t freed = 0;
@@ -100,12 +101,9 @@ Result<void> ExtentMap::settle_freed(Inode& inode, std::uint64_t clusters) {
 
 Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count) {
   if (!inode.has_blocks_map() || count == 0) return {};
-  if (!inode.has(EXT4_EXTENTS_FL))
-    return volume_.check(
-        ext2fs_punch(volume_.fs(), inode.number, inode.brief(), nullptr, first, first + count - 1),
-        inode.number, "freeing blocks");
   std::uint64_t freed = 0;
-  const auto removed = remove_extents(inode, first, count, freed);
+  const auto removed = inode.has(EXT4_EXTENTS_FL) ? remove_extents(inode, first, count, freed)
+                                                  : remove_indirect(inode, first, count, freed);
   const auto settled = settle_freed(inode, freed);
   return removed ? settled : removed;
 }

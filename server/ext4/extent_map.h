@@ -74,6 +74,10 @@ class ExtentMap {
   Result<void> insert_extent(Inode& inode, const Mapping& part);
   Result<void> truncate_extents(Inode& inode, std::uint64_t first);
   Result<void> remove_extents(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
+  struct Cut;
+  Result<void> remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
+  Result<void> cut_indirect(const Inode& inode, Cut& cut, std::uint32_t& pointer, int level,
+                            std::uint64_t begin);
   Result<void> settle_freed(Inode& inode, std::uint64_t clusters);
   Result<std::uint64_t> free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                     std::uint64_t count);

@@ -198,7 +198,8 @@ Result<void> FileData::allocate_run(Metadata& metadata, Inode& inode, std::uint6
 Result<std::uint64_t> FileData::seek(InodeNumber number, std::uint64_t offset, SeekTarget target) {
   const unsigned bits = volume_.block_bits();
   std::uint64_t block = offset >> bits;
-  while (true) {
+  // The next change is usually near; where it is not, larger steps.
+  for (std::uint64_t most = 32;; most = std::min(most * 2, kBlocksAtOnce)) {
     auto metadata = metadata_.lock();
     RETURN_IF_ERROR(volume_.check_alive());
     ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
@@ -210,8 +211,7 @@ Result<std::uint64_t> FileData::seek(InodeNumber number, std::uint64_t offset, S
       if (target == SeekTarget::kData) return fail(ENXIO);
       return inode.size();
     }
-    ASSIGN_OR_RETURN(const auto parts,
-                     metadata->extents.map(inode, block, std::min(behind - block, kBlocksAtOnce)));
+    ASSIGN_OR_RETURN(const auto parts, metadata->extents.map(inode, block, std::min(behind - block, most)));
     for (const Mapping& part : parts) {
       const bool data = part.kind == Mapping::Kind::kWritten;
       if (data == (target == SeekTarget::kData))

@@ -102,6 +102,8 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
       Reply reply;
       return reply.outcome(file_system_.sync());
     }
+    case FUSE_LSEEK:
+      return seeks_.serve(request);
     case kCopyFileRange64:
       return copy_file_range_64(file_system_, request);
     case FUSE_INTERRUPT:

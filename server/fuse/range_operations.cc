@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The operations of libfuse: FALLOCATE, LSEEK and COPY_FILE_RANGE; and COPY_FILE_RANGE_64, which libfuse 3.14
+// The operations of libfuse: FALLOCATE and COPY_FILE_RANGE; and COPY_FILE_RANGE_64, which libfuse 3.14
 // does not know.
 #include "server/fuse/range_operations.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -57,16 +56,6 @@ void fallocate(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inod
       keep ? ext4::EndOfFile::kKeep : ext4::EndOfFile::kMayMove, privileges_for(fuse_req_ctx(request)->uid)));
 }
 
-void lseek(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, off_t offset, int whence,
-           fuse_file_info*) {
-  if (whence != SEEK_DATA && whence != SEEK_HOLE) return reply.error(Errno(EINVAL));
-  if (offset < 0) return reply.error(Errno(ENXIO));
-  const auto found = fs.seek(inode_number(inode), static_cast<std::uint64_t>(offset),
-                             whence == SEEK_DATA ? ext4::SeekTarget::kData : ext4::SeekTarget::kHole);
-  if (!found) return reply.error(found.error());
-  reply.structure(fuse_lseek_out{.offset = *found});
-}
-
 Result<std::uint64_t> copy(FileSystem& fs, std::uint64_t from, std::uint64_t to,
                            const fuse_copy_file_range_in& in, uid_t caller) {
   if (in.flags != 0) return fail(EINVAL);
@@ -95,7 +84,6 @@ void copy_file_range(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_
 
 void add_range_operations(fuse_lowlevel_ops& ops) {
   ops.fallocate = Entry<fallocate>::call;
-  ops.lseek = Entry<lseek>::call;
   ops.copy_file_range = Entry<copy_file_range>::call;
 }
 

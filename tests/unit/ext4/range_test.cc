@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // fallocate, SEEK_DATA and SEEK_HOLE, copy_range and trim, against copies in memory and e2fsck.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <random>
@@ -433,6 +435,36 @@ TEST(Trim, GivesFreedRoomBackOnceAndKeepsWhatIsInUse) {
       ASSERT_EQ(volume.read(kept, i * mark.size() / 4, 100), mark.substr(0, 100));
     EXPECT_EQ(volume.unmount_and_check(), "") << options;
   }
+}
+
+// Through BLKDISCARD, where the others punch holes into their image.
+TEST(Trim, ReachesALoopDevicesFile) {
+  if (::geteuid() != 0) GTEST_SKIP() << "loop devices need root";
+  TestVolume volume("-t ext4 -b 1024", "64M");
+  const auto attached = run("losetup -f --show " + volume.image().string());
+  if (attached.status != 0) GTEST_SKIP() << "no loop device: " << attached.output;
+  const auto name = attached.output.substr(0, attached.output.find('\n'));
+  {
+    UniqueFd fd(::open(name.c_str(), O_RDWR | O_CLOEXEC));
+    UniqueFd direct(::open(name.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT));
+    auto device = cache::BlockDevice::adopt(std::move(fd), std::move(direct), cache::Access::kReadWrite);
+    ASSERT_TRUE(device);
+    auto mounted = FileSystem::mount(std::move(*device), {}, volume.events);
+    ASSERT_TRUE(mounted) << mounted.error().message;
+    auto& fs = **mounted;
+    const auto file = fs.make(kRootInode, "file", {.mode = S_IFREG | 0644})->inode;
+    const std::string text(20 << 20, 't');
+    ASSERT_TRUE(fs.write(file, 0, std::as_bytes(std::span(text)), kKeepPrivileges));
+    ASSERT_TRUE(fs.sync());
+    const auto full = room_of(volume.image());
+    ASSERT_TRUE(fs.unlink(kRootInode, "file"));
+    fs.forget(file, 1);
+    EXPECT_GE(fs.trim({0, UINT64_MAX}, 0).value(), text.size());
+    EXPECT_LE(room_of(volume.image()) + (19 << 20), full);
+    EXPECT_TRUE(fs.unmount());
+  }
+  EXPECT_EQ(run("losetup -d " + name).status, 0);
+  EXPECT_EQ(volume.check(), "");
 }
 
 TEST(Trim, RefusesRangesThatAreNone) {

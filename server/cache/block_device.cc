@@ -81,6 +81,7 @@ Outcome<BlockDevice> BlockDevice::adopt(UniqueFd buffered, UniqueFd direct, Acce
   ASSIGN_OR_RETURN(const auto first, examine(buffered.get(), access));
   BlockDevice device;
   device.access_ = access;
+  device.block_device_ = first.block_device;
   device.size_ = first.size;
   device.direct_alignment_ = std::max(kPage, first.sector);
   if (direct) {
@@ -117,6 +118,35 @@ Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const std
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
   if (access_ != Access::kReadWrite) return fail(EROFS);
   return transfer_all(::pwrite, direct_.get(), offset, from);
+}
+
+Result<void> BlockDevice::discard(std::uint64_t offset, std::uint64_t length) const {
+  if (offset > size_ || length > size_ - offset) return fail(EIO);
+  if (access_ != Access::kReadWrite) return fail(EROFS);
+  if (!block_device_) {
+    if (::fallocate(buffered_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                    static_cast<off_t>(length)) != 0)
+      return fail_last();
+    return {};
+  }
+  // Where the device is mounted the kernel refuses to drop what its page cache still has to write there, or
+  // in the pages that the range shares with its neighbours.
+  constexpr int kTries = 3;
+  std::uint64_t range[] = {offset, length};
+  for (int tried = 1; ::ioctl(buffered_.get(), BLKDISCARD, range) != 0; ++tried) {
+    if (errno == EINTR) continue;
+    if (errno != EBUSY || tried == kTries) return fail_last();
+    RETURN_IF_ERROR(flush());
+  }
+  return {};
+}
+
+Result<void> BlockDevice::can_discard() const {
+  if (!block_device_) return {};
+  // Never a range: either the device cannot, which the kernel looks at first, or this is refused.
+  std::uint64_t range[] = {1, 1};
+  if (::ioctl(buffered_.get(), BLKDISCARD, range) != 0 && errno == EOPNOTSUPP) return fail(EOPNOTSUPP);
+  return {};
 }
 
 Result<void> BlockDevice::flush() const {

@@ -42,6 +42,11 @@ class BlockDevice {
   Result<void> read_direct(std::uint64_t offset, std::span<std::byte> into) const;
   Result<void> write_direct(std::uint64_t offset, std::span<const std::byte> from) const;
 
+  // The bytes are of no use any more; what they read as afterwards is not defined. Whole sectors. EOPNOTSUPP
+  // if the device cannot; can_discard() says so without doing anything.
+  Result<void> discard(std::uint64_t offset, std::uint64_t length) const;
+  [[nodiscard]] Result<void> can_discard() const;
+
   // All that was written is on the medium when this returns (page cache and device cache).
   Result<void> flush() const;
 
@@ -54,6 +59,7 @@ class BlockDevice {
   UniqueFd buffered_;
   UniqueFd direct_;
   Access access_ = Access::kReadOnly;
+  bool block_device_ = false;
   std::uint64_t size_ = 0;
   std::size_t direct_alignment_ = 0;
 };

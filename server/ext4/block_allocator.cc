@@ -75,7 +75,7 @@ Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
   blk64_t unused = 0;
   if (ext2fs_find_first_zero_block_bitmap2(fs->block_map, run.first, run.first + inside - 1, &unused) == 0)
     return fail(volume_.corrupted(owner, unused, "a block that a file owns is marked free"));
-  volume_.cache().forget(run.first, run.count);
+  volume_.note_freed(run.first, run.count);
   if (cluster == 1) {
     ext2fs_block_alloc_stats_range(fs, run.first, static_cast<blk_t>(run.count), -1);
   } else {
@@ -86,5 +86,18 @@ Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
 }
 
 std::uint64_t BlockAllocator::free_blocks() { return ext2fs_free_blocks_count(volume_.fs()->super); }
+
+std::uint64_t BlockAllocator::kept_blocks() const {
+  constexpr std::uint64_t kKeptFraction = 50, kMostKept = 4096;
+  if (!volume_.has_extents()) return 0;
+  return std::min(volume_.blocks() / volume_.cluster_blocks() / kKeptFraction, kMostKept) *
+         volume_.cluster_blocks();
+}
+
+std::uint64_t BlockAllocator::spare_blocks() {
+  const std::uint64_t free = free_blocks();
+  const std::uint64_t kept = kept_blocks();
+  return free > kept ? free - kept : 0;
+}
 
 }  // namespace fuse4fs::ext4

@@ -52,11 +52,12 @@ class Ext4FileSystem final : public FileSystem {
                            AccessTime access_time) override;
   Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                      AttributeChanges::Privileges privileges) override;
-  Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range,
-                            EndOfFile end_of_file) override;
+  Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range, EndOfFile end_of_file,
+                            AttributeChanges::Privileges privileges) override;
   Result<std::uint64_t> seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) override;
   Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
-                                   std::uint64_t to_offset, std::uint64_t length) override;
+                                   std::uint64_t to_offset, std::uint64_t length,
+                                   AttributeChanges::Privileges privileges) override;
   Result<std::vector<std::byte>> xattr(InodeNumber inode, std::string_view name) override;
   Result<std::string> xattr_names(InodeNumber inode) override;
   Result<void> set_xattr(InodeNumber inode, std::string_view name, std::span<const std::byte> value,
@@ -75,6 +76,7 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> unmount() override;
 
  private:
+  class Trim;  // one run of trim()
   // A name in a directory and, where it is there, what it leads to.
   struct Named {
     Inode parent;

@@ -7,25 +7,10 @@
 #include <memory>
 
 #include "server/ext4/errors.h"
+#include "server/ext4/extent_handle.h"
 
 namespace fuse4fs::ext4 {
-namespace {
-
-constexpr std::uint64_t kLongestExtent = 1 << 15;
-
-struct HandleCloser {
-  void operator()(ext2_extent_handle* handle) const { ext2fs_extent_free(handle); }
-};
-using Handle = std::unique_ptr<ext2_extent_handle, HandleCloser>;
-
-Result<Handle> open_handle(Volume& volume, Inode& inode) {
-  ext2_extent_handle_t handle = nullptr;
-  RETURN_IF_ERROR(volume.check(ext2fs_extent_open2(volume.fs(), inode.number, inode.brief(), &handle),
-                               inode.number, "opening the extent tree"));
-  return Handle(handle);
-}
-
-}  // namespace
+namespace {}  // namespace
 
 void ExtentMap::initialise(Inode& inode) {
   std::memset(inode.raw.i_block, 0, sizeof inode.raw.i_block);
@@ -38,12 +23,12 @@ void ExtentMap::initialise(Inode& inode) {
 }
 
 Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_t physical,
-                               std::uint64_t count) {
+                               std::uint64_t count, Mapping::Kind kind) {
   if (inode.has(EXT4_EXTENTS_FL)) {
-    const std::uint64_t longest = kLongestExtent & ~(std::uint64_t{volume_.cluster_blocks()} - 1);
+    const std::uint64_t longest = longest_extent(kind) & ~(std::uint64_t{volume_.cluster_blocks()} - 1);
     while (count > 0) {
       const std::uint64_t piece = std::min(count, longest);
-      RETURN_IF_ERROR(insert_extent(inode, logical, physical, piece));
+      RETURN_IF_ERROR(insert_extent(inode, {logical, physical, piece, kind}));
       logical += piece;
       physical += piece;
       count -= piece;
@@ -62,85 +47,22 @@ Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_
   return {};
 }
 
-Result<void> ExtentMap::insert_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
-                                      std::uint64_t count) {
-  ASSIGN_OR_RETURN(const auto handle, open_handle(volume_, inode));
-  const auto check = [&](errcode_t code) { return volume_.check(code, inode.number, "inserting an extent"); };
-  ext2fs_extent fresh{};
-  fresh.e_lblk = logical;
-  fresh.e_pblk = physical;
-  fresh.e_len = static_cast<__u32>(count);
-  fresh.e_flags = EXT2_EXTENT_FLAGS_LEAF;
-
-  if (const errcode_t code = ext2fs_extent_goto(handle.get(), logical); code == 0)
-    return fail(volume_.corrupted(inode.number, physical, "a hole of the extent tree is mapped"));
-  else if (code != EXT2_ET_EXTENT_NOT_FOUND && code != EXT2_ET_NO_CURRENT_NODE)
-    return check(code);
-  ext2fs_extent near{};
-  const errcode_t code = ext2fs_extent_get(handle.get(), EXT2_EXTENT_CURRENT, &near);
-  if (code == EXT2_ET_NO_CURRENT_NODE) return check(ext2fs_extent_insert(handle.get(), 0, &fresh));
-  RETURN_IF_ERROR(check(code));
-
-  const bool joinable =
-      (near.e_flags & EXT2_EXTENT_FLAGS_UNINIT) == 0 && near.e_len + count <= kLongestExtent;
-  if (near.e_lblk < logical) {
-    if (joinable && near.e_lblk + near.e_len == logical && near.e_pblk + near.e_len == physical) {
-      near.e_len += static_cast<__u32>(count);
-      return check(ext2fs_extent_replace(handle.get(), 0, &near));
-    }
-    RETURN_IF_ERROR(check(ext2fs_extent_insert(handle.get(), EXT2_EXTENT_INSERT_AFTER, &fresh)));
-  } else if (joinable && logical + count == near.e_lblk && physical + count == near.e_pblk) {
-    near.e_lblk = logical;
-    near.e_pblk = physical;
-    near.e_len += static_cast<__u32>(count);
-    RETURN_IF_ERROR(check(ext2fs_extent_replace(handle.get(), 0, &near)));
-  } else {
-    RETURN_IF_ERROR(check(ext2fs_extent_insert(handle.get(), 0, &fresh)));
-  }
-  return check(ext2fs_extent_fix_parents(handle.get()));
-}
-
-Result<void> ExtentMap::mark_written(Inode& inode, const Mapping& part) {
-  ASSIGN_OR_RETURN(const auto handle, open_handle(volume_, inode));
-  const auto check = [&](errcode_t code) {
-    return volume_.check(code, inode.number, "marking an extent written");
-  };
-  std::uint64_t logical = part.logical;
-  std::uint64_t physical = part.physical;
-  const std::uint64_t end = part.logical + part.count;
-  while (logical < end) {
-    RETURN_IF_ERROR(check(ext2fs_extent_goto(handle.get(), logical)));
-    ext2fs_extent extent{};
-    RETURN_IF_ERROR(check(ext2fs_extent_get(handle.get(), EXT2_EXTENT_CURRENT, &extent)));
-    std::uint64_t done = 1;
-    if (extent.e_lblk == logical && extent.e_lblk + extent.e_len <= end) {
-      extent.e_flags &= ~static_cast<__u32>(EXT2_EXTENT_FLAGS_UNINIT);
-      RETURN_IF_ERROR(check(ext2fs_extent_replace(handle.get(), 0, &extent)));
-      done = extent.e_len;
-    } else {
-      RETURN_IF_ERROR(check(ext2fs_extent_set_bmap(handle.get(), logical, physical, 0)));
-    }
-    logical += done;
-    physical += done;
-  }
-  return {};
-}
-
 Result<void> ExtentMap::truncate(Inode& inode, std::uint64_t first) {
   if (!inode.has_blocks_map()) return {};
   if (inode.has(EXT4_EXTENTS_FL)) return truncate_extents(inode, first);
-  return volume_.check(ext2fs_punch(volume_.fs(), inode.number, inode.brief(), nullptr, first, ~0ULL),
-                       inode.number, "freeing blocks");
+  const std::uint64_t end = block_limit(inode);
+  return first < end ? remove(inode, first, end - first) : Result<void>();
 }
 
-// Not ext2fs_punch(): that one refuses to free the volume's last block, after it has unmapped it.
+// Not ext2fs_punch(): that one refuses to free the volume's last block, after it has unmapped it; and of
+// indirect maps it frees other blocks than it should.
 Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first) {
   const auto check = [&](errcode_t code) { return volume_.check(code, inode.number, "freeing an extent"); };
   std::uint64_t freed = 0;
   Result<void> outcome;
   // Each round shortens the map by an extent, from its end.
   while (outcome) {
-    ASSIGN_OR_RETURN(const auto handle, open_handle(volume_, inode));
+    ASSIGN_OR_RETURN(const auto handle, open_extents(volume_, inode));
     ext2fs_extent extent{};
     errcode_t code = ext2fs_extent_get(handle.get(), EXT2_EXTENT_ROOT, &extent);
     if (code == EXT2_ET_EXTENT_NO_NEXT || code == EXT2_ET_NO_CURRENT_NODE) break;
@@ -164,24 +86,42 @@ Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first) {
       outcome = std::unexpected(count.error());
     if (kept != 0) break;
   }
-  if (freed != 0) {
-    const auto counted = check(ext2fs_iblk_sub_blocks(volume_.fs(), inode.brief(), freed));
-    if (outcome) outcome = counted;
-    const auto written = check(ext2fs_write_inode(volume_.fs(), inode.number, inode.brief()));
-    if (outcome) outcome = written;
-  }
-  return outcome;
+  const auto settled = settle_freed(inode, freed);
+  return outcome ? settled : outcome;
 }
 
-// Answers how many clusters went. A cluster that also holds earlier blocks of the file stays.
+Result<void> ExtentMap::settle_freed(Inode& inode, std::uint64_t clusters) {
+  if (clusters == 0) return {};
+  const auto counted = volume_.check(ext2fs_iblk_sub_blocks(volume_.fs(), inode.brief(), clusters),
+                                     inode.number, "counting blocks");
+  const auto written = volume_.check(ext2fs_write_inode(volume_.fs(), inode.number, inode.brief()),
+                                     inode.number, "writing an inode");
+  return counted ? written : counted;
+}
+
+Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count) {
+  if (!inode.has_blocks_map() || count == 0) return {};
+  std::uint64_t freed = 0;
+  const auto removed = inode.has(EXT4_EXTENTS_FL) ? remove_extents(inode, first, count, freed)
+                                                  : remove_indirect(inode, first, count, freed);
+  const auto settled = settle_freed(inode, freed);
+  return removed ? settled : removed;
+}
+
+// They are unmapped already. Answers how many clusters went: one that also holds other blocks of the file
+// stays.
 Result<std::uint64_t> ExtentMap::free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                              std::uint64_t count) {
   const std::uint64_t cluster = volume_.cluster_blocks();
   std::uint64_t begin = physical & ~(cluster - 1);
-  const std::uint64_t end = (physical + count + cluster - 1) & ~(cluster - 1);
+  std::uint64_t end = (physical + count + cluster - 1) & ~(cluster - 1);
   if (begin != physical) {
     ASSIGN_OR_RETURN(const std::uint64_t shared, implied_block(inode, logical));
     if (shared != 0) begin += cluster;
+  }
+  if (begin < end && end != physical + count) {
+    ASSIGN_OR_RETURN(const std::uint64_t shared, implied_block(inode, logical + count - 1));
+    if (shared != 0) end -= cluster;
   }
   if (begin >= end) return 0;
   RETURN_IF_ERROR(blocks_.give_back({begin, end - begin}, inode.number));

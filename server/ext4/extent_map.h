@@ -43,11 +43,15 @@ class ExtentMap {
   // Walks the whole map and says whether it can be changed.
   Result<void> check(const Inode& inode);
 
-  // Maps a hole to blocks that hold its data already.
-  Result<void> insert(Inode& inode, std::uint64_t logical, std::uint64_t physical, std::uint64_t count);
-  Result<void> mark_written(Inode& inode, const Mapping& part);
+  // Maps a hole to blocks: to ones that hold its data already, or (with extents) that count as zeros.
+  Result<void> insert(Inode& inode, std::uint64_t logical, std::uint64_t physical, std::uint64_t count,
+                      Mapping::Kind kind = Mapping::Kind::kWritten);
+  // What is mapped in the range becomes `kind`, kWritten or kUnwritten. With extents only.
+  Result<void> convert(Inode& inode, std::uint64_t first, std::uint64_t count, Mapping::Kind kind);
   // Unmaps and frees all from `first` on.
   Result<void> truncate(Inode& inode, std::uint64_t first);
+  // Unmaps and frees the range.
+  Result<void> remove(Inode& inode, std::uint64_t first, std::uint64_t count);
 
   // With clusters: where `logical` must lie because a neighbour in its cluster is mapped; 0 if none is.
   Result<std::uint64_t> implied_block(Inode& inode, std::uint64_t logical);
@@ -67,9 +71,14 @@ class ExtentMap {
   Result<void> check_node(const Inode& inode, std::span<const std::byte> bytes, std::uint64_t block,
                           int depth, std::uint64_t begin, std::uint64_t end, std::uint64_t& budget);
   Result<void> check_indirect(const Inode& inode, std::uint32_t block, int level, std::uint64_t& budget);
-  Result<void> insert_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
-                             std::uint64_t count);
+  Result<void> insert_extent(Inode& inode, const Mapping& part);
   Result<void> truncate_extents(Inode& inode, std::uint64_t first);
+  Result<void> remove_extents(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
+  struct Cut;
+  Result<void> remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
+  Result<void> cut_indirect(const Inode& inode, Cut& cut, std::uint32_t& pointer, int level,
+                            std::uint64_t begin);
+  Result<void> settle_freed(Inode& inode, std::uint64_t clusters);
   Result<std::uint64_t> free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                     std::uint64_t count);
 

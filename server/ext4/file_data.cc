@@ -7,7 +7,6 @@
 #include <cstring>
 #include <optional>
 
-
 namespace fuse4fs::ext4 {
 namespace {
 
@@ -16,13 +15,13 @@ constexpr std::size_t kDirectFrom = 64 << 10;
 
 constexpr std::uint64_t round_down(std::uint64_t value, std::uint64_t unit) { return value & ~(unit - 1); }
 
-Result<void> must_be_file(const Inode& inode) {
+}  // namespace
+
+Result<void> FileData::must_be_file(const Inode& inode) {
   if (inode.is_directory()) return fail(EISDIR);
   if (!inode.is_regular()) return fail(EINVAL);
   return {};
 }
-
-}  // namespace
 
 Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into,
                                    AccessTime access_time) {
@@ -133,18 +132,7 @@ Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span
     if (inode.has(EXT2_APPEND_FL) && offset < inode.size())
       RETURN_IF_ERROR(must_repeat(*metadata, inode, offset, from));
     if (end > size_limit(*metadata, inode)) return fail(EFBIG);
-    if (inode.has(EXT4_INLINE_DATA_FL)) {
-      ASSIGN_OR_RETURN(auto bytes, metadata->inline_data.read(inode));
-      const std::uint64_t size = inode.size();
-      if (size > bytes.size())
-        return fail(volume_.corrupted(number, 0, "a file inside its inode that is larger than its room"));
-      bytes.resize(size);
-      bytes.resize(volume_.block_size());
-      if (size == 0)
-        RETURN_IF_ERROR(metadata->inline_data.drop(inode));
-      else
-        RETURN_IF_ERROR(metadata->inline_data.move_out(inode, bytes, size));
-    }
+    RETURN_IF_ERROR(leave_inode(*metadata, inode));
     if (end > inode.size()) RETURN_IF_ERROR(zero_tail(*metadata, inode, inode.size(), offset));
     const std::uint64_t first = offset >> volume_.block_bits();
     const std::uint64_t last = (end - 1) >> volume_.block_bits();
@@ -170,12 +158,30 @@ Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span
     return done;
   }
   if (end > inode.size()) inode.set_size(end);
+  RETURN_IF_ERROR(note_change(*metadata, inode, privileges));
+  return metadata->inodes.write(inode);
+}
+
+Result<void> FileData::note_change(Metadata& metadata, Inode& inode,
+                                   AttributeChanges::Privileges privileges) {
   if (privileges == AttributeChanges::Privileges::kClear) {
     inode.clear_privileges();
-    RETURN_IF_ERROR(metadata->xattrs.remove(inode, kCapabilityXattr));
+    RETURN_IF_ERROR(metadata.xattrs.remove(inode, kCapabilityXattr));
   }
   inode.touch();
-  return metadata->inodes.write(inode);
+  return {};
+}
+
+Result<void> FileData::leave_inode(Metadata& metadata, Inode& inode) {
+  if (!inode.has(EXT4_INLINE_DATA_FL)) return {};
+  ASSIGN_OR_RETURN(auto bytes, metadata.inline_data.read(inode));
+  const std::uint64_t size = inode.size();
+  if (size > bytes.size())
+    return fail(volume_.corrupted(inode.number, 0, "a file inside its inode that is larger than its room"));
+  bytes.resize(size);
+  bytes.resize(volume_.block_size());
+  if (size == 0) return metadata.inline_data.drop(inode);
+  return metadata.inline_data.move_out(inode, bytes, size);
 }
 
 Result<std::vector<FileData::Piece>> FileData::plan(Metadata& metadata, Inode& inode, std::uint64_t first,
@@ -211,7 +217,9 @@ Result<void> FileData::fill_hole(Metadata& metadata, Inode& inode, Mapping hole,
         goal = !pieces.empty() && pieces.back().where.kind != Mapping::Kind::kHole
                    ? pieces.back().where.physical + pieces.back().where.count
                    : metadata.extents.goal_for(inode, hole.logical);
-      ASSIGN_OR_RETURN(piece.taken, metadata.blocks.take(goal, count));
+      const std::uint64_t spare = metadata.blocks.spare_blocks();
+      if (spare == 0) return fail(ENOSPC);
+      ASSIGN_OR_RETURN(piece.taken, metadata.blocks.take(goal, std::min(count, spare)));
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
       piece.fresh = piece.taken.count / cluster;
@@ -255,7 +263,7 @@ Result<void> FileData::commit(Metadata& metadata, Inode& inode, std::vector<Piec
     if (piece.mapped && piece.where.kind != Mapping::Kind::kUnwritten) continue;
     Result<void> done;
     if (piece.mapped) {
-      done = metadata.extents.mark_written(inode, piece.where);
+      done = metadata.extents.convert(inode, piece.where.logical, piece.where.count, Mapping::Kind::kWritten);
     } else {
       done = metadata.extents.insert(inode, piece.where.logical, piece.where.physical, piece.where.count);
       if (done && piece.fresh != 0) done = metadata.extents.add_blocks(inode, piece.fresh);
@@ -303,13 +311,14 @@ Result<void> FileData::resize(Metadata& metadata, Inode& inode, std::uint64_t si
     }
   }
   if (size > size_limit(metadata, inode)) return fail(EFBIG);
-  if (size < old) {
+  // The old size again gives back what was allocated behind it.
+  if (size <= old) {
     RETURN_IF_ERROR(zero_tail(metadata, inode, size, old));
     // The smaller size first: e2fsck forgives blocks behind the end less than a crash does blocks before it.
     inode.set_size(size);
     RETURN_IF_ERROR(
         metadata.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits()));
-  } else if (size > old) {
+  } else {
     RETURN_IF_ERROR(zero_tail(metadata, inode, old, size));
     inode.set_size(size);
   }

@@ -31,6 +31,14 @@ class FileData {
   Result<void> write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
                      AttributeChanges::Privileges privileges);
 
+  // What FileSystem says of them: file_ranges.cc.
+  Result<void> change_range(InodeNumber number, RangeChange change, ByteRange range, EndOfFile end_of_file,
+                            AttributeChanges::Privileges privileges);
+  Result<std::uint64_t> seek(InodeNumber number, std::uint64_t offset, SeekTarget target);
+  Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
+                                   std::uint64_t to_offset, std::uint64_t length,
+                                   AttributeChanges::Privileges privileges);
+
   // Holds all who use bytes from `size` on off a file while its size is set.
   RangeClaims::Claim claim_from(InodeNumber number, std::uint64_t size);
   // Sets the size of `inode`, which the caller has read under `metadata` while holding claim_from(). The
@@ -46,6 +54,7 @@ class FileData {
     bool mapped = true;
   };
 
+  static Result<void> must_be_file(const Inode& inode);
   Result<std::vector<Piece>> plan(Metadata& metadata, Inode& inode, std::uint64_t first, std::uint64_t count);
   Result<void> fill_hole(Metadata& metadata, Inode& inode, Mapping hole, std::vector<Piece>& pieces);
   static void abandon(Metadata& metadata, InodeNumber number, const std::vector<Piece>& pieces);
@@ -53,12 +62,26 @@ class FileData {
                         std::span<const std::byte> from);
   Result<void> commit(Metadata& metadata, Inode& inode, std::vector<Piece>& pieces);
   Result<void> read_parts(const std::vector<Mapping>& parts, std::uint64_t offset, std::span<std::byte> into);
+  // Content that lies inside the inode moves to a block.
+  Result<void> leave_inode(Metadata& metadata, Inode& inode);
+  // What a change of content does to the rest of the inode. The caller writes it.
+  Result<void> note_change(Metadata& metadata, Inode& inode, AttributeChanges::Privileges privileges);
+  Result<void> punch(InodeNumber number, std::uint64_t offset, std::uint64_t end);
+  Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end);
+  Result<void> allocate_run(Metadata& metadata, Inode& inode, std::uint64_t& first, std::uint64_t count);
+  // Zeros in what the range covers of its first and last block, if not all.
+  Result<void> zero_edges(InodeNumber number, std::uint64_t offset, std::uint64_t end);
+  // `step` a part of the blocks at a time, so that others come between.
+  template <class Step>
+  Result<void> in_parts(InodeNumber number, std::uint64_t first, std::uint64_t end, Step step);
   Result<void> must_repeat(Metadata& metadata, const Inode& inode, std::uint64_t offset,
                            std::span<const std::byte> from);
   Result<void> zero_tail(Metadata& metadata, const Inode& inode, std::uint64_t from, std::uint64_t to);
   Result<void> write_zeros(std::uint64_t device_offset, std::uint64_t length);
   Result<void> write_bytes(std::uint64_t device_offset, std::span<const std::byte> from);
   Result<void> read_bytes(std::uint64_t device_offset, std::span<std::byte> into);
+  // That no file of this volume can reach, and this file.
+  [[nodiscard]] std::uint64_t volume_size_limit() const;
   [[nodiscard]] std::uint64_t size_limit(Metadata& metadata, const Inode& inode) const;
 
   Volume& volume_;

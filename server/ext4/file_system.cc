@@ -175,13 +175,7 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
   statistics.block_size = volume_->block_size();
   statistics.blocks = volume_->blocks() - std::min(volume_->overhead(), volume_->blocks());
   statistics.free_blocks = metadata->blocks.free_blocks();
-  // The kernel keeps a little back for extent trees that must split when the volume is full: a fiftieth of
-  // the clusters, 4096 at most (Documentation/ABI/testing/sysfs-fs-ext4, reserved_clusters).
-  constexpr std::uint64_t kKeptFraction = 50, kMostKept = 4096;
-  std::uint64_t reserved = ext2fs_r_blocks_count(super);
-  if (volume_->has_extents())
-    reserved += std::min(volume_->blocks() / volume_->cluster_blocks() / kKeptFraction, kMostKept) *
-                volume_->cluster_blocks();
+  const std::uint64_t reserved = ext2fs_r_blocks_count(super) + metadata->blocks.kept_blocks();
   statistics.available_blocks = statistics.free_blocks > reserved ? statistics.free_blocks - reserved : 0;
   statistics.inodes = super->s_inodes_count;
   statistics.free_inodes = super->s_free_inodes_count;

@@ -213,14 +213,17 @@ class FileSystem {
   virtual Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                              AttributeChanges::Privileges privileges) = 0;
 
-  // fallocate(2); EOPNOTSUPP for what the inode's form of map cannot.
+  // fallocate(2); EOPNOTSUPP for what the inode's form of map cannot. After a failure some of it may be done;
+  // the size is then as it was.
   virtual Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range,
-                                    EndOfFile end_of_file) = 0;
+                                    EndOfFile end_of_file, AttributeChanges::Privileges privileges) = 0;
   // SEEK_DATA, SEEK_HOLE. ENXIO at or behind the end of file.
   virtual Result<std::uint64_t> seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) = 0;
-  // Answers the bytes copied, less than asked for at the source's end.
+  // Answers the bytes copied: less than asked for at the source's end, or where the rest could not be. Holes
+  // of the source become zeros that take room, as with the kernel's ext4.
   virtual Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
-                                           std::uint64_t to_offset, std::uint64_t length) = 0;
+                                           std::uint64_t to_offset, std::uint64_t length,
+                                           AttributeChanges::Privileges privileges) = 0;
 
   // Names with their prefix: "user.comment". ACLs under "system.posix_acl_access" and
   // "system.posix_acl_default", in the form of the system calls (linux/posix_acl_xattr.h), not the volume's.
@@ -237,8 +240,10 @@ class FileSystem {
   virtual Result<void> set_flags(InodeNumber inode, std::uint32_t flags) = 0;
   virtual Result<void> set_project(InodeNumber inode, std::uint32_t project) = 0;
   virtual Result<void> set_label(std::string_view label) = 0;
-  // Tells the device which of the range's blocks are free, in runs of at least `minimum` bytes. Answers how
-  // many bytes that were. EOPNOTSUPP if the device has no use for it.
+  // FITRIM: tells the device which of the range's blocks are free, in runs of at least `minimum` bytes, but
+  // for groups where nothing was freed since the last time. Answers how many bytes that were. EOPNOTSUPP if
+  // the device has no use for it; EINVAL for a range without a block, behind the volume, or a minimum above a
+  // group.
   virtual Result<std::uint64_t> trim(ByteRange range, std::uint64_t minimum) = 0;
   // FS_IOC_SHUTDOWN: everything answers EIO afterwards.
   virtual Result<void> shut_down(ShutdownMode mode) = 0;

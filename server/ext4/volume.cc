@@ -111,13 +111,13 @@ Outcome<void> Volume::start(const MountOptions& options) {
   if (const errcode_t code = ext2fs_create_inode_cache(fs_, 64); code != 0)
     return fail(from_ext2(code), "no memory for the inode cache");
   fs_->priv_data = this;
-  // A freed block must not live on in the cache: its next owner may be a file's data.
+  freed_groups_ = FreedGroups(fs_->group_desc_count);
   ext2fs_set_block_alloc_stats_callback(
       fs_,
       [](ext2_filsys fs, blk64_t block, int in_use) {
         auto& volume = *static_cast<Volume*>(fs->priv_data);
         if (in_use < 0)
-          volume.cache_.forget(block & ~(blk64_t{volume.cluster_blocks_} - 1), volume.cluster_blocks_);
+          volume.note_freed(block & ~(blk64_t{volume.cluster_blocks_} - 1), volume.cluster_blocks_);
       },
       nullptr);
   return writing ? mark_in_use() : Outcome<void>();
@@ -272,6 +272,16 @@ void Volume::apply_policy() {
   } else if (health_ == Health::kGood) {
     health_ = Health::kReadOnly;
     events_.notice("turned read-only after an error");
+  }
+}
+
+void Volume::note_freed(std::uint64_t first, std::uint64_t count) {
+  cache_.forget(first, count);
+  const std::uint64_t end = std::min(first + count, blocks_);
+  for (std::uint64_t block = first; block < end;) {
+    const dgrp_t group = ext2fs_group_of_blk2(fs_, block);
+    freed_groups_.note_freed(group);
+    block = ext2fs_group_last_block2(fs_, group) + 1;
   }
 }
 

@@ -19,6 +19,7 @@
 #include "server/cache/block_device.h"
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
+#include "server/ext4/freed_groups.h"
 
 namespace fuse4fs::ext4 {
 
@@ -71,6 +72,10 @@ class Volume {
   // Whether the blocks lie in the volume and outside its own structures, so that a file may own them.
   [[nodiscard]] bool may_be_owned(std::uint64_t first, std::uint64_t count) const;
 
+  // Blocks went back to the bitmap: the cache forgets them, for their next owner may be a file's data.
+  void note_freed(std::uint64_t first, std::uint64_t count);
+  [[nodiscard]] FreedGroups& freed_groups() { return freed_groups_; }
+
   // Bitmaps, descriptors and superblock into the cache, the cache to the device (not its medium).
   Result<void> write_back();
   [[nodiscard]] bool needs_write_back();
@@ -106,6 +111,7 @@ class Volume {
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};
   std::atomic<bool> lost_writes_{false};
+  FreedGroups freed_groups_{0};
   // Superblocks, descriptors, bitmaps, inode tables: first block and the one behind the last, sorted, apart.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> own_structures_;
 };

@@ -16,6 +16,7 @@
 #include "server/fuse/kernel_abi.h"
 #include "server/fuse/negotiation.h"
 #include "server/fuse/operations.h"
+#include "server/fuse/range_operations.h"
 #include "server/fuse/reply.h"
 #include "server/fuse/xattr_operations.h"
 
@@ -107,6 +108,10 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
       Reply reply;
       return reply.outcome(file_system_.sync());
     }
+    case FUSE_LSEEK:
+      return seeks_.serve(request);
+    case kCopyFileRange64:
+      return copy_file_range_64(file_system_, request);
     case FUSE_INTERRUPT:
       return;
     default:

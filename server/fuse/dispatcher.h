@@ -3,10 +3,10 @@
 // rest.
 //
 // In extra_operations.h is what libfuse 3.14 does not know at all. Here are WRITE (libfuse 3.14 hides
-// FUSE_WRITE_KILL_SUIDGID), SETXATTR (the same with FUSE_SETXATTR_ACL_KILL_SGID), SYNCFS (libfuse does not
-// know it), DESTROY (must wait for all others and close the device before it is answered), INTERRUPT (no
-// operation waits for anything but the device, so there is nothing to interrupt) and INIT (its reply is
-// completed).
+// FUSE_WRITE_KILL_SUIDGID), SETXATTR (the same with FUSE_SETXATTR_ACL_KILL_SGID), LSEEK (may be answered
+// later: seek_queue.h), SYNCFS and COPY_FILE_RANGE_64 (libfuse does not know them), DESTROY (must wait for
+// all others and close the device before it is answered), INTERRUPT (no operation waits for anything but the
+// device, so there is nothing to interrupt) and INIT (its reply is completed).
 #pragma once
 
 #include <atomic>
@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/fuse/seek_queue.h"
 
 struct fuse_session;
 
@@ -30,6 +31,9 @@ class Dispatcher {
   ~Dispatcher();
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
+
+  // How many threads will dispatch. Before the first request.
+  void set_workers(std::size_t workers) { seeks_.set_workers(workers); }
 
   // Any thread. `request` is one whole message as read from `device_fd`, which also gets the answer.
   void dispatch(int device_fd, std::span<std::byte> request);
@@ -44,7 +48,7 @@ class Dispatcher {
   [[nodiscard]] bool initialised() const;
 
  private:
-  explicit Dispatcher(ext4::FileSystem& file_system) : file_system_(file_system) {}
+  explicit Dispatcher(ext4::FileSystem& file_system) : file_system_(file_system), seeks_(file_system) {}
 
   void serve(std::uint32_t opcode, std::span<std::byte> request);
   void write(std::span<const std::byte> request);
@@ -52,6 +56,7 @@ class Dispatcher {
   void hand_to_libfuse(std::span<std::byte> request);
 
   ext4::FileSystem& file_system_;
+  SeekQueue seeks_;
   // Shared by every running request, exclusive for unmount. The outermost lock.
   std::shared_mutex running_;
   // Guarded by running_. What the one unmount came to, once it was tried.

@@ -57,6 +57,13 @@ static_assert(sizeof(StatxRequest) == 24 && sizeof(StatxReply) == 288);
 static_assert(offsetof(StatxReply, mask) == 32 && offsetof(StatxReply, btime) == 32 + 80 &&
               offsetof(StatxReply, rdev_major) == 32 + 128);
 
+// COPY_FILE_RANGE with an answer of 64 bits (protocol 7.45). The request is fuse_copy_file_range_in as
+// before.
+inline constexpr std::uint32_t kCopyFileRange64 = 53;
+struct CopyFileRangeOut {
+  std::uint64_t bytes_copied;
+};
+
 // Bytes of file data in one READ or WRITE: FUSE_MAX_PAGES lets it grow to 256 pages, the kernel's own limit
 // (sysctl fs.fuse.max_pages_limit).
 inline constexpr std::size_t kMaxTransfer = 1 << 20;

@@ -59,6 +59,7 @@ void Session::serve_until_gone(int device_fd) {
 }
 
 void Session::serve(WorkerPool& pool, int finished_fd) {
+  dispatcher_->set_workers(pool.size());
   pool.start([this, finished_fd](std::size_t worker) {
     serve_until_gone(devices_[worker % devices_.size()].get());
     const std::uint64_t one = 1;

@@ -39,19 +39,22 @@ class MockFileSystem : public ext4::FileSystem {
                const ext4::RenameOptions&),
               (override));
   MOCK_METHOD(Result<std::string>, symlink_target, (ext4::InodeNumber), (override));
-  MOCK_METHOD(Result<void>, read_directory, (ext4::InodeNumber, std::uint64_t, const ext4::DirectorySink&, ext4::AccessTime),
-              (override));
-  MOCK_METHOD(Result<std::size_t>, read, (ext4::InodeNumber, std::uint64_t, std::span<std::byte>, ext4::AccessTime),
-              (override));
+  MOCK_METHOD(Result<void>, read_directory,
+              (ext4::InodeNumber, std::uint64_t, const ext4::DirectorySink&, ext4::AccessTime), (override));
+  MOCK_METHOD(Result<std::size_t>, read,
+              (ext4::InodeNumber, std::uint64_t, std::span<std::byte>, ext4::AccessTime), (override));
   MOCK_METHOD(Result<void>, write,
               (ext4::InodeNumber, std::uint64_t, std::span<const std::byte>,
                ext4::AttributeChanges::Privileges),
               (override));
   MOCK_METHOD(Result<void>, change_range,
-              (ext4::InodeNumber, ext4::RangeChange, ext4::ByteRange, ext4::EndOfFile), (override));
+              (ext4::InodeNumber, ext4::RangeChange, ext4::ByteRange, ext4::EndOfFile,
+               ext4::AttributeChanges::Privileges),
+              (override));
   MOCK_METHOD(Result<std::uint64_t>, seek, (ext4::InodeNumber, std::uint64_t, ext4::SeekTarget), (override));
   MOCK_METHOD(Result<std::uint64_t>, copy_range,
-              (ext4::InodeNumber, std::uint64_t, ext4::InodeNumber, std::uint64_t, std::uint64_t),
+              (ext4::InodeNumber, std::uint64_t, ext4::InodeNumber, std::uint64_t, std::uint64_t,
+               ext4::AttributeChanges::Privileges),
               (override));
   MOCK_METHOD(Result<std::vector<std::byte>>, xattr, (ext4::InodeNumber, std::string_view), (override));
   MOCK_METHOD(Result<std::string>, xattr_names, (ext4::InodeNumber), (override));

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "server/fuse/conversions.h"
 #include "server/fuse/kernel_abi.h"
+#include "server/fuse/notification.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/operations.h"
 
@@ -75,6 +76,11 @@ struct Call {
     give(std::as_bytes(std::span(&value, 1)));
   }
   void done(const Result<void>& result) const { result ? reply.ioctl({}) : reply.error(result.error()); }
+  // The inode has a new ctime, which the kernel does not think of by itself.
+  void inode_changed(const Result<void>& result) const {
+    attributes_changed(node_id(inode));
+    done(result);
+  }
 };
 
 void get_flags(const Call& call) {
@@ -93,7 +99,7 @@ void set_flags(const Call& call) {
   const auto before = call.fs.flags(call.inode);
   if (!before) return call.reply.error(before.error());
   if (!may_change(call, before->flags, wanted)) return call.reply.error(Errno(EPERM));
-  call.done(call.fs.set_flags(call.inode, wanted));
+  call.inode_changed(call.fs.set_flags(call.inode, wanted));
 }
 
 void get_xflags(const Call& call) {
@@ -120,7 +126,7 @@ void set_xflags(const Call& call) {
   if (becomes_immutable) done = call.fs.set_project(call.inode, wanted.fsx_projid);
   if (done) done = call.fs.set_flags(call.inode, flags);
   if (done && !becomes_immutable) done = call.fs.set_project(call.inode, wanted.fsx_projid);
-  call.done(done);
+  call.inode_changed(done);
 }
 
 void get_version(const Call& call) {

@@ -91,7 +91,9 @@ std::string RequestCounters::text() const {
     const std::uint64_t count = of(opcode);
     if (count == 0) continue;
     const auto* const known = std::ranges::find(kNames, opcode, &OpcodeName::opcode);
-    const auto name = known != std::end(kNames) ? std::string(known->name) : fmt::format("opcode {}", opcode);
+    std::string name = fmt::format("opcode {}", opcode);
+    if (known != std::end(kNames)) name = known->name;
+    if (opcode == kOpcodes - 1) name = "others";
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, count);
   }
   return text.empty() ? "none" : text;

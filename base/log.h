@@ -38,6 +38,10 @@ void log_warning(fmt::format_string<Args...> format, Args&&... args) {
   log_at(LogLevel::kWarning, format, std::forward<Args>(args)...);
 }
 template <class... Args>
+void log_notice(fmt::format_string<Args...> format, Args&&... args) {
+  log_at(LogLevel::kNotice, format, std::forward<Args>(args)...);
+}
+template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
   log_at(LogLevel::kInfo, format, std::forward<Args>(args)...);
 }

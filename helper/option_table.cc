@@ -216,6 +216,9 @@ constexpr OptionRow kTable[] = {
     refused("inlinecrypt", kNone, "fuse4fs has no keys for encrypted files"),
     // ---- of this project ----
     server("threads", kRequired, "how many requests are served at a time, 1 to 64"),
+    server("idmap", kNone,
+           "copies of the mount may translate user and group ids (mount_setattr(2)); FITRIM, SETFSLABEL and "
+           "SHUTDOWN are then refused to everybody, for the kernel no longer says who asks"),
     own("log", kRequired, OptionUse::kLog, "the file that the server's log goes to"),
     own("bdi", kRequired, OptionUse::kBdi, "whether the write-back limits of the mount are raised",
         "keep|tune"),

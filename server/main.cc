@@ -85,6 +85,12 @@ unsigned usable_processors() {
   return static_cast<unsigned>(CPU_COUNT(&processors));
 }
 
+fuse::SessionOptions session_options(const service::Options& options) {
+  fuse::SessionOptions session;
+  if (options.id_mapped_mounts) session.id_mapped_mounts = fuse::SessionOptions::IdMappedMounts::kAllowed;
+  return session;
+}
+
 class Server {
  public:
   static Outcome<std::unique_ptr<Server>> create(UniqueFd socket);
@@ -104,11 +110,12 @@ class Server {
   Outcome<void> mount(cache::BlockDevice device);
   void tell_where_it_logs();
   void write_back();
+  bool signal_asks_to_stop();
 
   service::Session helper_;
   std::unique_ptr<service::LogOutput> log_;
   EngineLog engine_log_;
-  UniqueFd fuse_device_, stop_signals_, mount_gone_;
+  UniqueFd fuse_device_, signals_, mount_gone_;
   std::vector<int> device_descriptors_;
   bool read_only_ = false;
   unsigned processors_ = usable_processors();
@@ -147,21 +154,21 @@ Outcome<cache::BlockDevice> Server::open_device() {
 }
 
 Outcome<void> Server::confine() {
-  sigset_t stopping;
-  sigemptyset(&stopping);
-  sigaddset(&stopping, SIGTERM);
+  sigset_t expected;
+  sigemptyset(&expected);
+  for (const int signal : {SIGTERM, SIGUSR1}) sigaddset(&expected, signal);
   // Of whatever terminal or session the mount was made in: no business of a file system.
   for (const int unrelated : {SIGHUP, SIGINT, SIGPIPE}) std::signal(unrelated, SIG_IGN);
   // Blocked before the threads exist, so that they inherit it: only the descriptor delivers.
-  pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
-  stop_signals_ = UniqueFd(::signalfd(-1, &stopping, SFD_CLOEXEC));
+  pthread_sigmask(SIG_BLOCK, &expected, nullptr);
+  signals_ = UniqueFd(::signalfd(-1, &expected, SFD_CLOEXEC | SFD_NONBLOCK));
   mount_gone_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   fuse_device_ = helper_.take_fuse_device();
-  if (!stop_signals_ || !mount_gone_ || !fuse_device_)
+  if (!signals_ || !mount_gone_ || !fuse_device_)
     return fail(Errno::last(), "cannot make signalfd or eventfd");
 
   sandbox::Options options;
-  options.kept_descriptors = {helper_.fd(),      fuse_device_.get(), stop_signals_.get(),
+  options.kept_descriptors = {helper_.fd(),      fuse_device_.get(), signals_.get(),
                               mount_gone_.get(), log_->fd(),         helper_.claim_fd()};
   options.kept_descriptors.insert(options.kept_descriptors.end(), device_descriptors_.begin(),
                                   device_descriptors_.end());
@@ -182,7 +189,8 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
   ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device),
                                                          engine_options(options, read_only_), engine_log_));
   if (file_system_->access() == cache::Access::kReadOnly) helper_.make_read_only();
-  ASSIGN_OR_RETURN(session_, fuse::Session::create(*file_system_, std::move(fuse_device_)));
+  ASSIGN_OR_RETURN(session_,
+                   fuse::Session::create(*file_system_, std::move(fuse_device_), session_options(options)));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
   if (const auto answered = session_->answer_init(); !answered)
     return fail(answered.error(), fmt::format("{}: the kernel's first request could not be answered: {}",
@@ -225,15 +233,31 @@ void Server::write_back() {
   }
 }
 
-void Server::run() {
-  std::array<pollfd, 2> events{{{mount_gone_.get(), POLLIN, 0}, {stop_signals_.get(), POLLIN, 0}}};
-  const auto interval = std::chrono::milliseconds(kWriteBackInterval).count();
-  while (::poll(events.data(), events.size(), static_cast<int>(interval)) <= 0 ||
-         (events[0].revents == 0 && events[1].revents == 0)) {
-    write_back();
+// SIGUSR1 is answered here. Whether another one, SIGTERM, has come.
+bool Server::signal_asks_to_stop() {
+  signalfd_siginfo signal{};
+  while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
+    if (signal.ssi_signo != SIGUSR1) return true;
+    log_info("requests: {}", session_->counters().text());
   }
-  if (events[0].revents == 0)
-    log_warning("a signal asks to stop: writing everything, then the mount point is dead");
+  return false;
+}
+
+void Server::run() {
+  std::array<pollfd, 2> events{{{mount_gone_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}}};
+  const auto interval = std::chrono::milliseconds(kWriteBackInterval).count();
+  while (true) {
+    if (::poll(events.data(), events.size(), static_cast<int>(interval)) <= 0) {
+      write_back();
+      continue;
+    }
+    if (events[0].revents != 0) break;
+    if (signal_asks_to_stop()) {
+      log_warning("a signal asks to stop: writing everything, then the mount point is dead");
+      break;
+    }
+  }
+  log_debug("requests: {}", session_->counters().text());
   if (const auto unmounted = session_->unmount(); !unmounted)
     log_error("unmounted, but not everything could be written: {}; run e2fsck before the next use",
               unmounted.error().message());

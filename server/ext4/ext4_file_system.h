@@ -26,7 +26,7 @@ class Ext4FileSystem final : public FileSystem {
   [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }
   [[nodiscard]] bool has_acls() const override { return volume_->has_acls(); }
-  [[nodiscard]] std::string label() const override { return volume_->label(); }
+  [[nodiscard]] std::string label() const override;
   [[nodiscard]] std::array<std::byte, 16> uuid() const override;
   [[nodiscard]] std::uint32_t time_granularity() const override;
 
@@ -102,7 +102,7 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> change(Inode& inode, const AttributeChanges& changes);
 
   std::unique_ptr<Volume> volume_;
-  GuardedMetadata metadata_;
+  mutable GuardedMetadata metadata_;
   const AccessTimePolicy access_times_;
   FileData data_;
 };

@@ -89,6 +89,11 @@ std::uint64_t Inode::xattr_block() const {
   return raw.i_file_acl | static_cast<std::uint64_t>(raw.osd2.linux2.l_i_file_acl_high) << 32;
 }
 
+std::uint32_t Inode::project(const ext2_super_block& super) const {
+  const bool has_projects = (super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_PROJECT) != 0;
+  return has_projects && holds(FUSE4FS_END_OF(i_projid)) ? raw.i_projid : 0;
+}
+
 dev_t Inode::device() const {
   if (!S_ISCHR(raw.i_mode) && !S_ISBLK(raw.i_mode)) return 0;
   if (raw.i_block[0] != 0) return makedev((raw.i_block[0] >> 8) & 0xff, raw.i_block[0] & 0xff);

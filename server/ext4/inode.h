@@ -40,6 +40,8 @@ class Inode {
   [[nodiscard]] gid_t gid() const { return raw.i_gid | static_cast<gid_t>(raw.i_gid_high) << 16; }
   void set_owner(uid_t uid, gid_t gid);
   [[nodiscard]] std::uint64_t xattr_block() const;
+  // 0 where the volume or the inode has no room for it.
+  [[nodiscard]] std::uint32_t project(const ext2_super_block& super) const;
   [[nodiscard]] dev_t device() const;
   void set_device(dev_t device);
 

@@ -216,7 +216,8 @@ Result<Attributes> Ext4FileSystem::link(InodeNumber number, InodeNumber new_pare
   if (inode.has(EXT2_IMMUTABLE_FL | EXT2_APPEND_FL) || place.parent.has(EXT2_IMMUTABLE_FL))
     return fail(EPERM);
   if (inode.raw.i_links_count >= kMostLinks) return fail(EMLINK);
-  if (place.parent.has(EXT4_PROJINHERIT_FL) && place.parent.raw.i_projid != inode.raw.i_projid)
+  if (place.parent.has(EXT4_PROJINHERIT_FL) &&
+      place.parent.project(volume_->super()) != inode.project(volume_->super()))
     return fail(EXDEV);
   // The count first: after a crash one link too many costs space, one too few costs data.
   ++inode.raw.i_links_count;

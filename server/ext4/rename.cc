@@ -18,14 +18,19 @@ Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old
     if (child && (child->number == parent || child->number == kRootInode))
       return fail(volume_->corrupted(parent, 0, "a directory inside itself"));
   }
+  // Two names of one file: nothing is to be done, whoever asks.
+  if (to.child && to.child->number == from.child->number) return {};
   constexpr std::uint32_t kFixed = EXT2_IMMUTABLE_FL | EXT2_APPEND_FL;
   if (from.parent.has(kFixed) || from.child->has(kFixed) || to.parent.has(EXT2_IMMUTABLE_FL))
     return fail(EPERM);
   if (to.child && (to.parent.has(kFixed) || to.child->has(kFixed))) return fail(EPERM);
-  if (to.parent.has(EXT4_PROJINHERIT_FL) && to.parent.raw.i_projid != from.child->raw.i_projid)
-    return fail(EXDEV);
-  // Two names of one file: nothing is to be done.
-  if (to.child && to.child->number == from.child->number) return {};
+  // A directory that hands its project on takes only what is of it.
+  const auto takes = [&](const Inode& directory, const Inode& child) {
+    const auto& super = volume_->super();
+    return !directory.has(EXT4_PROJINHERIT_FL) || directory.project(super) == child.project(super);
+  };
+  if (!takes(to.parent, *from.child)) return fail(EXDEV);
+  if (mode == RenameMode::kExchange && !takes(from.parent, *to.child)) return fail(EXDEV);
   if (old_parent != new_parent) {
     if (from.child->is_directory()) {
       ASSIGN_OR_RETURN(const bool cycle, is_inside(*metadata, new_parent, from.child->number));

@@ -359,4 +359,12 @@ Result<void> Volume::mark_clean() {
   return write_out();
 }
 
+Result<void> Volume::shut_down(ShutdownMode mode) {
+  Result<void> outcome;
+  if (mode == ShutdownMode::kFlushFirst) outcome = write_out();
+  health_ = Health::kShutDown;
+  events_.notice("shut down as asked: everything answers EIO from now on");
+  return outcome;
+}
+
 }  // namespace fuse4fs::ext4

@@ -37,7 +37,6 @@ class Volume {
   [[nodiscard]] unsigned block_bits() const { return block_bits_; }
   [[nodiscard]] std::uint32_t cluster_blocks() const { return cluster_blocks_; }
   [[nodiscard]] cache::Access access() const;
-  [[nodiscard]] std::string label() const { return label_; }
   [[nodiscard]] bool has_acls() const { return has_acls_; }
   // EIO after a shutdown; the second also EROFS where nothing may be written.
   [[nodiscard]] Result<void> check_alive() const;
@@ -48,6 +47,10 @@ class Volume {
   [[nodiscard]] bool has_lost_writes() const { return lost_writes_; }
   // All that was written is on the medium. A failure is to be handed to write_failed(), under the lock.
   Result<void> flush_device();
+
+  [[nodiscard]] std::string label() const { return label_; }
+  // At most 16 bytes. Into the superblock and its backups, as the kernel's ext4 does.
+  Result<void> set_label(std::string_view label);
 
   [[nodiscard]] ext2_filsys fs() { return fs_; }
   [[nodiscard]] const ext2_super_block& super() const { return *fs_->super; }
@@ -83,6 +86,9 @@ class Volume {
   Result<void> write_out();
   // write_out(), and the last write: clean again, if it was clean when it was mounted and nothing was lost.
   Result<void> mark_clean();
+  // Everything answers EIO from now on, and nothing is written any more. Whatever the flush before it came
+  // to, that is so.
+  Result<void> shut_down(ShutdownMode mode);
   void close() { device_.close(); }
 
  private:

@@ -27,8 +27,8 @@ namespace {
 // ones.
 constexpr int kDescriptorLibfuseNeverUses = 1 << 20;
 
-// The flags of the INIT request that this thread is handling.
-thread_local std::uint64_t init_flags_offered = 0;
+// What the INIT request that this thread is handling says, and how it is to be answered.
+thread_local InitOffer init_offer;
 
 template <class Struct>
 bool copy_from(std::span<const std::byte> bytes, Struct& into) {
@@ -39,7 +39,7 @@ bool copy_from(std::span<const std::byte> bytes, Struct& into) {
 
 ssize_t write_reply(int, iovec* parts, int count, void*) {
   if (CurrentRequest::opcode() == FUSE_INIT)
-    complete_init_reply(std::span(parts, static_cast<std::size_t>(count)), init_flags_offered);
+    complete_init_reply(std::span(parts, static_cast<std::size_t>(count)), init_offer);
   return ::writev(CurrentRequest::device_fd(), parts, count);
 }
 
@@ -53,8 +53,9 @@ ssize_t never_reads(int, void*, std::size_t, void*) {
 
 void Dispatcher::DestroySession::operator()(fuse_session* session) const { fuse_session_destroy(session); }
 
-Outcome<std::unique_ptr<Dispatcher>> Dispatcher::create(ext4::FileSystem& file_system) {
-  std::unique_ptr<Dispatcher> dispatcher(new Dispatcher(file_system));
+Outcome<std::unique_ptr<Dispatcher>> Dispatcher::create(ext4::FileSystem& file_system,
+                                                        const SessionOptions& options) {
+  std::unique_ptr<Dispatcher> dispatcher(new Dispatcher(file_system, options));
   char name[] = "fuse4fs";
   char* argv[] = {name, nullptr};
   fuse_args arguments = FUSE_ARGS_INIT(1, argv);
@@ -80,6 +81,7 @@ void Dispatcher::dispatch(int device_fd, std::span<std::byte> request) {
     return;
   }
   const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode, request.subspan(sizeof header));
+  counters_.count(header.opcode);
   try {
     serve(header.opcode, request);
   } catch (const std::exception& exception) {
@@ -174,15 +176,15 @@ void Dispatcher::hand_to_libfuse(std::span<std::byte> request) {
     // Kernels before 7.36 send less than today's struct.
     const auto payload = request.subspan(sizeof header);
     std::memcpy(&in, payload.data(), std::min(sizeof in, payload.size()));
-    init_flags_offered = in.flags;
-    if (in.flags & FUSE_INIT_EXT) init_flags_offered |= std::uint64_t{in.flags2} << 32;
+    init_offer = {.flags = in.flags, .minor = in.minor, .options = options_};
+    if (in.flags & FUSE_INIT_EXT) init_offer.flags |= std::uint64_t{in.flags2} << 32;
   }
   fuse_buf buffer{};
   buffer.mem = request.data();
   buffer.size = request.size();
   fuse_session_process_buf(session_.get(), &buffer);
   if (header.opcode == FUSE_INIT) {
-    extended_setxattr_ = (init_flags_offered & FUSE_SETXATTR_EXT) != 0;
+    extended_setxattr_ = (init_offer.flags & FUSE_SETXATTR_EXT) != 0;
     initialised_ = true;
   }
 }

@@ -18,6 +18,8 @@
 
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/fuse/negotiation.h"
+#include "server/fuse/request_counters.h"
 #include "server/fuse/seek_queue.h"
 
 struct fuse_session;
@@ -27,7 +29,8 @@ namespace fuse4fs::fuse {
 class Dispatcher {
  public:
   // `file_system` outlives the dispatcher.
-  static Outcome<std::unique_ptr<Dispatcher>> create(ext4::FileSystem& file_system);
+  static Outcome<std::unique_ptr<Dispatcher>> create(ext4::FileSystem& file_system,
+                                                     const SessionOptions& options = {});
   ~Dispatcher();
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
@@ -46,9 +49,11 @@ class Dispatcher {
   Result<void> write_back();
   // INIT has been answered: the mount serves.
   [[nodiscard]] bool initialised() const;
+  [[nodiscard]] const RequestCounters& counters() const { return counters_; }
 
  private:
-  explicit Dispatcher(ext4::FileSystem& file_system) : file_system_(file_system), seeks_(file_system) {}
+  Dispatcher(ext4::FileSystem& file_system, const SessionOptions& options)
+      : file_system_(file_system), options_(options), seeks_(file_system) {}
 
   void serve(std::uint32_t opcode, std::span<std::byte> request);
   void write(std::span<const std::byte> request);
@@ -56,6 +61,8 @@ class Dispatcher {
   void hand_to_libfuse(std::span<std::byte> request);
 
   ext4::FileSystem& file_system_;
+  const SessionOptions options_;
+  RequestCounters counters_;
   SeekQueue seeks_;
   // Shared by every running request, exclusive for unmount. The outermost lock.
   std::shared_mutex running_;

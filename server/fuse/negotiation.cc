@@ -3,6 +3,8 @@
 
 #include <fuse_lowlevel.h>
 
+#include <algorithm>
+
 #include "server/ext4/file_system.h"
 #include "server/fuse/kernel_abi.h"
 
@@ -14,6 +16,7 @@ constexpr unsigned kWantedCapabilities =
     FUSE_CAP_ASYNC_DIO |        // the pieces of a large direct transfer at once
     FUSE_CAP_PARALLEL_DIROPS |  // look-ups and listings in one directory at once
     FUSE_CAP_WRITEBACK_CACHE |  // write(2) into the page cache, WRITE when it is written back
+    FUSE_CAP_IOCTL_DIR |        // FS_IOC_* on directories too
     FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |  // `ls -l` without a look-up for each name
     FUSE_CAP_CACHE_SYMLINKS |                           // READLINK once
     FUSE_CAP_EXPORT_SUPPORT;  // file handles of inodes that the kernel has forgotten: LOOKUP of "." and ".."
@@ -23,6 +26,10 @@ constexpr unsigned kWantedCapabilities =
 // The kernel asks for ACLs, keeps and checks them; it no longer applies the umask by itself, since a default
 // ACL takes its place, but sends it.
 constexpr unsigned kAclCapabilities = FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+
+// Of protocol 7.41, newer than Debian 12's header.
+constexpr std::uint64_t kAllowIdMap = std::uint64_t{1} << 40;
+constexpr std::uint32_t kNewestMinor = 45;  // what this server was tried with
 
 constexpr std::uint32_t kMaxReadAhead = 16 << 20;  // bytes; the mount's read_ahead_kb decides below it
 constexpr std::uint16_t kMaxBackground = 64;       // requests in flight for read-ahead and write-back
@@ -40,17 +47,24 @@ void negotiate(void* user_data, fuse_conn_info* connection) {
   connection->time_gran = file_system.time_granularity();
 }
 
-void complete_init_reply(std::span<iovec> reply, std::uint64_t offered) {
+void complete_init_reply(std::span<iovec> reply, const InitOffer& offer) {
   if (reply.size() < 2 || reply[1].iov_len < sizeof(fuse_init_out)) return;
   auto* const out = static_cast<fuse_init_out*>(reply[1].iov_base);
   // Page-sized writes need no GETXATTR before each: the server drops setuid, setgid and capabilities when
   // told to.
-  out->flags |= offered & FUSE_HANDLE_KILLPRIV_V2;
+  out->flags |= offer.flags & FUSE_HANDLE_KILLPRIV_V2;
   // libfuse 3.14 takes the wish for it and forgets to pass it on.
-  out->flags |= offered & FUSE_PARALLEL_DIROPS;
+  out->flags |= offer.flags & FUSE_PARALLEL_DIROPS;
   // Decoded by us, not by libfuse.
-  out->flags |= offered & FUSE_SETXATTR_EXT;
+  out->flags |= offer.flags & FUSE_SETXATTR_EXT;
   out->max_readahead = kMaxReadAhead;
+  std::uint64_t further = 0;  // of the second word, which libfuse 3.14 does not know
+  if (offer.options.id_mapped_mounts == SessionOptions::IdMappedMounts::kAllowed) further |= kAllowIdMap;
+  further &= offer.flags;
+  if ((offer.flags & FUSE_INIT_EXT) == 0 || further == 0) return;
+  out->flags |= FUSE_INIT_EXT;
+  out->flags2 |= static_cast<std::uint32_t>(further >> 32);
+  out->minor = std::max(out->minor, std::min(offer.minor, kNewestMinor));
 }
 
 }  // namespace fuse4fs::fuse

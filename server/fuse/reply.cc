@@ -4,8 +4,10 @@
 #include <fuse_lowlevel.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
@@ -88,6 +90,13 @@ void Reply::attributes(const ext4::Attributes& attributes, std::uint32_t block_s
   structure(attribute_reply(attributes, block_size));
 }
 void Reply::data(std::span<const std::byte> bytes) { send(0, bytes); }
+void Reply::ioctl(std::span<const std::byte> bytes) {
+  const fuse_ioctl_out out{};
+  std::vector<std::byte> whole(sizeof out + bytes.size());
+  std::memcpy(whole.data(), &out, sizeof out);
+  std::ranges::copy(bytes, whole.begin() + sizeof out);
+  data(whole);
+}
 void Reply::written(std::uint32_t bytes) { structure(fuse_write_out{.size = bytes, .padding = 0}); }
 
 }  // namespace fuse4fs::fuse

@@ -56,6 +56,8 @@ class Reply {
   void attributes(const ext4::Attributes& attributes, std::uint32_t block_size);
   void data(std::span<const std::byte> bytes);
   void written(std::uint32_t bytes);
+  // The ioctl succeeded, and this is what it gives its caller.
+  void ioctl(std::span<const std::byte> bytes);
 
   template <class Struct>
   void structure(const Struct& value) {

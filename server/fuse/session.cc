@@ -23,8 +23,9 @@ Session::Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device)
 
 Session::~Session() = default;
 
-Outcome<std::unique_ptr<Session>> Session::create(ext4::FileSystem& file_system, UniqueFd fuse_device) {
-  ASSIGN_OR_RETURN(auto dispatcher, Dispatcher::create(file_system));
+Outcome<std::unique_ptr<Session>> Session::create(ext4::FileSystem& file_system, UniqueFd fuse_device,
+                                                  const SessionOptions& options) {
+  ASSIGN_OR_RETURN(auto dispatcher, Dispatcher::create(file_system, options));
   return std::unique_ptr<Session>(new Session(std::move(dispatcher), std::move(fuse_device)));
 }
 

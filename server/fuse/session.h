@@ -15,7 +15,8 @@ namespace fuse4fs::fuse {
 class Session {
  public:
   // `file_system` outlives the session. `fuse_device` need not be mounted yet.
-  static Outcome<std::unique_ptr<Session>> create(ext4::FileSystem& file_system, UniqueFd fuse_device);
+  static Outcome<std::unique_ptr<Session>> create(ext4::FileSystem& file_system, UniqueFd fuse_device,
+                                                  const SessionOptions& options);
   ~Session();
 
   // After the mount: reads INIT and answers it. ENODEV if the mount is gone already.
@@ -28,6 +29,7 @@ class Session {
 
   // Metadata that has been dirty for a while. Nothing if the volume is unmounted.
   Result<void> write_back() { return dispatcher_->write_back(); }
+  [[nodiscard]] const RequestCounters& counters() const { return dispatcher_->counters(); }
   // Writes everything and marks the volume clean, unless umount has done so. Waits for running requests.
   Result<void> unmount() { return dispatcher_->unmount(); }
 

@@ -115,6 +115,10 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     options.no_acls = true;
     return {};
   }
+  if (option == "idmap") {
+    options.id_mapped_mounts = true;
+    return {};
+  }
   if (option == "debug") {
     options.debug = true;
     return {};

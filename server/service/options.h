@@ -21,6 +21,7 @@ struct Options {
   bool no_acls = false;                // noacl
   std::optional<ErrorsOption> errors;  // errors=; panic ends the server's service, never the machine
   std::optional<unsigned> threads;     // threads=N, 1 to 64
+  bool id_mapped_mounts = false;       // idmap: copies of the mount may translate user and group ids
   bool debug = false;                  // debug: log each request
   // What is passed on to the kernel's mount (OPTS) and as MS_* flags (DOIT).
   std::vector<std::string> kernel_options;

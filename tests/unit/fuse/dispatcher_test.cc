@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,6 +47,7 @@ class DispatcherTest : public ::testing::Test {
     header.opcode = opcode;
     header.unique = ++unique_;
     header.nodeid = node;
+    header.uid = caller_;
     std::string request(reinterpret_cast<const char*>(&header), sizeof header);
     request += payload;
     dispatcher_->dispatch(device_.get(), std::as_writable_bytes(std::span(request)));
@@ -79,6 +81,21 @@ class DispatcherTest : public ::testing::Test {
     return out;
   }
 
+  // What an ioctl answers: the errno, or what it gives.
+  Answer ioctl(unsigned command, std::string_view in, std::uint32_t out_room, uid_t caller = 0) {
+    fuse_ioctl_in body{};
+    body.cmd = command;
+    body.in_size = static_cast<std::uint32_t>(in.size());
+    body.out_size = out_room;
+    caller_ = caller;
+    send(FUSE_IOCTL, 12, body, in);
+    caller_ = 0;
+    auto got = answer().value_or(Answer{});
+    if (got.header.error == 0 && got.payload.size() >= sizeof(fuse_ioctl_out))
+      got.payload.erase(got.payload.begin(), got.payload.begin() + sizeof(fuse_ioctl_out));
+    return got;
+  }
+
   fuse_init_out init(std::uint64_t offered) {
     fuse_init_in in{};
     in.major = FUSE_KERNEL_VERSION;
@@ -95,6 +112,7 @@ class DispatcherTest : public ::testing::Test {
   UniqueFd kernel_, device_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::uint64_t unique_ = 0;
+  uid_t caller_ = 0;
 };
 
 TEST_F(DispatcherTest, InitAsksForWhatSavesUpcalls) {
@@ -462,6 +480,112 @@ TEST_F(DispatcherTest, ReaddirplusCountsNoLookUpOfDotAndDotDot) {
   fuse_direntplus first{};
   std::memcpy(&first, entries, sizeof first);
   EXPECT_EQ(first.entry_out.nodeid, 0U);
+}
+
+TEST_F(DispatcherTest, AnIoctlGivesNoMoreThanItsCallerHasRoomFor) {
+  init(kEverything);
+  EXPECT_CALL(fs_, flags(12)).WillRepeatedly(Return(ext4::InodeFlags{.flags = FS_NODUMP_FL, .project = 3}));
+  const std::uint32_t flags = FS_NODUMP_FL;
+  EXPECT_EQ(std::memcmp(ioctl(FS_IOC_GETFLAGS, {}, 4).payload.data(), &flags, 4), 0);
+  EXPECT_EQ(ioctl(FS_IOC32_GETFLAGS, {}, 4).payload.size(), 4U);
+  EXPECT_EQ(ioctl(FS_IOC_GETFLAGS, {}, 2).payload.size(), 2U);
+  fsxattr extended{};
+  const auto got = ioctl(FS_IOC_FSGETXATTR, {}, sizeof extended);
+  ASSERT_EQ(got.payload.size(), sizeof extended);
+  std::memcpy(&extended, got.payload.data(), sizeof extended);
+  EXPECT_EQ(extended.fsx_xflags, std::uint32_t{FS_XFLAG_NODUMP});
+  EXPECT_EQ(extended.fsx_projid, 3U);
+}
+
+TEST_F(DispatcherTest, AnIoctlThatBringsTooLittleIsRefused) {
+  init(kEverything);
+  EXPECT_CALL(fs_, set_flags).Times(0);
+  EXPECT_CALL(fs_, set_label).Times(0);
+  EXPECT_CALL(fs_, trim).Times(0);
+  for (const unsigned long command : {FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_SETFSLABEL, FITRIM})
+    EXPECT_EQ(ioctl(static_cast<unsigned>(command), "xyz", 24).header.error, -EINVAL) << command;
+}
+
+TEST_F(DispatcherTest, WhatIsForAdministratorsIsRefusedToOthers) {
+  init(kEverything);
+  EXPECT_CALL(fs_, set_label).Times(0);
+  EXPECT_CALL(fs_, trim).Times(0);
+  EXPECT_CALL(fs_, shut_down).Times(0);
+  EXPECT_CALL(fs_, flags(12)).WillOnce(Return(ext4::InodeFlags{}));
+  EXPECT_CALL(fs_, set_flags).Times(0);
+  const std::string label(FSLABEL_MAX, '\0');
+  const std::string range(sizeof(fstrim_range), '\0');
+  const std::uint32_t journaled = FS_JOURNAL_DATA_FL;
+  const std::string flags(reinterpret_cast<const char*>(&journaled), sizeof journaled);
+  // -1 is what the kernel says of everybody where a mount may be idmapped.
+  for (const uid_t caller : {uid_t{1000}, static_cast<uid_t>(-1)}) {
+    EXPECT_EQ(ioctl(FS_IOC_SETFSLABEL, label, 0, caller).header.error, -EPERM);
+    EXPECT_EQ(ioctl(FITRIM, range, 24, caller).header.error, -EPERM);
+    EXPECT_EQ(ioctl(_IOR('X', 125, std::uint32_t), {}, 4, caller).header.error, -EPERM);
+  }
+  EXPECT_EQ(ioctl(FS_IOC_SETFLAGS, flags, 0, 1000).header.error, -EPERM);
+  EXPECT_EQ(ioctl(_IO('f', 99), {}, 0).header.error, -ENOTTY);
+}
+
+TEST_F(DispatcherTest, TheImmutableFlagComesBehindTheProjectAndGoesBeforeIt) {
+  init(kEverything);
+  const ::testing::InSequence in_this_order;
+  fsxattr wanted{};
+  wanted.fsx_projid = 5;
+  wanted.fsx_xflags = FS_XFLAG_IMMUTABLE;
+  const auto bytes = [&] { return std::string(reinterpret_cast<const char*>(&wanted), sizeof wanted); };
+  EXPECT_CALL(fs_, flags(12)).WillOnce(Return(ext4::InodeFlags{}));
+  EXPECT_CALL(fs_, set_project(12, 5)).WillOnce(Return(Result<void>()));
+  EXPECT_CALL(fs_, set_flags(12, std::uint32_t{FS_IMMUTABLE_FL})).WillOnce(Return(Result<void>()));
+  EXPECT_CALL(fs_, flags(12)).WillOnce(Return(ext4::InodeFlags{.flags = FS_IMMUTABLE_FL, .project = 5}));
+  EXPECT_CALL(fs_, set_flags(12, 0)).WillOnce(Return(Result<void>()));
+  EXPECT_CALL(fs_, set_project(12, 5)).WillOnce(Return(Result<void>()));
+  for (const std::uint32_t xflags : {std::uint32_t{FS_XFLAG_IMMUTABLE}, std::uint32_t{0}}) {
+    wanted.fsx_xflags = xflags;
+    const auto request = bytes();
+    fuse_ioctl_in body{};
+    body.cmd = FS_IOC_FSSETXATTR;
+    body.in_size = static_cast<std::uint32_t>(request.size());
+    send(FUSE_IOCTL, 12, body, request);
+  }
+  // First the word that the inode's ctime is new, then the answer.
+  fuse_out_header header{};
+  std::byte buffer[256];
+  ASSERT_GT(::recv(kernel_.get(), buffer, sizeof buffer, 0), 0);
+  std::memcpy(&header, buffer, sizeof header);
+  EXPECT_EQ(header.unique, 0U);
+  EXPECT_EQ(header.error, FUSE_NOTIFY_INVAL_INODE);
+}
+
+TEST_F(DispatcherTest, ABlockMapIsNeverGiven) {
+  init(kEverything);
+  send(FUSE_BMAP, 12, fuse_bmap_in{.block = 0, .blocksize = 4096, .padding = 0});
+  EXPECT_EQ(error_answered(), ENOSYS);
+}
+
+TEST_F(DispatcherTest, IdMappedMountsAreAllowedOnlyWhenAsked) {
+  constexpr std::uint64_t kAllowIdMap = std::uint64_t{1} << 40;
+  EXPECT_EQ(init(kEverything).flags2, 0U);
+  dispatcher_ = *Dispatcher::create(fs_, {.id_mapped_mounts = SessionOptions::IdMappedMounts::kAllowed});
+  const auto out = init(kEverything);
+  EXPECT_EQ(out.flags2, kAllowIdMap >> 32);
+  EXPECT_NE(out.flags & FUSE_INIT_EXT, 0U);
+  EXPECT_EQ(out.minor, 45U);
+  dispatcher_ = *Dispatcher::create(fs_, {.id_mapped_mounts = SessionOptions::IdMappedMounts::kAllowed});
+  EXPECT_EQ(init(kEverything & ~kAllowIdMap).flags2, 0U);
+}
+
+TEST_F(DispatcherTest, RequestsAreCountedByOpcode) {
+  EXPECT_EQ(dispatcher_->counters().text(), "none");
+  init(kEverything);
+  std::jthread other([&] { send(FUSE_FORGET, 12, fuse_forget_in{.nlookup = 1}); });
+  other.join();
+  send(FUSE_FORGET, 12, fuse_forget_in{.nlookup = 1});
+  send(FUSE_OPEN, 12, fuse_open_in{});
+  EXPECT_EQ(dispatcher_->counters().of(FUSE_FORGET), 2U);
+  EXPECT_EQ(dispatcher_->counters().text(), "FORGET 2, OPEN 1, INIT 1");
+  send_bytes(4096, 12, {});
+  EXPECT_EQ(dispatcher_->counters().text(), "FORGET 2, OPEN 1, INIT 1, others 1");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <array>
@@ -104,6 +105,7 @@ class Server {
   Outcome<void> mount(cache::BlockDevice device);
   void tell_where_it_logs();
   void write_back();
+  bool wait(std::chrono::seconds time) const;
 
   service::Session helper_;
   std::unique_ptr<service::LogOutput> log_;
@@ -116,6 +118,9 @@ class Server {
   std::unique_ptr<ext4::FileSystem> file_system_;
   std::unique_ptr<fuse::Session> session_;
   std::unique_ptr<fuse::WorkerPool> pool_;
+  // One thread, for FileSystem::keep_claim().
+  std::unique_ptr<fuse::WorkerPool> claim_keeper_;
+  std::string node_name_;
 };
 
 Outcome<std::unique_ptr<Server>> Server::create(UniqueFd socket) {
@@ -160,6 +165,9 @@ Outcome<void> Server::confine() {
   if (!stop_signals_ || !mount_gone_ || !fuse_device_)
     return fail(Errno::last(), "cannot make signalfd or eventfd");
 
+  // The name that others see on the volume. A namespace of our own was made with a copy of the host's.
+  if (utsname name{}; ::uname(&name) == 0) node_name_ = name.nodename;
+
   sandbox::Options options;
   options.kept_descriptors = {helper_.fd(),      fuse_device_.get(), stop_signals_.get(),
                               mount_gone_.get(), log_->fd(),         helper_.claim_fd()};
@@ -169,6 +177,7 @@ Outcome<void> Server::confine() {
   const unsigned workers = helper_.options().threads.value_or(kDefaultWorkers);
   options.start_threads = [this, workers]() -> Result<void> {
     pool_ = std::make_unique<fuse::WorkerPool>(workers);
+    claim_keeper_ = std::make_unique<fuse::WorkerPool>(1);
     return {};
   };
   ASSIGN_OR_RETURN(const auto report, sandbox::enter(options));
@@ -177,13 +186,30 @@ Outcome<void> Server::confine() {
   return {};
 }
 
+// False once the helper or a signal ends it.
+bool Server::wait(std::chrono::seconds time) const {
+  const auto end = std::chrono::steady_clock::now() + time;
+  std::array<pollfd, 2> events{{{helper_.fd(), POLLRDHUP, 0}, {stop_signals_.get(), POLLIN, 0}}};
+  while (true) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    if (left <= 0) return true;
+    if (::poll(events.data(), events.size(), static_cast<int>(left)) > 0) return false;
+  }
+}
+
 Outcome<void> Server::mount(cache::BlockDevice device) {
   const auto& options = helper_.options();
-  ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device),
-                                                         engine_options(options, read_only_), engine_log_));
+  auto engine = engine_options(options, read_only_);
+  engine.node_name = node_name_;
+  engine.device_name = options.source.substr(options.source.rfind('/') + 1);
+  engine.wait = [this](std::chrono::seconds time) { return wait(time); };
+  ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
   if (file_system_->access() == cache::Access::kReadOnly) helper_.make_read_only();
   ASSIGN_OR_RETURN(session_, fuse::Session::create(*file_system_, std::move(fuse_device_)));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
+  if (file_system_->access() == cache::Access::kReadWrite)
+    claim_keeper_->start([this](std::size_t) { file_system_->keep_claim(); });
   if (const auto answered = session_->answer_init(); !answered)
     return fail(answered.error(), fmt::format("{}: the kernel's first request could not be answered: {}",
                                               options.source, answered.error().message()));

@@ -73,6 +73,16 @@ std::string names_of(std::uint32_t bits, const std::array<FeatureName, kCount>& 
   return text;
 }
 
+ext2_super_block parsed(std::span<const std::byte, kSuperblockSize> raw) {
+  static_assert(sizeof(ext2_super_block) == kSuperblockSize);
+  ext2_super_block super;
+  std::memcpy(&super, raw.data(), sizeof super);
+  // The first revision has no features.
+  if (super.s_rev_level == EXT2_GOOD_OLD_REV)
+    super.s_feature_compat = super.s_feature_incompat = super.s_feature_ro_compat = 0;
+  return super;
+}
+
 std::unexpected<Failure> impossible(std::string_view words) {
   return fail(kCorrupted, fmt::format("the superblock is damaged: {}; try: e2fsck DEVICE", words));
 }
@@ -174,7 +184,10 @@ Outcome<void> check_features(const ext2_super_block& super, const MountOptions& 
   return {};
 }
 
-Outcome<void> check_journal(const ext2_super_block& super, const MountOptions& options) {
+}  // namespace
+
+Outcome<void> judge_history(std::span<const std::byte, kSuperblockSize> raw, const MountOptions& options) {
+  const ext2_super_block super = parsed(raw);
   const bool writing = options.access == cache::Access::kReadWrite;
   const bool dirty = (super.s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0;
   const bool orphans = (super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT) != 0 ||
@@ -189,7 +202,9 @@ Outcome<void> check_journal(const ext2_super_block& super, const MountOptions& o
               fmt::format("{}; run: e2fsck -p DEVICE, or mount with -o ro,noload to read it as it is", what));
 }
 
-// Journal and geometry were checked.
+namespace {
+
+// Geometry was checked.
 Outcome<std::optional<MultiMountPlace>> place_of_multi_mount_block(const ext2_super_block& super) {
   if ((super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_MMP) == 0) return std::nullopt;
   const bool wide = (super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_64BIT) != 0;
@@ -213,12 +228,8 @@ Outcome<std::optional<MultiMountPlace>> place_of_multi_mount_block(const ext2_su
 
 Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblockSize> raw,
                                             std::uint64_t device_size, const MountOptions& asked) {
-  static_assert(sizeof(ext2_super_block) == kSuperblockSize);
-  ext2_super_block super;
-  std::memcpy(&super, raw.data(), sizeof super);
+  const ext2_super_block super = parsed(raw);
   if (super.s_magic != EXT2_SUPER_MAGIC) return fail(Errno(EINVAL), "no ext2, ext3 or ext4 volume is here");
-  if (super.s_rev_level == EXT2_GOOD_OLD_REV)
-    super.s_feature_compat = super.s_feature_incompat = super.s_feature_ro_compat = 0;
   SuperblockVerdict verdict;
   MountOptions options = asked;
   // The quota files must follow each change of who owns how much: rather no change than wrong figures.
@@ -232,7 +243,6 @@ Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblo
   // First, so that what is known to be different is not called damaged.
   RETURN_IF_ERROR(check_features(super, options));
   RETURN_IF_ERROR(check_geometry(super, device_size));
-  RETURN_IF_ERROR(check_journal(super, options));
 
   if (options.access == cache::Access::kReadWrite) {
     ASSIGN_OR_RETURN(verdict.multi_mount, place_of_multi_mount_block(super));

@@ -49,7 +49,6 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
   ASSIGN_OR_RETURN(const auto verdict, judge_superblock(raw, device.size(), options));
   options.access = verdict.access;
   auto volume = std::unique_ptr<Volume>(new Volume(std::move(device), options, events, verdict.block_size));
-  for (const auto& notice : verdict.notices) events.notice(notice);
   if (verdict.multi_mount) {
     RETURN_IF_ERROR(volume->claim(*verdict.multi_mount, options));
     // Whoever had it until now may have written since: what was judged must still be there, on the medium.
@@ -59,7 +58,9 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
     if (again != raw)
       return fail(Errno(EBUSY), "somebody else wrote to the volume while it was being mounted; try again");
   }
+  RETURN_IF_ERROR(judge_history(raw, options));
   RETURN_IF_ERROR(volume->start(options));
+  for (const auto& notice : verdict.notices) events.notice(notice);
   return volume;
 }
 

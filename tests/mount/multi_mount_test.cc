@@ -105,7 +105,7 @@ TEST_F(MultiMount, TheKernelRefusesAVolumeThatWeHaveMounted) {
   EXPECT_NE(refused.status, 0);
   const auto messages = run({"dmesg"}).output;
   const auto device = fs::path(devices_[1]).filename().string();
-  const auto at = messages.rfind("(" + device + "): ext4_multi_mount_protect");
+  const auto at = messages.rfind("(device " + device + "): ext4_multi_mount_protect");
   ASSERT_NE(at, std::string::npos);
   EXPECT_THAT(messages.substr(at),
               AllOf(HasSubstr("MMP failure info"), HasSubstr("last update node: " + node()),
@@ -158,7 +158,7 @@ TEST_F(MultiMount, AKilledServersRecordIsWaitedForAndTheVolumeMounts) {
   EXPECT_THAT(contents_of(scratch() / "log2"), HasSubstr("waiting 11 seconds"));
   ASSERT_EQ(run({"umount", second_mount_point()}).status, 0);
   // It was left unclean and is so still, by its own word: nothing else may be wrong with it.
-  EXPECT_EQ(run({"e2fsck", "-fp", image_}).status, 0);
+  EXPECT_LE(run({"e2fsck", "-fp", image_}).status, 1);
   expect_clean(image_);
 }
 
@@ -176,7 +176,7 @@ TEST_F(MultiMount, AnInterruptedWaitEndsTheServer) {
 }
 
 TEST_F(MultiMount, AVolumeThatIsTakenOverAtRunTimeBecomesReadOnlyAndIsNotWrittenAgain) {
-  make_devices({"-O", "mmp,^metadata_csum", "-E", "mmp_update_interval=1"});
+  make_devices({"-b", "4096", "-O", "mmp,^metadata_csum", "-E", "mmp_update_interval=1"});
   mount_or_fail(devices_[0]);
   write_file(mount_point() / "file", "content");
   ASSERT_EQ(run({"sync", "-f", mount_point()}).status, 0);

@@ -186,6 +186,30 @@ TEST(MultiMount, ARunningCheckIsNotDisturbed) {
   EXPECT_THAT(ours.waits, IsEmpty());
 }
 
+// Somebody else's running journal is no reason to send the user to e2fsck.
+TEST(MultiMount, WhoHasItComesBeforeHowItWasLeft) {
+  TestVolume volume("-t ext4 -b 4096 -O mmp,^metadata_csum");
+  Other other(volume);
+  other.super.s_feature_incompat |= EXT3_FEATURE_INCOMPAT_RECOVER;
+  other.write_super();
+  other.says(7);
+  Ours ours;
+  ours.during = [&](std::size_t) {
+    other.says(8);
+    return true;
+  };
+  const auto mounted = volume.try_mount(ours.options());
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error, Errno(EBUSY));
+  // Nobody has it: the advice is true, and the volume was given back for it.
+  other.says(7);
+  ours.during = [](std::size_t) { return true; };
+  const auto dirty = volume.try_mount(ours.options());
+  ASSERT_FALSE(dirty);
+  EXPECT_THAT(dirty.error().message, HasSubstr("e2fsck -p"));
+  EXPECT_EQ(other.read().mmp_seq, EXT4_MMP_SEQ_CLEAN);
+}
+
 TEST(MultiMount, ReadingNeitherWaitsNorWrites) {
   TestVolume volume(kMmp);
   Other(volume).says(7);

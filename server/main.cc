@@ -103,6 +103,7 @@ class Server {
   Outcome<cache::BlockDevice> open_device();
   Outcome<void> confine();
   Outcome<void> mount(cache::BlockDevice device);
+  Outcome<void> mount_read_only(ext4::MountOptions engine);
   void tell_where_it_logs();
   void write_back();
   bool wait(std::chrono::seconds time) const;
@@ -198,6 +199,20 @@ bool Server::wait(std::chrono::seconds time) const {
   }
 }
 
+// The volume may only be read. So the right to write goes as well, which a later remount,rw would believe in.
+Outcome<void> Server::mount_read_only(ext4::MountOptions engine) {
+  std::ignore = file_system_->unmount();
+  file_system_.reset();
+  ASSIGN_OR_RETURN(auto devices, helper_.reopen_device_read_only());
+  ASSIGN_OR_RETURN(auto device,
+                   cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct),
+                                             cache::Access::kReadOnly));
+  read_only_ = true;
+  engine.access = cache::Access::kReadOnly;
+  ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
+  return {};
+}
+
 Outcome<void> Server::mount(cache::BlockDevice device) {
   const auto& options = helper_.options();
   auto engine = engine_options(options, read_only_);
@@ -205,7 +220,8 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
   engine.device_name = options.source.substr(options.source.rfind('/') + 1);
   engine.wait = [this](std::chrono::seconds time) { return wait(time); };
   ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
-  if (file_system_->access() == cache::Access::kReadOnly) helper_.make_read_only();
+  if (file_system_->access() == cache::Access::kReadOnly && !read_only_)
+    RETURN_IF_ERROR(mount_read_only(std::move(engine)));
   ASSIGN_OR_RETURN(session_, fuse::Session::create(*file_system_, std::move(fuse_device_)));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
   if (file_system_->access() == cache::Access::kReadWrite)

@@ -216,6 +216,10 @@ TEST_F(MultiMount, AVolumeWithQuotaFilesMountsReadOnlyAndSaysWhy) {
     EXPECT_THAT(mounted.output, AllOf(HasSubstr("read-only"), HasSubstr("quota")));
     EXPECT_EQ(::open((mount_point() / "new").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644), -1);
     EXPECT_EQ(errno, EROFS);
+    const auto remounted = run({FUSE4FS_HELPER, "none", mount_point(), "-o", "remount,rw"});
+    EXPECT_NE(remounted.status, 0);
+    EXPECT_THAT(remounted.output, HasSubstr("is read-only, and so is its server"));
+    EXPECT_THAT(log(), HasSubstr("mounted \"\", read-only"));
     unmount_and_check(image);
   }
 }

@@ -42,7 +42,8 @@ constexpr OptionRow own(std::string_view name, OptionValue value, OptionUse use,
   return {name, value, use, 0, 0, values, reason};
 }
 
-constexpr std::string_view kNoQuota = "quota limits are not enforced by fuse4fs";
+constexpr std::string_view kNoQuota =
+    "fuse4fs enforces no quota limits, and mounts volumes that count usage (feature quota) read-only";
 constexpr std::string_view kNoLabels = "fuse4fs mounts have no security labels of their own";
 constexpr std::string_view kNoJournalYet = "fuse4fs does not write a journal yet; leave the option out";
 constexpr std::string_view kNoDeviceOfJournal =
@@ -168,7 +169,7 @@ constexpr OptionRow kTable[] = {
     silent("data_err", kRequired, "what is done", "ignore"),
     refused("data_err", kRequired, kNoJournalYet),
     // ---- of ext4(5): quota ----
-    silent("noquota", kNone, "always so"),
+    silent("noquota", kNone, "limits are never enforced"),
     refused("quota", kNone, kNoQuota),
     refused("usrquota", kOptional, kNoQuota),
     refused("grpquota", kOptional, kNoQuota),

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <array>
@@ -108,9 +109,11 @@ class Server {
   Outcome<cache::BlockDevice> open_device();
   Outcome<void> confine();
   Outcome<void> mount(cache::BlockDevice device);
+  Outcome<void> mount_read_only(ext4::MountOptions engine);
   void tell_where_it_logs();
   void write_back();
   bool signal_asks_to_stop();
+  bool wait(std::chrono::seconds time);
 
   service::Session helper_;
   std::unique_ptr<service::LogOutput> log_;
@@ -123,6 +126,9 @@ class Server {
   std::unique_ptr<ext4::FileSystem> file_system_;
   std::unique_ptr<fuse::Session> session_;
   std::unique_ptr<fuse::WorkerPool> pool_;
+  // One thread, for FileSystem::keep_claim().
+  std::unique_ptr<fuse::WorkerPool> claim_keeper_;
+  std::string node_name_;
 };
 
 Outcome<std::unique_ptr<Server>> Server::create(UniqueFd socket) {
@@ -167,6 +173,9 @@ Outcome<void> Server::confine() {
   if (!signals_ || !mount_gone_ || !fuse_device_)
     return fail(Errno::last(), "cannot make signalfd or eventfd");
 
+  // The name that others see on the volume. A namespace of our own was made with a copy of the host's.
+  if (utsname name{}; ::uname(&name) == 0) node_name_ = name.nodename;
+
   sandbox::Options options;
   options.kept_descriptors = {helper_.fd(),      fuse_device_.get(), signals_.get(),
                               mount_gone_.get(), log_->fd(),         helper_.claim_fd()};
@@ -176,6 +185,7 @@ Outcome<void> Server::confine() {
   const unsigned workers = helper_.options().threads.value_or(kDefaultWorkers);
   options.start_threads = [this, workers]() -> Result<void> {
     pool_ = std::make_unique<fuse::WorkerPool>(workers);
+    claim_keeper_ = std::make_unique<fuse::WorkerPool>(1);
     return {};
   };
   ASSIGN_OR_RETURN(const auto report, sandbox::enter(options));
@@ -184,14 +194,47 @@ Outcome<void> Server::confine() {
   return {};
 }
 
+// False once the helper or a signal ends it.
+bool Server::wait(std::chrono::seconds time) {
+  const auto end = std::chrono::steady_clock::now() + time;
+  std::array<pollfd, 2> events{{{helper_.fd(), POLLRDHUP, 0}, {signals_.get(), POLLIN, 0}}};
+  while (true) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    if (left <= 0) return true;
+    if (::poll(events.data(), events.size(), static_cast<int>(left)) <= 0) continue;
+    if (events[0].revents != 0 || signal_asks_to_stop()) return false;
+  }
+}
+
+// The volume may only be read. So the right to write goes as well, which a later remount,rw would believe in.
+Outcome<void> Server::mount_read_only(ext4::MountOptions engine) {
+  std::ignore = file_system_->unmount();
+  file_system_.reset();
+  ASSIGN_OR_RETURN(auto devices, helper_.reopen_device_read_only());
+  ASSIGN_OR_RETURN(auto device,
+                   cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct),
+                                             cache::Access::kReadOnly));
+  read_only_ = true;
+  engine.access = cache::Access::kReadOnly;
+  ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
+  return {};
+}
+
 Outcome<void> Server::mount(cache::BlockDevice device) {
   const auto& options = helper_.options();
-  ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device),
-                                                         engine_options(options, read_only_), engine_log_));
-  if (file_system_->access() == cache::Access::kReadOnly) helper_.make_read_only();
+  auto engine = engine_options(options, read_only_);
+  engine.node_name = node_name_;
+  engine.device_name = options.source.substr(options.source.rfind('/') + 1);
+  engine.wait = [this](std::chrono::seconds time) { return wait(time); };
+  ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
+  if (file_system_->access() == cache::Access::kReadOnly && !read_only_)
+    RETURN_IF_ERROR(mount_read_only(std::move(engine)));
   ASSIGN_OR_RETURN(session_,
                    fuse::Session::create(*file_system_, std::move(fuse_device_), session_options(options)));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
+  if (file_system_->access() == cache::Access::kReadWrite)
+    claim_keeper_->start([this](std::size_t) { file_system_->keep_claim(); });
   if (const auto answered = session_->answer_init(); !answered)
     return fail(answered.error(), fmt::format("{}: the kernel's first request could not be answered: {}",
                                               options.source, answered.error().message()));
@@ -238,7 +281,7 @@ bool Server::signal_asks_to_stop() {
   signalfd_siginfo signal{};
   while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
     if (signal.ssi_signo != SIGUSR1) return true;
-    log_info("requests: {}", session_->counters().text());
+    if (session_) log_info("requests: {}", session_->counters().text());
   }
   return false;
 }

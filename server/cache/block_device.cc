@@ -84,6 +84,7 @@ Outcome<BlockDevice> BlockDevice::adopt(UniqueFd buffered, UniqueFd direct, Acce
   device.block_device_ = first.block_device;
   device.size_ = first.size;
   device.direct_alignment_ = std::max(kPage, first.sector);
+  device.sector_ = first.sector;
   if (direct) {
     ASSIGN_OR_RETURN(const auto second, examine(direct.get(), access));
     if (second.device != first.device || second.inode != first.inode || second.size != first.size ||
@@ -103,7 +104,7 @@ Result<void> BlockDevice::read(std::uint64_t offset, std::span<std::byte> into) 
 Result<void> BlockDevice::write(std::uint64_t offset, std::span<const std::byte> from) const {
   // A regular file would grow.
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
-  if (access_ != Access::kReadWrite) return fail(EROFS);
+  if (access() != Access::kReadWrite) return fail(EROFS);
   return transfer_all(::pwrite, buffered_.get(), offset, from);
 }
 
@@ -116,13 +117,29 @@ Result<void> BlockDevice::read_direct(std::uint64_t offset, std::span<std::byte>
 Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const std::byte> from) const {
   if (!direct_ || !aligned(offset, from.data(), from.size(), direct_alignment_)) return write(offset, from);
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
-  if (access_ != Access::kReadWrite) return fail(EROFS);
+  if (access() != Access::kReadWrite) return fail(EROFS);
+  return transfer_all(::pwrite, direct_.get(), offset, from);
+}
+
+Result<void> BlockDevice::read_past_cache(std::uint64_t offset, std::span<std::byte> into) const {
+  if (!direct_ || !aligned(offset, into.data(), into.size(), sector_)) return read(offset, into);
+  if (offset > size_ || into.size() > size_ - offset) return fail(EIO);
+  return transfer_all(::pread, direct_.get(), offset, into);
+}
+
+Result<void> BlockDevice::write_past_cache(std::uint64_t offset, std::span<const std::byte> from) const {
+  if (!direct_ || !aligned(offset, from.data(), from.size(), sector_)) {
+    RETURN_IF_ERROR(write(offset, from));
+    return flush();
+  }
+  if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
+  if (access() != Access::kReadWrite) return fail(EROFS);
   return transfer_all(::pwrite, direct_.get(), offset, from);
 }
 
 Result<void> BlockDevice::discard(std::uint64_t offset, std::uint64_t length) const {
   if (offset > size_ || length > size_ - offset) return fail(EIO);
-  if (access_ != Access::kReadWrite) return fail(EROFS);
+  if (access() != Access::kReadWrite) return fail(EROFS);
   if (!block_device_) {
     if (::fallocate(buffered_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                     static_cast<off_t>(length)) != 0)
@@ -150,7 +167,7 @@ Result<void> BlockDevice::can_discard() const {
 }
 
 Result<void> BlockDevice::flush() const {
-  if (access_ != Access::kReadWrite) return {};
+  if (access() != Access::kReadWrite) return {};
   while (::fdatasync(buffered_.get()) != 0) {
     if (errno != EINTR) return fail_last();
   }

@@ -6,13 +6,15 @@
 // O_DIRECT: large aligned file data, so that nothing is cached twice. The kernel keeps the two coherent: a
 // direct transfer writes back and drops what the page cache holds of its range first.
 //
-// Offsets and lengths are in bytes. Any thread; there is no state but the descriptors.
+// Offsets and lengths are in bytes. Any thread; there is no state but the descriptors and forbid_writes().
 // Errors: EIO and whatever else pread(2), pwrite(2) and fdatasync(2) give; a short transfer at the device's
 // end is EIO.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "base/result.h"
@@ -29,7 +31,8 @@ class BlockDevice {
   static Outcome<BlockDevice> adopt(UniqueFd buffered, UniqueFd direct, Access access);
 
   [[nodiscard]] std::uint64_t size() const { return size_; }
-  [[nodiscard]] Access access() const { return access_; }
+  // kReadOnly as well once writes are forbidden.
+  [[nodiscard]] Access access() const { return *writes_forbidden_ ? Access::kReadOnly : access_; }
   // What offset, length and memory of a direct transfer must be a multiple of.
   [[nodiscard]] std::size_t direct_alignment() const { return direct_alignment_; }
 
@@ -47,6 +50,16 @@ class BlockDevice {
   Result<void> discard(std::uint64_t offset, std::uint64_t length) const;
   [[nodiscard]] Result<void> can_discard() const;
 
+  // Of whole sectors, memory aligned to them: read from the medium, or handed to it when this returns.
+  // Nothing else may go through the page cache for the same block of the volume: what it holds is not heeded.
+  Result<void> read_past_cache(std::uint64_t offset, std::span<std::byte> into) const;
+  Result<void> write_past_cache(std::uint64_t offset, std::span<const std::byte> from) const;
+  [[nodiscard]] std::size_t sector() const { return sector_; }
+
+  // For good, at once, for all threads: every write from now on is refused with EROFS. What the page cache
+  // has already taken may still be written by the kernel.
+  void forbid_writes() { *writes_forbidden_ = true; }
+
   // All that was written is on the medium when this returns (page cache and device cache).
   Result<void> flush() const;
 
@@ -62,6 +75,9 @@ class BlockDevice {
   bool block_device_ = false;
   std::uint64_t size_ = 0;
   std::size_t direct_alignment_ = 0;
+  std::size_t sector_ = 0;
+  // On the heap, so that the device can be moved.
+  std::unique_ptr<std::atomic<bool>> writes_forbidden_ = std::make_unique<std::atomic<bool>>(false);
 };
 
 }  // namespace fuse4fs::cache

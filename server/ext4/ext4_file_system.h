@@ -73,6 +73,7 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> sync_inode(InodeNumber inode) override;
   Result<void> sync() override;
   Result<void> write_back() override;
+  void keep_claim() override { volume_->keep_claim(); }
   Result<void> unmount() override;
 
  private:

@@ -215,6 +215,8 @@ Result<void> Ext4FileSystem::write_back() {
 
 Result<void> Ext4FileSystem::unmount() {
   auto metadata = metadata_.lock();
+  // Before the last writes, which may be many. What it finds is told, and write_out() fails.
+  (void)volume_->check_claim();
   Result<void> outcome;
   if (volume_->check_writable()) outcome = metadata->inodes.delete_orphans();
   // What could not be deleted is e2fsck's to find: it looks only where the volume is not called clean.

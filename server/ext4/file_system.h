@@ -13,6 +13,7 @@
 
 #include <sys/types.h>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -145,6 +146,11 @@ struct MountOptions {
   Acls acls = Acls::kServe;
   AccessTimes access_times = AccessTimes::kRelative;
   AccessTimes directory_access_times = AccessTimes::kRelative;
+  // How this machine and the device are called to others who might mount the same volume (feature mmp).
+  std::string node_name = {}, device_name = {};
+  // Waits so long, while it is found out whether somebody else has the volume; false: the mount is given up.
+  // Without it the thread just sleeps.
+  std::function<bool(std::chrono::seconds)> wait = {};
 };
 
 // What the engine tells about itself while it runs. Called from any thread, with locks held: only log.
@@ -163,6 +169,7 @@ class Events {
 class FileSystem {
  public:
   // Reads and judges the volume. A refusal says in words which feature or field is why, and what to do.
+  // EBUSY where somebody else has it mounted; finding that out may take minutes (options.wait).
   // Where access is kReadWrite the volume is marked as in use on the device before this returns.
   static Outcome<std::unique_ptr<FileSystem>> mount(cache::BlockDevice device, const MountOptions& options,
                                                     Events& events);
@@ -255,6 +262,10 @@ class FileSystem {
   virtual Result<void> sync() = 0;
   // Writes metadata that has been dirty for a while. Called every few seconds.
   virtual Result<void> write_back() = 0;
+  // Keeps telling others that the volume is mounted here (feature mmp), and makes it read-only for good when
+  // somebody else has taken it over. Called once, by a thread of its own, where access is kReadWrite and the
+  // device may be written; returns when there is nothing to do or unmount() ends it.
+  virtual void keep_claim() = 0;
   // Deletes what is unlinked, writes everything, marks the volume clean if it was, closes the device.
   virtual Result<void> unmount() = 0;
 };

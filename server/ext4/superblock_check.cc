@@ -35,9 +35,6 @@ constexpr std::uint32_t kServedIncompat =
     EXT4_FEATURE_INCOMPAT_FLEX_BG | EXT4_FEATURE_INCOMPAT_EA_INODE | EXT4_FEATURE_INCOMPAT_CSUM_SEED |
     EXT4_FEATURE_INCOMPAT_LARGEDIR | EXT4_FEATURE_INCOMPAT_INLINE_DATA;
 
-// Served, but not for writing.
-constexpr std::uint32_t kReadableIncompat = EXT4_FEATURE_INCOMPAT_MMP;
-
 constexpr std::uint32_t kWritableRoCompat =
     EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |
     EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_GDT_CSUM | EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
@@ -47,8 +44,6 @@ constexpr std::uint32_t kWritableRoCompat =
 // Those that are refused somewhere.
 constexpr std::array kIncompatNames = {
     FeatureName{EXT2_FEATURE_INCOMPAT_COMPRESSION, "compression", "file data would be read still compressed"},
-    FeatureName{EXT4_FEATURE_INCOMPAT_MMP, "mmp",
-                "the block that guards against mounting it twice is not kept up to date"},
     FeatureName{EXT4_FEATURE_INCOMPAT_DIRDATA, "dirdata", "directory entries hold more than names"},
     FeatureName{EXT4_FEATURE_INCOMPAT_ENCRYPT, "encrypt", "there are no keys here"},
     FeatureName{EXT4_FEATURE_INCOMPAT_CASEFOLD, "casefold", "names are compared without case"},
@@ -76,6 +71,16 @@ std::string names_of(std::uint32_t bits, const std::array<FeatureName, kCount>& 
                                  : fmt::format("unknown bit {:#x} (made by something newer)", bit);
   }
   return text;
+}
+
+ext2_super_block parsed(std::span<const std::byte, kSuperblockSize> raw) {
+  static_assert(sizeof(ext2_super_block) == kSuperblockSize);
+  ext2_super_block super;
+  std::memcpy(&super, raw.data(), sizeof super);
+  // The first revision has no features.
+  if (super.s_rev_level == EXT2_GOOD_OLD_REV)
+    super.s_feature_compat = super.s_feature_incompat = super.s_feature_ro_compat = 0;
+  return super;
 }
 
 std::unexpected<Failure> impossible(std::string_view words) {
@@ -167,9 +172,7 @@ Outcome<void> check_features(const ext2_super_block& super, const MountOptions& 
     return impossible("bigalloc without extents");
   if (!writing) return {};
   const std::uint32_t served = kWritableRoCompat | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT;
-  std::string refused = names_of(super.s_feature_ro_compat & ~served, kRoCompatNames);
-  if (const auto others = super.s_feature_incompat & kReadableIncompat; others != 0)
-    refused += (refused.empty() ? "" : ", ") + names_of(others, kIncompatNames);
+  const std::string refused = names_of(super.s_feature_ro_compat & ~served, kRoCompatNames);
   if (!refused.empty())
     return fail(
         Errno(EROFS),
@@ -181,7 +184,10 @@ Outcome<void> check_features(const ext2_super_block& super, const MountOptions& 
   return {};
 }
 
-Outcome<void> check_journal(const ext2_super_block& super, const MountOptions& options) {
+}  // namespace
+
+Outcome<void> judge_history(std::span<const std::byte, kSuperblockSize> raw, const MountOptions& options) {
+  const ext2_super_block super = parsed(raw);
   const bool writing = options.access == cache::Access::kReadWrite;
   const bool dirty = (super.s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0;
   const bool orphans = (super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT) != 0 ||
@@ -196,22 +202,53 @@ Outcome<void> check_journal(const ext2_super_block& super, const MountOptions& o
               fmt::format("{}; run: e2fsck -p DEVICE, or mount with -o ro,noload to read it as it is", what));
 }
 
+namespace {
+
+// Geometry was checked.
+Outcome<std::optional<MultiMountPlace>> place_of_multi_mount_block(const ext2_super_block& super) {
+  if ((super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_MMP) == 0) return std::nullopt;
+  const bool wide = (super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_64BIT) != 0;
+  const std::uint64_t blocks =
+      super.s_blocks_count | (wide ? std::uint64_t{super.s_blocks_count_hi} << 32 : 0);
+  if (super.s_mmp_block <= super.s_first_data_block || super.s_mmp_block >= blocks)
+    return impossible(fmt::format("block {} guards against mounting twice", super.s_mmp_block));
+  MultiMountPlace place;
+  place.offset = super.s_mmp_block << (10 + super.s_log_block_size);
+  if (super.s_mmp_update_interval != 0)
+    place.update_interval = std::chrono::seconds(
+        std::min<std::uint16_t>(super.s_mmp_update_interval, EXT4_MMP_MAX_UPDATE_INTERVAL));
+  if ((super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_METADATA_CSUM) != 0)
+    place.checksum_seed = (super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_CSUM_SEED) != 0
+                              ? super.s_checksum_seed
+                              : ext2fs_crc32c_le(~0U, super.s_uuid, sizeof super.s_uuid);
+  return place;
+}
+
 }  // namespace
 
 Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblockSize> raw,
-                                            std::uint64_t device_size, const MountOptions& options) {
-  static_assert(sizeof(ext2_super_block) == kSuperblockSize);
-  ext2_super_block super;
-  std::memcpy(&super, raw.data(), sizeof super);
+                                            std::uint64_t device_size, const MountOptions& asked) {
+  const ext2_super_block super = parsed(raw);
   if (super.s_magic != EXT2_SUPER_MAGIC) return fail(Errno(EINVAL), "no ext2, ext3 or ext4 volume is here");
-  if (super.s_rev_level == EXT2_GOOD_OLD_REV)
-    super.s_feature_compat = super.s_feature_incompat = super.s_feature_ro_compat = 0;
+  SuperblockVerdict verdict;
+  MountOptions options = asked;
+  // The quota files must follow each change of who owns how much: rather no change than wrong figures.
+  if (options.access == cache::Access::kReadWrite &&
+      (super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_QUOTA) != 0) {
+    verdict.access = options.access = cache::Access::kReadOnly;
+    verdict.notices.emplace_back(
+        "mounted read-only: the volume counts who owns how much (feature quota), and these figures cannot be "
+        "kept up to date yet; to write to it: tune2fs -O ^quota DEVICE");
+  }
   // First, so that what is known to be different is not called damaged.
   RETURN_IF_ERROR(check_features(super, options));
   RETURN_IF_ERROR(check_geometry(super, device_size));
-  RETURN_IF_ERROR(check_journal(super, options));
 
-  SuperblockVerdict verdict;
+  if (options.access == cache::Access::kReadWrite) {
+    ASSIGN_OR_RETURN(verdict.multi_mount, place_of_multi_mount_block(super));
+  } else {
+    verdict.access = cache::Access::kReadOnly;
+  }
   verdict.block_size = 1024U << super.s_log_block_size;
   if (const auto unknown = super.s_feature_compat & ~kKnownCompat; unknown != 0)
     verdict.notices.push_back(fmt::format("unknown compatible features {:#x} are left alone", unknown));

@@ -6,12 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/ext4/multi_mount_protection.h"
 
 namespace fuse4fs::ext4 {
 
@@ -21,10 +23,17 @@ inline constexpr std::size_t kSuperblockSize = 1024;
 struct SuperblockVerdict {
   std::uint32_t block_size = 0;      // bytes
   std::vector<std::string> notices;  // for the log: accepted, but worth knowing
+  // kReadOnly where the volume may not be written, whatever was asked for; a notice says why.
+  cache::Access access = cache::Access::kReadWrite;
+  // Set where the volume is to be written and has the feature.
+  std::optional<MultiMountPlace> multi_mount = std::nullopt;
 };
 
 // A refusal says which field or feature is why, and what to do.
 Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblockSize> raw,
                                             std::uint64_t device_size, const MountOptions& options);
+
+// The second half, once nobody else has the volume: was it left so that it may be mounted as `options` say?
+Outcome<void> judge_history(std::span<const std::byte, kSuperblockSize> raw, const MountOptions& options);
 
 }  // namespace fuse4fs::ext4

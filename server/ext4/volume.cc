@@ -36,9 +36,10 @@ ErrorPolicy policy_of(const ext2_super_block& super) {
 
 }  // namespace
 
-Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const MountOptions& options,
+Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const MountOptions& asked,
                                               Events& events) {
   std::array<std::byte, kSuperblockSize> raw;
+  MountOptions options = asked;
   if (device.size() < kSuperblockOffset + kSuperblockSize)
     return fail(Errno(EINVAL), "the device is too small for a volume");
   if (options.access == cache::Access::kReadWrite && device.access() != cache::Access::kReadWrite)
@@ -46,7 +47,18 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
   if (const auto read = device.read(kSuperblockOffset, raw); !read)
     return fail(read.error(), fmt::format("cannot read the superblock: {}", read.error().message()));
   ASSIGN_OR_RETURN(const auto verdict, judge_superblock(raw, device.size(), options));
+  options.access = verdict.access;
   auto volume = std::unique_ptr<Volume>(new Volume(std::move(device), options, events, verdict.block_size));
+  if (verdict.multi_mount) {
+    RETURN_IF_ERROR(volume->claim(*verdict.multi_mount, options));
+    // Whoever had it until now may have written since: what was judged must still be there, on the medium.
+    alignas(kSuperblockSize) std::array<std::byte, kSuperblockSize> again;
+    if (const auto read = volume->device_.read_past_cache(kSuperblockOffset, again); !read)
+      return fail(read.error(), fmt::format("cannot read the superblock: {}", read.error().message()));
+    if (again != raw)
+      return fail(Errno(EBUSY), "somebody else wrote to the volume while it was being mounted; try again");
+  }
+  RETURN_IF_ERROR(judge_history(raw, options));
   RETURN_IF_ERROR(volume->start(options));
   for (const auto& notice : verdict.notices) events.notice(notice);
   return volume;
@@ -66,6 +78,46 @@ Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& e
 Volume::~Volume() {
   // Without its flush: what is to be written was written by write_back().
   if (fs_ != nullptr) ext2fs_free(fs_);
+}
+
+Outcome<void> Volume::claim(const MultiMountPlace& place, const MountOptions& options) {
+  ASSIGN_OR_RETURN(protection_, MultiMountProtection::take(device_, place, options, events_));
+  const auto block = place.offset >> block_bits_;
+  own_structures_.emplace_back(block, block + 1);
+  return {};
+}
+
+void Volume::keep_claim() {
+  if (protection_) protection_->keep([this](std::string_view why) { claim_lost(why); });
+}
+
+Result<void> Volume::check_claim() {
+  if (protection_) {
+    if (const auto why = protection_->beat()) claim_lost(*why);
+  }
+  if (device_.access() != cache::Access::kReadWrite) return fail(EROFS);
+  return {};
+}
+
+void Volume::claim_lost(std::string_view why) {
+  // First of all, for all threads, whatever they are about to do.
+  device_.forbid_writes();
+  lost_writes_ = true;
+  auto good = Health::kGood;
+  health_.compare_exchange_strong(good, Health::kReadOnly);
+  events_.notice(
+      fmt::format("{}: read-only from now on, and nothing is written any more; what was not yet "
+                  "written is lost",
+                  why));
+}
+
+void Volume::close() {
+  if (protection_) {
+    protection_->give_back();
+    // Should the power fail now, the next mount need not wait.
+    (void)device_.flush();
+  }
+  device_.close();
 }
 
 Outcome<void> Volume::start(const MountOptions& options) {
@@ -293,6 +345,7 @@ bool Volume::may_be_owned(std::uint64_t first, std::uint64_t count) const {
 }
 
 bool Volume::needs_write_back() {
+  if (device_.access() != cache::Access::kReadWrite) return false;
   constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
   return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
 }
@@ -321,6 +374,7 @@ Result<void> Volume::write_back() {
 }
 
 Result<void> Volume::flush_device() {
+  if (device_.access() != cache::Access::kReadWrite) return {};
   const auto flushed = device_.flush();
   // At once: a flush of another thread that comes next finds no error any more, but this.
   if (!flushed) lost_writes_ = true;
@@ -342,6 +396,7 @@ Result<void> Volume::write_out() {
     outcome = fail(write_failed("the device could not be flushed", flushed.error()));
   if (outcome && lost_writes_) outcome = fail(EIO);
   if (outcome) return {};
+  if (device_.access() != cache::Access::kReadWrite) return outcome;
   // What was just recorded about it, as far as the device lets it in.
   std::string words;
   (void)push(words);

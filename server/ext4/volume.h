@@ -20,6 +20,7 @@
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/freed_groups.h"
+#include "server/ext4/multi_mount_protection.h"
 
 namespace fuse4fs::ext4 {
 
@@ -89,10 +90,18 @@ class Volume {
   // Everything answers EIO from now on, and nothing is written any more. Whatever the flush before it came
   // to, that is so.
   Result<void> shut_down(ShutdownMode mode);
-  void close() { device_.close(); }
+  // After mark_clean(): others may mount it.
+  void close();
+
+  // Any thread: FileSystem::keep_claim().
+  void keep_claim();
+  // Any thread. Somebody else has the volume by now: nothing is written any more. EROFS then.
+  Result<void> check_claim();
 
  private:
   Volume(cache::BlockDevice device, const MountOptions& options, Events& events, std::uint32_t block_size);
+  Outcome<void> claim(const MultiMountPlace& place, const MountOptions& options);
+  void claim_lost(std::string_view why);
   Outcome<void> start(const MountOptions& options);
   Outcome<void> map_own_structures();
   Outcome<void> mark_in_use();
@@ -120,6 +129,8 @@ class Volume {
   FreedGroups freed_groups_{0};
   // Superblocks, descriptors, bitmaps, inode tables: first block and the one behind the last, sorted, apart.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> own_structures_;
+  // Last, so that it goes before the device: where a mount fails, it gives the volume back.
+  std::unique_ptr<MultiMountProtection> protection_;
 };
 
 }  // namespace fuse4fs::ext4

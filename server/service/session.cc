@@ -141,6 +141,21 @@ Outcome<DeviceDescriptors> Session::open_device(ClaimPatience patience) {
   return device;
 }
 
+Outcome<DeviceDescriptors> Session::reopen_device_read_only() {
+  DeviceDescriptors device;
+  device.read_only = true;
+  auto plain = open_source(O_RDONLY);
+  if (!plain) return std::unexpected(failure(plain.error(), "open the device read-only"));
+  device.buffered = *std::move(plain);
+  auto direct = open_source(O_RDONLY | O_DIRECT);
+  if (direct)
+    device.direct = *std::move(direct);
+  else if (connection_.broken())
+    return std::unexpected(failure(direct.error(), "open the device for direct I/O"));
+  make_read_only();
+  return device;
+}
+
 UniqueFd Session::open_clone() {
   auto clone = open_reserved(protocol::kCloneName);
   return clone && has_type(*clone, S_IFCHR) ? *std::move(clone) : UniqueFd();

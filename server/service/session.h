@@ -51,6 +51,9 @@ class Session {
   // Read-write unless the options say ro; falls back to read-only media, and the mount is then read-only too.
   // Under libfuse's helper it makes its own exclusive claim, which mount() drops.
   Outcome<DeviceDescriptors> open_device(ClaimPatience patience = {});
+  // The same device, without the right to write, in place of what open_device() gave: the volume demands it.
+  // As make_read_only(), which it calls. Before mount().
+  Outcome<DeviceDescriptors> reopen_device_read_only();
   // A further /dev/fuse that the helper bound to the mounted one; empty if it cannot. After mount() only.
   UniqueFd open_clone();
 

@@ -117,10 +117,7 @@ TEST(Volume, RefusesWithAReason) {
     expect_word(refusal(volume), word);
     expect_word(refusal(volume, read_only()), word);
   }
-  for (const auto& [options, word] :
-       {std::pair("-t ext4 -O mmp", "the volume can only be read, because of its features: mmp (the block"),
-        std::pair("-t ext4 -O quota", "quota (the quota files"),
-        std::pair("-t ext4 -O verity", "verity (protected files")}) {
+  for (const auto& [options, word] : {std::pair("-t ext4 -O verity", "verity (protected files")}) {
     TestVolume volume(options);
     expect_word(refusal(volume), word);
     expect_word(refusal(volume), "-o ro");

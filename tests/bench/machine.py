@@ -21,7 +21,7 @@ def describe(directory: str) -> dict[str, str]:
     memory = first_match("/proc/meminfo", r"^MemTotal:\s*(\d+) kB")
     source = words_of("findmnt", "-n", "-o", "SOURCE,FSTYPE", "-T", directory).split()
     disk = words_of("lsblk", "-n", "-d", "-o", "NAME,MODEL,SIZE,ROTA", source[0]).split() if source else []
-    virtual = words_of("systemd-detect-virt")
+    virtual = words_of("systemd-detect-virt", "--vm")
     return {
         "date": datetime.date.today().isoformat(),
         "processor": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$"),

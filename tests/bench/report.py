@@ -87,15 +87,15 @@ class Report:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def _about(self) -> str:
-        machine = self.results["machine"]
+        machine, rounds = self.results["machine"], self.results["rounds"]
         versions = "; ".join(f"`{peer['name']}`: {peer['version']}" for peer in self.results["peers"])
         return (
             f"Measured on {machine['date']}: {machine['processor']}, {machine['processors']} processors"
             f" (virtualisation: {machine['virtual']}), {machine['memory']}, {machine['system']},"
             f" kernel {machine['kernel']}, disk {machine['disk']}; load at the start {machine['load']}.\n"
             f"{versions}; mkfs.ext4 {machine['mkfs.ext4']}; {machine['fio']}.\n"
-            f"`{self.results['command']}`, {self.results['minutes']:.0f} minutes. Medians of"
-            f" {self.results['rounds']} rounds, in brackets the least and the most."
+            f"`{self.results['command']}`, {self.results['minutes']:.0f} minutes. "
+            + ("One round." if rounds == 1 else f"Medians of {rounds} rounds, in brackets the least and the most.")
         )
 
     def _table(self) -> str:
@@ -133,11 +133,13 @@ class Report:
                 for one in self._samples(row["id"], peer):
                     if not row.get("bypasses_caches") or "error" in one or not one["bytes"]:
                         continue
-                    share = one["device_read"] / one["bytes"]
+                    wrote = "write" in row["id"]
+                    share = one["device_written" if wrote else "device_read"] / one["bytes"]
                     if share < 0.9:
                         notes.append(
-                            f"{peer}, {row['title']}: only {share:.0%} of it was read from the device,"
-                            " the rest is from a cache in spite of O_DIRECT."
+                            f"{peer}, {row['title']}: {'when it ended ' if wrote else ''}only {share:.0%} of it was"
+                            f" {'written to' if wrote else 'read from'} the device, the rest {'lay in' if wrote else 'came from'}"
+                            " a cache in spite of O_DIRECT."
                         )
                         break
         for peer in self.peers:

@@ -89,7 +89,8 @@ class Row:
     start: Start = Start.DROPPED
     # At least so many bytes must come from the device, or the row was not what it says.
     least_read: Callable[[Context], float] = lambda context: 0
-    bypasses_caches: bool = False  # all that it reads should come from the device
+    bypasses_caches: bool = False  # all that it moves should come from the device, or go to it
+    prepare: Callable[[Context], None] = lambda context: None  # before it is measured
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,14 @@ RANDOM = Scenario(
             "random.read-16", "random 4 KiB read, O_DIRECT, depth 16", "/s",
             random_row("randread", *DEPTH_16), Start.REMOUNTED, bypasses_caches=True,
         ),
-        Row("random.write-1", "random 4 KiB write, O_DIRECT, depth 1", "/s", random_row("randwrite", *DEPTH_1)),
-        Row("random.write-16", "random 4 KiB write, O_DIRECT, depth 16", "/s", random_row("randwrite", *DEPTH_16)),
+        Row(
+            "random.write-1", "random 4 KiB write, O_DIRECT, depth 1", "/s",
+            random_row("randwrite", *DEPTH_1), bypasses_caches=True,
+        ),
+        Row(
+            "random.write-16", "random 4 KiB write, O_DIRECT, depth 16", "/s",
+            random_row("randwrite", *DEPTH_16), bypasses_caches=True,
+        ),
         Row(
             "random.write-fsync", "random 4 KiB write, buffered, each with fsync", "/s",
             random_row("randwrite", "--ioengine=psync", "--fsync=1"),
@@ -432,10 +439,8 @@ def unmount(context: Context) -> Sample:
     return Sample(1, context.unmount())
 
 
-def unmount_written(context: Context) -> Sample:
-    count = context.sizes.files // 10
-    load(context, "create", count, "--bytes", "4096", "--folders", "10")
-    return Sample(1, context.unmount())
+def write_for_unmount(context: Context) -> None:
+    load(context, "create", context.sizes.files // 10, "--bytes", "4096", "--folders", "10")
 
 
 MOUNT = Scenario(
@@ -445,7 +450,7 @@ MOUNT = Scenario(
         Row("mount.umount", "umount, until the server is gone", "ms", unmount),
         Row(
             "mount.umount-written", "umount right after writing {files_tenth} files of 4 KiB", "ms",
-            unmount_written,
+            unmount, prepare=write_for_unmount,
         ),
     ],
 )  # fmt: skip

@@ -194,6 +194,7 @@ class Runner:
         counter = None
         try:
             session.bring_to(row.start)
+            row.prepare(session)
             least = 0.0 if counting else row.least_read(session)
             if counting:
                 if session.mounted is None:

@@ -139,7 +139,7 @@ def fio(context: Context, file: str, mebibytes: float, access: str, *more: str, 
 
 def command(context: Context, words: list[str], operations: int, sync: bool) -> Sample:
     """A program that does not measure itself; with `sync` its time ends when the file system is on the device."""
-    ran = measuring.run(words, context.scratch, limit=context.sizes.cap)
+    ran = measuring.run(words, context.scratch, limit=2 * context.sizes.cap)
     sample = Sample(operations, ran.seconds, system_seconds=ran.system_seconds)
     if sync:
         synced = measuring.run(["sync", "-f", context.mountpoint], context.scratch)
@@ -372,7 +372,14 @@ def make_archive(path: str, files: int) -> int:
 def untar(context: Context) -> Sample:
     measuring.warm(context.tree_archive)  # dropping the caches dropped it too
     words = ["tar", "-C", context.mountpoint, "-xf", context.tree_archive]
-    return command(context, words, context.tree_entries, sync=True)
+    sample = command(context, words, context.tree_entries, sync=True)
+    context.state["tree"] = True
+    return sample
+
+
+def need_tree(context: Context) -> None:
+    if "tree" not in context.state:
+        raise RowError("the tree was not unpacked")
 
 
 def find(context: Context) -> Sample:
@@ -395,10 +402,16 @@ TREE = Scenario(
         Row("tree.untar", "unpack a tree of {tree} files, synced", "s", untar),
         Row(
             "tree.find", "find over it, cold", "s", find, Start.REMOUNTED,
-            lambda c: c.tree_entries * INODE_BYTES / 2,
+            lambda c: c.tree_entries * INODE_BYTES / 2, prepare=need_tree,
         ),
-        Row("tree.copy", "cp -r of it, cold, synced", "s", copy, Start.REMOUNTED),
-        Row("tree.remove", "rm -rf of it, cold, synced", "s", remove, Start.REMOUNTED),
+        Row(
+            "tree.copy", "cp -r of it, cold, synced", "s", copy, Start.REMOUNTED,
+            lambda c: c.tree_entries * 4096 / 2, prepare=need_tree,
+        ),
+        Row(
+            "tree.remove", "rm -rf of it, cold, synced", "s", remove, Start.REMOUNTED,
+            lambda c: c.tree_entries * INODE_BYTES / 2, prepare=need_tree,
+        ),
     ],
 )  # fmt: skip
 

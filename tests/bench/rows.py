@@ -33,7 +33,7 @@ class Sizes:
     tree: int = 20_000  # files of it
     appends: int = 1_000
     worker_files: int = 5_000
-    cap: float = 60.0  # seconds of a row
+    cap: float = 40.0  # seconds of a row
     large_cap: float = 120.0  # of making the large directory
 
 

@@ -235,8 +235,8 @@ fuse_lowlevel_ops make_operations() {
   add_xattr_operations(ops);
   add_range_operations(ops);
   add_ioctl_operations(ops);
-  // WRITE, SYNCFS, DESTROY and INTERRUPT: dispatcher.cc. What is not here is answered ENOSYS by libfuse,
-  // which the kernel remembers (FLUSH, CREATE, ACCESS, …).
+  // WRITE, SETXATTR, SYNCFS, DESTROY and INTERRUPT: dispatcher.cc. What is not here is answered ENOSYS by
+  // libfuse, which the kernel remembers (FLUSH, CREATE, ACCESS, …).
   return ops;
 }
 

@@ -139,8 +139,8 @@ TEST(File, Times) {
   auto& fs = volume.mount();
   const auto file = volume.make_file(kRootInode, "file");
   for (const std::int64_t seconds :
-       {std::int64_t{-2147483648}, std::int64_t{-1}, std::int64_t{0}, std::int64_t{2147483647},
-        std::int64_t{2147483648}, std::int64_t{4294967296}, std::int64_t{15032385535}}) {
+       {std::int64_t{-2147483647}, std::int64_t{-1}, std::int64_t{0}, std::int64_t{2147483647},
+        std::int64_t{2147483648}, std::int64_t{4294967296}, std::int64_t{15032385534}}) {
     const Timestamp time{seconds, 123'456'789};
     ASSERT_TRUE(fs.set_attributes(file, {.accessed = time, .modified = time, .changed = time}));
     const auto got = fs.attributes(file).value();

@@ -7,13 +7,12 @@
 #include <algorithm>
 #include <array>
 
-#include "tests/oracle/differences.h"
-
 namespace fuse4fs::oracle {
 namespace {
 
-std::int64_t nanoseconds(const statx_timestamp& time) {
-  return time.tv_sec * 1'000'000'000LL + static_cast<std::int64_t>(time.tv_nsec);
+Timeline::Nanoseconds nanoseconds(const statx_timestamp& time, const VolumeRules& rules) {
+  const timespec stored = comparable_time({time.tv_sec, static_cast<long>(time.tv_nsec)}, rules);
+  return Timeline::Nanoseconds{stored.tv_sec} * 1'000'000'000 + stored.tv_nsec;
 }
 std::string text_of(const statx_timestamp& time) {
   return fmt::format("{}.{:09}", time.tv_sec, time.tv_nsec);
@@ -61,12 +60,12 @@ std::optional<Failure> Comparison::compare_status(const Entry& first, const Entr
   const bool exact = timeline_ == nullptr;
   if (exact && a.stx_ino != b.stx_ino) return differs("inode number", a.stx_ino, b.stx_ino);
   const bool size_counts =
-      exact || !S_ISDIR(a.stx_mode) || directory_size_counts(a.stx_size, b.stx_size, block_size_);
+      exact || !S_ISDIR(a.stx_mode) || directory_size_counts(a.stx_size, b.stx_size, rules_.block_size);
   if (size_counts && a.stx_size != b.stx_size) return differs("size", a.stx_size, b.stx_size);
   // Delayed allocation: only what was synced is counted for good.
   if (size_counts && depth == Depth::kWhole) {
     const auto [low, high] = std::minmax(a.stx_blocks, b.stx_blocks);
-    if (high - low > (exact ? 0 : sector_tolerance(first, second, block_size_)))
+    if (high - low > (exact ? 0 : sector_tolerance(first, second, rules_)))
       return differs("blocks", a.stx_blocks, b.stx_blocks);
   }
 
@@ -80,8 +79,8 @@ std::optional<Failure> Comparison::compare_status(const Entry& first, const Entr
       {"btime", a.stx_btime, b.stx_btime},
   }};
   for (const auto& [name, one, two] : times) {
-    const bool same = exact ? nanoseconds(one) == nanoseconds(two)
-                            : timeline_->match(nanoseconds(one), nanoseconds(two), granularity_);
+    const auto a_time = nanoseconds(one, rules_), b_time = nanoseconds(two, rules_);
+    const bool same = exact ? a_time == b_time : timeline_->match(a_time, b_time, rules_.granularity);
     if (!same) return differs(name, text_of(one), text_of(two));
   }
   return std::nullopt;
@@ -95,7 +94,10 @@ std::optional<Failure> Comparison::compare_contents(const Entry& first, const En
     return differs("flags", fmt::format("{:#x}", flags(first)), fmt::format("{:#x}", flags(second)));
   if (first.project != second.project)
     return differs("project", first.project.value_or(0), second.project.value_or(0));
-  if (first.edges != second.edges)
+  const bool same_edges = timeline_ == nullptr
+                              ? first.edges == second.edges
+                              : comparable_edges(first, rules_) == comparable_edges(second, rules_);
+  if (!same_edges)
     return differs("holes", fmt::format("data,hole at {}", fmt::join(first.edges, ",")),
                    fmt::format("data,hole at {}", fmt::join(second.edges, ",")));
   if (first.content != second.content) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "tests/oracle/differences.h"
 #include "tests/oracle/snapshot.h"
 #include "tests/oracle/timeline.h"
 
@@ -22,10 +23,9 @@ class Comparison {
  public:
   // Two images, each changed by its own side: equal but for what differences.h lets pass.
   // `timeline` lives longer than this.
-  Comparison(const Timeline& timeline, std::uint32_t block_size, std::int64_t granularity)
-      : timeline_(&timeline), block_size_(block_size), granularity_(granularity) {}
+  Comparison(const Timeline& timeline, const VolumeRules& rules) : timeline_(&timeline), rules_(rules) {}
   // One image, looked at by both: equal in everything, inode numbers and times included.
-  static Comparison exact() { return {}; }
+  static Comparison exact(const VolumeRules& rules) { return Comparison(rules); }
 
   // `first` is image 0's; `names` are for the text.
   [[nodiscard]] std::optional<Failure> compare(const std::string& path, const std::optional<Entry>& first,
@@ -33,14 +33,13 @@ class Comparison {
   [[nodiscard]] std::optional<Failure> compare(const Tree& first, const Tree& second, Depth depth) const;
 
  private:
-  Comparison() = default;
+  explicit Comparison(const VolumeRules& rules) : rules_(rules) {}
   [[nodiscard]] std::optional<Failure> compare_status(const Entry& first, const Entry& second,
                                                       Depth depth) const;
   [[nodiscard]] std::optional<Failure> compare_contents(const Entry& first, const Entry& second) const;
 
   const Timeline* timeline_ = nullptr;  // none: exact
-  std::uint32_t block_size_ = 0;
-  std::int64_t granularity_ = 1;
+  VolumeRules rules_;
 };
 
 }  // namespace fuse4fs::oracle

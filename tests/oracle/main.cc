@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <sstream>
 
 #include "tests/oracle/runs.h"
 
@@ -22,45 +24,28 @@ struct Options {
   std::string kind;
   std::uint64_t seed = 1;
   Amount amount;
-  std::vector<std::string> only, without;
+  std::string only, without;        // classes of operations, separated by commas
   std::vector<std::string> replay;  // a kind and a file of steps, "-" for standard input
-  std::string scratch = fs::is_directory("/dev/shm") ? "/dev/shm" : "/tmp";
+  std::string scratch = usual_scratch();
   std::string scripts = ".";
   unsigned reduce_seconds = 90;
   bool self = false, list_kinds = false;
 };
 
-// Goes with all that is in it.
-class Scratch {
- public:
-  explicit Scratch(const fs::path& parent) {
-    std::string name = parent / "fuse4fs-oracle-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr)
-      throw std::runtime_error("no scratch directory in " + parent.string());
-    path_ = name;
-    fs::permissions(path_, fs::perms(0755));  // other users walk through it to the mounts
+Classes classes_named(const std::string& names) {
+  Classes classes;
+  std::istringstream all(names);
+  for (std::string name; std::getline(all, name, ',');) {
+    const auto known = std::ranges::find(class_names(), name, &ClassName::name);
+    if (known == class_names().end()) throw std::runtime_error("no class of operations is called " + name);
+    classes.insert(known->value);
   }
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
+  return classes;
+}
 
 Classes classes_of(const Options& options) {
-  const auto named = [](const std::string& name) {
-    for (const ClassName& known : class_names())
-      if (known.name == name) return known.value;
-    throw std::runtime_error("no class of operations is called " + name);
-  };
-  Classes classes = options.only.empty() ? all_classes() : Classes{};
-  for (const std::string& name : options.only) classes.insert(named(name));
-  for (const std::string& name : options.without) classes.erase(named(name));
+  Classes classes = options.only.empty() ? all_classes() : classes_named(options.only);
+  for (const Class left_out : classes_named(options.without)) classes.erase(left_out);
   return classes;
 }
 
@@ -112,6 +97,10 @@ int run_with(const Options& options) {
   Setup setup;
   setup.kind = find_kind(kind);
   setup.first = options.self ? Server::kKernel : Server::kOurs;
+  const Classes classes = classes_of(options);
+  setup.look.xattrs = classes.contains(Class::kXattrs) || classes.contains(Class::kAcls);
+  setup.look.flags = classes.contains(Class::kFlags) || classes.contains(Class::kProjects);
+  setup.look.edges = classes.contains(Class::kRanges);
   if (setup.kind == nullptr) throw std::runtime_error("no kind of image is called " + kind);
   enter_private_namespace();
   const Scratch scratch(options.scratch);
@@ -135,8 +124,8 @@ int main(int count, char** arguments) {
   app.add_flag("--self", options.self, "the kernel's ext4 on both sides, to test this program");
   app.add_option("--replay", options.replay, "KIND FILE: the steps of a file, - for standard input")
       ->expected(2);
-  app.add_option("--only", options.only, "only these classes of operations")->delimiter(',');
-  app.add_option("--without", options.without, "not these classes of operations")->delimiter(',');
+  app.add_option("--only", options.only, "only these classes of operations, separated by commas");
+  app.add_option("--without", options.without, "not these classes of operations");
   app.add_option("--check-every", options.amount.check_every, "steps between two checks of everything")
       ->check(CLI::PositiveNumber);
   app.add_option("--scratch", options.scratch, "where the images lie (/dev/shm, or /tmp)");

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <thread>
 
@@ -47,20 +48,27 @@ std::string parent_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-bool stamps_seconds(const Kind& kind) { return kind.arguments.find("-I 128") != std::string_view::npos; }
+// Inodes of 128 bytes have no room for nanoseconds and epoch bits.
+VolumeRules rules_of(const Kind& kind) {
+  VolumeRules rules;
+  if (kind.arguments.find("-I 128") == std::string_view::npos) return rules;
+  rules.granularity = 1'000'000'000;
+  rules.latest = std::numeric_limits<std::int32_t>::max();
+  return rules;
+}
 
 }  // namespace
 
 Session::Session(const Setup& setup)
     : setup_(setup),
       servers_{setup.first, Server::kKernel},
-      granularity_(stamps_seconds(*setup.kind) ? 1'000'000'000 : 1),
+      rules_(rules_of(*setup.kind)),
       watchdog_(setup.scratch / name_of(Server::kOurs), kPatience) {
   for (const std::size_t image : {0, 1}) {
     copy_image(setup_.pristine, image_path(setup_, image));
     sides_[image] = mount(setup_, servers_[image], image);
   }
-  block_size_ = static_cast<std::uint32_t>(figures_of(side(1)).f_bsize);
+  rules_.block_size = static_cast<std::uint32_t>(figures_of(side(1)).f_bsize);
 }
 
 std::string Session::log() const {
@@ -108,7 +116,7 @@ std::optional<Failure> Session::compare_step(const Step& step, const Returned& f
   if (first == second) return std::nullopt;
   const bool swapped = servers_[1] == Server::kOurs;
   for (const KnownDifference& known : known_differences()) {
-    if (!known.applies(step, swapped ? second : first, swapped ? first : second)) continue;
+    if (!known.applies(step, rules_, swapped ? second : first, swapped ? first : second)) continue;
     const auto repair = known.repair(step);
     return repair ? run(*repair) : std::nullopt;
   }
@@ -122,8 +130,8 @@ std::optional<Failure> Session::check_touched(const Step& step) {
   for (const std::string& path : {step.path, step.other})
     if (!path.empty()) touched.insert({path, parent_of(path)});
   for (const std::string& path : touched) {
-    const auto first = look_at(side(0).root(), path, Depth::kLight);
-    const auto second = look_at(side(1).root(), path, Depth::kLight);
+    const auto first = look_at(side(0).root(), path, look(Depth::kLight));
+    const auto second = look_at(side(1).root(), path, look(Depth::kLight));
     if (auto failure = comparison().compare(path, first, second, Depth::kLight)) {
       failure->category += fmt::format(" after {}", name_of(step.operation));
       return failure;
@@ -145,8 +153,8 @@ std::optional<Failure> Session::check_touched(const Step& step) {
 std::optional<Failure> Session::check_whole() {
   watchdog_.alive("the check of everything");
   for (const auto& side : sides_) ::syncfs(side->root());
-  Tree first = walk(side(0).root(), Depth::kWhole);
-  Tree second = walk(side(1).root(), Depth::kWhole);
+  Tree first = walk(side(0).root(), look(Depth::kWhole));
+  Tree second = walk(side(1).root(), look(Depth::kWhole));
   auto failure = comparison().compare(first, second, Depth::kWhole);
   if (!failure) failure = check_free();
   tree_ = std::move(servers_[1] == Server::kKernel ? second : first);
@@ -177,7 +185,7 @@ std::optional<Failure> Session::mount_again(Places places) {
     // An open file that has lost its name would be compared with nothing.
     for (UniqueFd& slot : side(image).files().slots) slot.reset();
     ::syncfs(side(image).root());
-    before[image] = walk(side(image).root(), Depth::kWhole);
+    before[image] = walk(side(image).root(), look(Depth::kWhole));
   }
   for (const std::size_t image : {0, 1}) {
     const std::string wrong = side(image).unmount();
@@ -192,8 +200,8 @@ std::optional<Failure> Session::mount_again(Places places) {
   watchdog_.alive("mounting again");
   for (const std::size_t image : {0, 1}) sides_[image] = mount(setup_, servers_[image], image);
   for (const std::size_t image : {0, 1}) {
-    const Tree after = walk(side(image).root(), Depth::kWhole);
-    if (auto failure = Comparison::exact().compare(before[image], after, Depth::kWhole)) {
+    const Tree after = walk(side(image).root(), look(Depth::kWhole));
+    if (auto failure = Comparison::exact(rules_).compare(before[image], after, Depth::kWhole)) {
       failure->category += " after a new mount";
       failure->text +=
           fmt::format(" (image {}, before / after; now mounted by {})", image, name_of(servers_[image]));
@@ -205,7 +213,7 @@ std::optional<Failure> Session::mount_again(Places places) {
 
 std::optional<Failure> Session::delete_everything() {
   for (const auto& side : sides_) {
-    const Tree tree = walk(side->root(), Depth::kWhole);
+    const Tree tree = walk(side->root(), look(Depth::kWhole));
     for (const auto& [path, entry] : tree) {
       if ((entry.flags.value_or(0) & (FS_IMMUTABLE_FL | FS_APPEND_FL)) == 0) continue;
       const UniqueFd file(::openat(side->root(), path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
@@ -227,7 +235,7 @@ std::optional<Failure> Session::delete_everything() {
     for (const std::size_t image : {0, 1}) {
       const struct statfs figures = figures_of(side(image));
       sectors[image] = figures.f_bfree * (static_cast<std::uint64_t>(figures.f_bsize) / 512);
-      for (const auto& [path, entry] : walk(side(image).root(), Depth::kLight))
+      for (const auto& [path, entry] : walk(side(image).root(), look(Depth::kLight)))
         sectors[image] += entry.status.stx_blocks;
     }
     if (sectors[0] == sectors[1]) return std::nullopt;

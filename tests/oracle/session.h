@@ -21,6 +21,7 @@ struct Setup {
   std::filesystem::path scratch{};   // a directory of this run's own
   std::filesystem::path pristine{};  // what both images start as
   Server first = Server::kOurs;
+  Look look{};  // its depth does not count
 };
 
 class Session {
@@ -50,7 +51,12 @@ class Session {
   std::optional<Failure> check_free();
   std::optional<Failure> mount_again(Places places);
   std::optional<Failure> delete_everything();
-  [[nodiscard]] Comparison comparison() const { return {timeline_, block_size_, granularity_}; }
+  [[nodiscard]] Comparison comparison() const { return {timeline_, rules_}; }
+  [[nodiscard]] Look look(Depth depth) const {
+    Look look = setup_.look;
+    look.depth = depth;
+    return look;
+  }
   Mounted& side(std::size_t image) { return *sides_[image]; }
   // Adds who served what.
   [[nodiscard]] std::optional<Failure> signed_by(std::optional<Failure> failure) const;
@@ -58,8 +64,7 @@ class Session {
   Setup setup_;
   std::array<Server, 2> servers_;  // of image 0 and 1
   Timeline timeline_;
-  std::uint32_t block_size_ = 0;
-  std::int64_t granularity_ = 1;
+  VolumeRules rules_;
   Returned last_;
   Tree tree_;
   Watchdog watchdog_;

@@ -80,11 +80,12 @@ bool read_range(int file, off_t at, off_t end, Entry& entry) {
 
 // A file of usual size is read from end to end, as the page cache has it. Then the cache is emptied: the
 // kernel takes what is cached over an unwritten range for data. Of a large sparse file only the data is read.
-void look_at_content(int file, Entry& entry) {
+void look_at_content(int file, const Look& look, Entry& entry) {
   const auto size = static_cast<off_t>(entry.status.stx_size);
   const bool usual = size <= kUsualSize;
   if (usual && !read_range(file, 0, size, entry)) return;
   forget_cached(file);
+  if (!look.edges) return;
   for (off_t at = 0; at < size && entry.edges.size() < kMostEdges;) {
     const off_t data = ::lseek(file, at, SEEK_DATA);
     if (data < 0) {
@@ -103,7 +104,7 @@ void look_at_content(int file, Entry& entry) {
   }
 }
 
-std::optional<Entry> look_at_here(const std::string& path, Depth depth) {
+std::optional<Entry> look_at_here(const std::string& path, const Look& look) {
   Entry entry;
   if (::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &entry.status) !=
       0) {
@@ -111,7 +112,7 @@ std::optional<Entry> look_at_here(const std::string& path, Depth depth) {
     entry.trouble = trouble("statx");
     return entry;
   }
-  look_at_xattrs(path, entry);
+  if (look.xattrs) look_at_xattrs(path, entry);
   const mode_t type = entry.status.stx_mode & S_IFMT;
   if (type == S_IFLNK) {
     entry.target.resize(8192);
@@ -119,20 +120,20 @@ std::optional<Entry> look_at_here(const std::string& path, Depth depth) {
     if (length < 0) entry.trouble += trouble("readlink");
     entry.target.resize(static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
   }
-  if (depth == Depth::kWhole && (type == S_IFREG || type == S_IFDIR)) {
+  if (look.depth == Depth::kWhole && (type == S_IFREG || type == S_IFDIR)) {
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!file) {
       entry.trouble += trouble("open");
       return entry;
     }
-    look_at_flags(file.get(), entry);
-    if (type == S_IFREG) look_at_content(file.get(), entry);
+    if (look.flags) look_at_flags(file.get(), entry);
+    if (type == S_IFREG) look_at_content(file.get(), look, entry);
   }
   return entry;
 }
 
-void walk_here(const std::string& path, Depth depth, Tree& tree) {
-  auto entry = look_at_here(path, depth);
+void walk_here(const std::string& path, const Look& look, Tree& tree) {
+  auto entry = look_at_here(path, look);
   if (!entry) return;
   const bool directory = S_ISDIR(entry->status.stx_mode);
   Entry& kept = tree[path] = std::move(*entry);
@@ -153,7 +154,7 @@ void walk_here(const std::string& path, Depth depth, Tree& tree) {
   if (std::ranges::adjacent_find(names) != names.end()) kept.trouble += "readdir gives a name twice\n";
   for (const std::string& name : names) {
     const std::string below = path == "." ? name : path + "/" + name;
-    walk_here(below, depth, tree);
+    walk_here(below, look, tree);
     if (!tree.contains(below)) kept.trouble += fmt::format("{} is listed but not there\n", name);
   }
 }
@@ -173,14 +174,14 @@ class Stay {
 
 }  // namespace
 
-std::optional<Entry> look_at(int root, const std::string& path, Depth depth) {
+std::optional<Entry> look_at(int root, const std::string& path, const Look& look) {
   const Stay stay(root);
-  return stay ? look_at_here(path, depth) : std::nullopt;
+  return stay ? look_at_here(path, look) : std::nullopt;
 }
 
-Tree walk(int root, Depth depth) {
+Tree walk(int root, const Look& look) {
   Tree tree;
-  if (const Stay stay(root); stay) walk_here(".", depth, tree);
+  if (const Stay stay(root); stay) walk_here(".", look, tree);
   return tree;
 }
 

@@ -16,6 +16,12 @@ namespace fuse4fs::oracle {
 // kLight costs a few system calls and leaves the page cache alone; kWhole reads contents and asks for flags.
 enum class Depth { kLight, kWhole };
 
+struct Look {
+  Depth depth = Depth::kLight;
+  // What a run leaves out is not asked for either.
+  bool xattrs = true, flags = true, edges = true;
+};
+
 struct Entry {
   struct statx status{};
   std::map<std::string, std::string> xattrs;
@@ -29,9 +35,9 @@ struct Entry {
 using Tree = std::map<std::string, Entry>;  // by path; the root is "."
 
 // One path below the directory `root`; nothing where there is no such name.
-std::optional<Entry> look_at(int root, const std::string& path, Depth depth);
+std::optional<Entry> look_at(int root, const std::string& path, const Look& look);
 // Everything below it.
-Tree walk(int root, Depth depth);
+Tree walk(int root, const Look& look);
 
 // Writes a file's dirty pages and drops them: SEEK_DATA and SEEK_HOLE then speak of the volume.
 void forget_cached(int file);

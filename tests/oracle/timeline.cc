@@ -9,7 +9,7 @@ namespace {
 Timeline::Nanoseconds now() {
   timespec time{};
   ::clock_gettime(CLOCK_REALTIME, &time);
-  return time.tv_sec * 1'000'000'000LL + time.tv_nsec;
+  return Timeline::Nanoseconds{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 }  // namespace

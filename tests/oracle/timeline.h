@@ -15,7 +15,7 @@ namespace fuse4fs::oracle {
 
 class Timeline {
  public:
-  using Nanoseconds = std::int64_t;
+  using Nanoseconds = __int128;  // since 1970; ext4 goes to the year 2446, 64 bits do not
 
   // Image 0 or 1. Between them the step runs there. Each step is told of both images, in the same order.
   void begins(int image);

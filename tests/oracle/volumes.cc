@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <sstream>
 #include <stdexcept>
 
@@ -50,6 +51,12 @@ std::runtime_error trouble(const std::string& what) {
   return std::runtime_error(fmt::format("{}: {}", what, ::strerror(errno)));
 }
 
+// The build's own, or another build's: a sanitizer's, a colleague's.
+std::string helper() {
+  const char* other = std::getenv("FUSE4FS_HELPER");
+  return other != nullptr ? other : FUSE4FS_HELPER;
+}
+
 // The server that serves `point`, by its title.
 UniqueFd server_of(const fs::path& point) {
   const std::string about = " on " + point.string();
@@ -86,13 +93,14 @@ void make_image(const Kind& kind, const fs::path& image) {
 
 std::string_view name_of(Server server) { return server == Server::kOurs ? "fuse4fs" : "kernel"; }
 
-Mounted::Mounted(Server server, fs::path image, fs::path point)
+Mounted::Mounted(Server server, fs::path image, fs::path point, Writing writing)
     : server_(server), image_(std::move(image)), point_(std::move(point)) {
+  const std::string how = writing == Writing::kAllowed ? "rw" : "ro";
   // Both without access times, so that only explicit ones are to be compared.
   const Ran mounted =
       server_ == Server::kKernel
-          ? run({"mount", "-t", "ext4", "-o", "loop,noatime,acl,user_xattr", image_, point_})
-          : run({FUSE4FS_HELPER, image_, point_, "-o", "noatime,log=" + point_.string() + ".log"});
+          ? run({"mount", "-t", "ext4", "-o", "loop,noatime,acl,user_xattr," + how, image_, point_})
+          : run({helper(), image_, point_, "-o", "noatime,log=" + point_.string() + ".log," + how});
   if (mounted.status != 0)
     throw std::runtime_error(fmt::format("mounting by {}: {}", name_of(server_), mounted.output));
   mounted_ = true;
@@ -139,6 +147,19 @@ std::string complaints_about(const fs::path& image) {
   const Ran judged = run({"e2fsck", "-fn", image});
   return judged.status == 0 ? "" : judged.output;
 }
+
+Scratch::Scratch(const fs::path& parent) {
+  std::string name = parent / "fuse4fs-oracle-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) throw trouble(parent.string());
+  path_ = name;
+  fs::permissions(path_, fs::perms(0755));  // other users walk through it to the mounts
+}
+Scratch::~Scratch() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+fs::path usual_scratch() { return fs::is_directory("/dev/shm") ? "/dev/shm" : "/tmp"; }
 
 void enter_private_namespace() {
   if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)

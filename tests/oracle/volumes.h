@@ -27,12 +27,14 @@ const Kind* find_kind(std::string_view name);
 void make_image(const Kind& kind, const std::filesystem::path& image);
 
 enum class Server { kOurs, kKernel };
+enum class Writing { kAllowed, kForbidden };  // kForbidden: mounted read-only
 std::string_view name_of(Server server);
 
 class Mounted {
  public:
   // `point` is an empty directory. Ours logs to `point`.log.
-  Mounted(Server server, std::filesystem::path image, std::filesystem::path point);
+  Mounted(Server server, std::filesystem::path image, std::filesystem::path point,
+          Writing writing = Writing::kAllowed);
   ~Mounted();
   Mounted(const Mounted&) = delete;
   Mounted& operator=(const Mounted&) = delete;
@@ -59,6 +61,21 @@ class Mounted {
 
 // What `e2fsck -fn` complains of; empty if nothing.
 std::string complaints_about(const std::filesystem::path& image);
+
+// A directory of its own below `parent`, which goes with all that is in it.
+class Scratch {
+ public:
+  explicit Scratch(const std::filesystem::path& parent);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+// Memory where there is any: many runs make many images.
+std::filesystem::path usual_scratch();
 
 // A mount namespace of its own, so that no other process's copy keeps a mount alive.
 void enter_private_namespace();

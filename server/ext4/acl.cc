@@ -50,8 +50,9 @@ bool take(std::span<const std::byte>& bytes, T& into) {
 
 template <class T>
 void put(std::vector<std::byte>& bytes, const T& value) {
-  const auto raw = std::as_bytes(std::span(&value, 1));
-  bytes.insert(bytes.end(), raw.begin(), raw.end());
+  const std::size_t end = bytes.size();
+  bytes.resize(end + sizeof value);  // g++ 12 warns of insert() here, wrongly
+  std::memcpy(bytes.data() + end, &value, sizeof value);
 }
 
 // The bits of the entry's class become those of `mode`, at most or exactly.

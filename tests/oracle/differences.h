@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The known differences between our mount and the kernel's ext4, all of them: what the comparison lets pass.
+// Each row's reason is in docs/differences.md too.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "tests/oracle/executor.h"
+#include "tests/oracle/snapshot.h"
+#include "tests/oracle/step.h"
+
+namespace fuse4fs::oracle {
+
+// What a volume can store.
+struct VolumeRules {
+  std::uint32_t block_size = 0;  // bytes
+  std::int64_t granularity = 1;  // of times, nanoseconds
+  // Of times, seconds: a signed 32-bit number, and two epoch bits.
+  std::int64_t earliest = -(std::int64_t{1} << 31);
+  std::int64_t latest = (std::int64_t{1} << 34) - (std::int64_t{1} << 31) - 1;
+};
+
+// A step that may return something else than the kernel's.
+struct KnownDifference {
+  std::string_view reason;
+  bool (*applies)(const Step& step, const VolumeRules& rules, const Returned& ours, const Returned& kernels);
+  // What root then does on both sides so that they are alike again; nothing where the step changed neither.
+  std::optional<Step> (*repair)(const Step& step);
+};
+std::span<const KnownDifference> known_differences();
+
+// A time as the volume can store it.
+timespec comparable_time(timespec time, const VolumeRules& rules);
+// The flags of FS_IOC_GETFLAGS that must be equal.
+std::uint32_t comparable_flags(std::uint32_t flags);
+// Whether directories of these sizes must be equal in size and blocks.
+bool directory_size_counts(std::uint64_t first, std::uint64_t second, std::uint32_t block_size);
+// By how many 512-byte sectors two files with the same contents may differ.
+std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const VolumeRules& rules);
+// Where data and holes begin (Entry::edges), as far as that must be equal.
+std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules& rules);
+
+// Whether truncate(2) to this size is left out because it changes nothing but times.
+bool truncate_is_left_out(std::int64_t size_now, std::int64_t wanted);
+
+}  // namespace fuse4fs::oracle

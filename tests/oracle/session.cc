@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/oracle/session.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/statfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <limits>
+#include <set>
+#include <thread>
+
+#include "tests/oracle/differences.h"
+#include "tests/oracle/process.h"
+
+namespace fuse4fs::oracle {
+namespace fs = std::filesystem;
+namespace {
+
+// Generous: a sanitizer build on a busy machine.
+constexpr std::chrono::seconds kPatience{120};
+
+fs::path image_path(const Setup& setup, std::size_t image) {
+  return setup.scratch / fmt::format("image{}", image);
+}
+
+// A server keeps its mount point, whichever image it serves.
+std::unique_ptr<Mounted> mount(const Setup& setup, Server server, std::size_t image) {
+  const fs::path point = setup.scratch / (setup.first == Server::kKernel ? fmt::format("mnt{}", image)
+                                                                         : std::string(name_of(server)));
+  fs::create_directories(point);
+  return std::make_unique<Mounted>(server, image_path(setup, image), point);
+}
+
+struct statfs figures_of(const Mounted& side) {
+  struct statfs figures{};
+  ::fstatfs(side.root(), &figures);
+  return figures;
+}
+
+std::string parent_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+// Inodes of 128 bytes have no room for nanoseconds and epoch bits.
+VolumeRules rules_of(const Kind& kind) {
+  VolumeRules rules;
+  if (kind.arguments.find("-I 128") == std::string_view::npos) return rules;
+  rules.granularity = 1'000'000'000;
+  rules.latest = std::numeric_limits<std::int32_t>::max();
+  return rules;
+}
+
+}  // namespace
+
+Session::Session(const Setup& setup)
+    : setup_(setup),
+      servers_{setup.first, Server::kKernel},
+      rules_(rules_of(*setup.kind)),
+      watchdog_(setup.scratch / name_of(Server::kOurs), kPatience) {
+  for (const std::size_t image : {0, 1}) {
+    copy_image(setup_.pristine, image_path(setup_, image));
+    sides_[image] = mount(setup_, servers_[image], image);
+  }
+  rules_.block_size = static_cast<std::uint32_t>(figures_of(side(1)).f_bsize);
+}
+
+std::string Session::log() const {
+  for (const auto& side : sides_)
+    if (side != nullptr && side->server() == Server::kOurs) return side->log();
+  return {};
+}
+
+std::uint64_t Session::free_percent() const {
+  const struct statfs figures = figures_of(*sides_[1]);
+  return figures.f_bfree * 100 / figures.f_blocks;
+}
+
+std::optional<Failure> Session::signed_by(std::optional<Failure> failure) const {
+  if (failure)
+    failure->text += fmt::format("   ({} / {}{})", name_of(servers_[0]), name_of(servers_[1]),
+                                 watchdog_.bit() ? "; fuse4fs did not answer and was cut off" : "");
+  return failure;
+}
+
+std::optional<Failure> Session::run(const Step& step) {
+  watchdog_.alive(to_text(step));
+  const bool whole_machine = step.operation == Operation::kRemount || step.operation == Operation::kSwap;
+  if (whole_machine)
+    return signed_by(mount_again(step.operation == Operation::kSwap ? Places::kSwapped : Places::kSame));
+  if (step.operation == Operation::kDropCaches) {
+    for (const auto& side : sides_) ::syncfs(side->root());
+    std::ofstream("/proc/sys/vm/drop_caches") << 2;
+    return std::nullopt;
+  }
+  std::array<Returned, 2> returned;
+  for (const int image : {0, 1}) {
+    timeline_.begins(image);
+    returned[static_cast<std::size_t>(image)] = execute(step, side(static_cast<std::size_t>(image)).files());
+    timeline_.ends(image);
+  }
+  last_ = returned[servers_[1] == Server::kKernel ? 1 : 0];
+  auto failure = compare_step(step, returned[0], returned[1]);
+  if (!failure) failure = check_touched(step);
+  return signed_by(std::move(failure));
+}
+
+std::optional<Failure> Session::compare_step(const Step& step, const Returned& first,
+                                             const Returned& second) {
+  if (first == second) return std::nullopt;
+  const bool swapped = servers_[1] == Server::kOurs;
+  for (const KnownDifference& known : known_differences()) {
+    if (!known.applies(step, rules_, swapped ? second : first, swapped ? first : second)) continue;
+    const auto repair = known.repair(step);
+    return repair ? run(*repair) : std::nullopt;
+  }
+  std::string category = fmt::format("return of {}", name_of(step.operation));
+  if (first.error != second.error) category += fmt::format(" {}/{}", first.error, second.error);
+  return Failure{.category = category, .text = fmt::format("{} / {}", to_text(first), to_text(second))};
+}
+
+std::optional<Failure> Session::check_touched(const Step& step) {
+  std::set<std::string> touched;
+  for (const std::string& path : {step.path, step.other})
+    if (!path.empty()) touched.insert({path, parent_of(path)});
+  for (const std::string& path : touched) {
+    const auto first = look_at(side(0).root(), path, look(Depth::kLight));
+    const auto second = look_at(side(1).root(), path, look(Depth::kLight));
+    if (auto failure = comparison().compare(path, first, second, Depth::kLight)) {
+      failure->category += fmt::format(" after {}", name_of(step.operation));
+      return failure;
+    }
+  }
+  if (step.slot < 0) return std::nullopt;
+  std::array<std::optional<Entry>, 2> open;
+  for (const std::size_t image : {0, 1}) {
+    const int fd = side(image).files().slots[static_cast<std::size_t>(step.slot)].get();
+    if (fd < 0) return std::nullopt;
+    open[image].emplace();
+    ::statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &open[image]->status);
+  }
+  auto failure = comparison().compare(fmt::format("slot {}", step.slot), open[0], open[1], Depth::kLight);
+  if (failure) failure->category += fmt::format(" after {}", name_of(step.operation));
+  return failure;
+}
+
+std::optional<Failure> Session::check_whole() {
+  watchdog_.alive("the check of everything");
+  for (const auto& side : sides_) ::syncfs(side->root());
+  Tree first = walk(side(0).root(), look(Depth::kWhole));
+  Tree second = walk(side(1).root(), look(Depth::kWhole));
+  auto failure = comparison().compare(first, second, Depth::kWhole);
+  if (!failure) failure = check_free();
+  tree_ = std::move(servers_[1] == Server::kKernel ? second : first);
+  return signed_by(std::move(failure));
+}
+
+// Deleted inodes are freed a moment later (FORGET comes by itself), so this is asked for a while.
+std::optional<Failure> Session::check_free() {
+  struct statfs first{}, second{};
+  for (int tries = 0; tries < 200; ++tries) {
+    first = figures_of(side(0));
+    second = figures_of(side(1));
+    if (first.f_ffree == second.f_ffree) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  if (first.f_ffree != second.f_ffree)
+    return Failure{.category = "free inodes",
+                   .text = fmt::format("free inodes: {} / {}", first.f_ffree, second.f_ffree)};
+  if (first.f_blocks != second.f_blocks)
+    return Failure{.category = "blocks",
+                   .text = fmt::format("f_blocks: {} / {}", first.f_blocks, second.f_blocks)};
+  return std::nullopt;
+}
+
+std::optional<Failure> Session::mount_again(Places places) {
+  std::array<Tree, 2> before;
+  for (const std::size_t image : {0, 1}) {
+    // An open file that has lost its name would be compared with nothing.
+    for (UniqueFd& slot : side(image).files().slots) slot.reset();
+    ::syncfs(side(image).root());
+    before[image] = walk(side(image).root(), look(Depth::kWhole));
+  }
+  for (const std::size_t image : {0, 1}) {
+    const std::string wrong = side(image).unmount();
+    sides_[image].reset();
+    if (!wrong.empty()) return Failure{.category = "unmount", .text = wrong};
+    watchdog_.alive("e2fsck");
+    if (const std::string complaints = complaints_about(image_path(setup_, image)); !complaints.empty())
+      return Failure{.category = fmt::format("e2fsck of {}'s image", name_of(servers_[image])),
+                     .text = complaints};
+  }
+  if (places == Places::kSwapped) std::swap(servers_[0], servers_[1]);
+  watchdog_.alive("mounting again");
+  for (const std::size_t image : {0, 1}) sides_[image] = mount(setup_, servers_[image], image);
+  for (const std::size_t image : {0, 1}) {
+    const Tree after = walk(side(image).root(), look(Depth::kWhole));
+    if (auto failure = Comparison::exact(rules_).compare(before[image], after, Depth::kWhole)) {
+      failure->category += " after a new mount";
+      failure->text +=
+          fmt::format(" (image {}, before / after; now mounted by {})", image, name_of(servers_[image]));
+      return failure;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Failure> Session::delete_everything() {
+  for (const auto& side : sides_) {
+    const Tree tree = walk(side->root(), look(Depth::kWhole));
+    for (const auto& [path, entry] : tree) {
+      if ((entry.flags.value_or(0) & (FS_IMMUTABLE_FL | FS_APPEND_FL)) == 0) continue;
+      const UniqueFd file(::openat(side->root(), path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+      int flags = static_cast<int>(*entry.flags) & ~(FS_IMMUTABLE_FL | FS_APPEND_FL);
+      ::ioctl(file.get(), FS_IOC_SETFLAGS, &flags);
+    }
+    std::error_code error;
+    for (const auto& [path, entry] : tree)
+      if (path != "." && path != "lost+found" && path.find('/') == std::string::npos)
+        fs::remove_all(side->point() / path, error);
+    if (error) return Failure{.category = "deleting", .text = error.message()};
+    for (const auto& [name, value] : tree.at(".").xattrs) ::fremovexattr(side->root(), name.c_str());
+    ::syncfs(side->root());
+  }
+  if (auto failure = check_free()) return failure;
+  // Directories do not shrink; their sizes may differ (differences.h), the sum may not.
+  std::array<std::uint64_t, 2> sectors{};
+  for (int tries = 0; tries < 200; ++tries) {
+    for (const std::size_t image : {0, 1}) {
+      const struct statfs figures = figures_of(side(image));
+      sectors[image] = figures.f_bfree * (static_cast<std::uint64_t>(figures.f_bsize) / 512);
+      for (const auto& [path, entry] : walk(side(image).root(), look(Depth::kLight)))
+        sectors[image] += entry.status.stx_blocks;
+    }
+    if (sectors[0] == sectors[1]) return std::nullopt;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return Failure{.category = "free blocks",
+                 .text = fmt::format("free and in directories, with everything deleted: {} / {} sectors",
+                                     sectors[0], sectors[1])};
+}
+
+std::optional<Failure> Session::finish() {
+  auto failure = check_whole();
+  if (!failure) failure = mount_again(Places::kSwapped);
+  if (!failure) failure = delete_everything();
+  if (!failure) failure = mount_again(Places::kSame);
+  return signed_by(std::move(failure));
+}
+
+}  // namespace fuse4fs::oracle

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Two mounts of two equal images, and one step after the other on both.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "tests/oracle/comparison.h"
+#include "tests/oracle/step.h"
+#include "tests/oracle/volumes.h"
+#include "tests/oracle/watchdog.h"
+
+namespace fuse4fs::oracle {
+
+// Who serves image 0. kKernel: the kernel against itself, which tests the harness.
+struct Setup {
+  const Kind* kind = nullptr;
+  std::filesystem::path scratch{};   // a directory of this run's own
+  std::filesystem::path pristine{};  // what both images start as
+  Server first = Server::kOurs;
+  Look look{};  // its depth does not count
+};
+
+class Session {
+ public:
+  explicit Session(const Setup& setup);
+
+  // The step on both sides; compares what it returned and what it touched.
+  std::optional<Failure> run(const Step& step);
+  // Compares everything.
+  std::optional<Failure> check_whole();
+  // Unmounts, e2fsck, mounts each image by the other side: the same trees again. Then deletes everything and
+  // compares the free figures.
+  std::optional<Failure> finish();
+
+  // What the kernel's ext4 returned last.
+  [[nodiscard]] const Returned& last() const { return last_; }
+  // The kernel's mount, for the generator to see what there is.
+  [[nodiscard]] const Tree& tree() const { return tree_; }
+  [[nodiscard]] std::string log() const;
+  [[nodiscard]] std::uint64_t free_percent() const;
+
+ private:
+  enum class Places { kSame, kSwapped };
+
+  std::optional<Failure> compare_step(const Step& step, const Returned& first, const Returned& second);
+  std::optional<Failure> check_touched(const Step& step);
+  std::optional<Failure> check_free();
+  std::optional<Failure> mount_again(Places places);
+  std::optional<Failure> delete_everything();
+  [[nodiscard]] Comparison comparison() const { return {timeline_, rules_}; }
+  [[nodiscard]] Look look(Depth depth) const {
+    Look look = setup_.look;
+    look.depth = depth;
+    return look;
+  }
+  Mounted& side(std::size_t image) { return *sides_[image]; }
+  // Adds who served what.
+  [[nodiscard]] std::optional<Failure> signed_by(std::optional<Failure> failure) const;
+
+  Setup setup_;
+  std::array<Server, 2> servers_;  // of image 0 and 1
+  Timeline timeline_;
+  VolumeRules rules_;
+  Returned last_;
+  Tree tree_;
+  Watchdog watchdog_;
+  std::array<std::unique_ptr<Mounted>, 2> sides_;  // after the watchdog: unmounted before it ends
+};
+
+}  // namespace fuse4fs::oracle

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/oracle/timeline.h"
+
+#include <algorithm>
+
+namespace fuse4fs::oracle {
+namespace {
+
+Timeline::Nanoseconds now() {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return Timeline::Nanoseconds{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+}  // namespace
+
+void Timeline::begins(int image) { windows_[static_cast<std::size_t>(image)].push_back({now(), 0}); }
+void Timeline::ends(int image) { windows_[static_cast<std::size_t>(image)].back().end = now(); }
+
+bool Timeline::match(Nanoseconds first, Nanoseconds second, Nanoseconds granularity) const {
+  if (first == second) return true;
+  const auto early = kTick + granularity - 1;
+  const auto& [mine, other] = windows_;
+  // The steps that may have left `first`: windows follow each other in time.
+  const auto from =
+      std::ranges::lower_bound(mine, first, {}, [](const Window& window) { return window.end; });
+  const auto to = std::ranges::upper_bound(mine, first + early, {}, &Window::begin);
+  if (from == mine.end() || from >= to) return false;
+  const Window& earliest = other[static_cast<std::size_t>(from - mine.begin())];
+  const Window& latest = other[static_cast<std::size_t>(to - mine.begin()) - 1];
+  return second >= earliest.begin - early && second <= latest.end;
+}
+
+}  // namespace fuse4fs::oracle

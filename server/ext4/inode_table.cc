@@ -149,7 +149,7 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
   if (EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE) {
     raw.i_extra_isize = extra_size_of_new_inodes(*volume_.super_pointer());
     if (parent.has(EXT4_PROJINHERIT_FL) && ext2fs_has_feature_project(volume_.fs()->super))
-      raw.i_projid = parent.raw.i_projid;
+      raw.i_projid = parent.project(super);
   }
   const Timestamp time = now();
   inode.set_accessed(time);

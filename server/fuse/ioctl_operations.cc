@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "server/fuse/conversions.h"
 #include "server/fuse/kernel_abi.h"
-#include "server/fuse/notification.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/operations.h"
 
@@ -78,7 +77,7 @@ struct Call {
   void done(const Result<void>& result) const { result ? reply.ioctl({}) : reply.error(result.error()); }
   // The inode has a new ctime, which the kernel does not think of by itself.
   void inode_changed(const Result<void>& result) const {
-    attributes_changed(node_id(inode));
+    invalidate_attributes(node_id(inode));
     done(result);
   }
 };

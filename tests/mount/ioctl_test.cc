@@ -337,7 +337,7 @@ TEST_F(Ioctls, WritingToAnImmutableFileFailsWhereTheServerIsAsked) {
     EXPECT_TRUE(file);
     EXPECT_EQ(::write(file.get(), "X", 1), 1);
     EXPECT_EQ(answer(::fsync(file.get())), "EPERM");
-    EXPECT_EQ(answer(::close(file.release())), "EPERM");
+    EXPECT_EQ(answer(::close(file.release())), "ok") << "told already";
   }
   {
     UniqueFd file(::open(path.c_str(), O_WRONLY));

@@ -155,10 +155,10 @@ TEST_F(Upcalls, ReadingAFileTwiceReadsItOnce) {
 
 TEST_F(Upcalls, CreatingWritingAndClosingAFile) {
   const auto create = [&] { write_and_close(file(), O_WRONLY | O_CREAT | O_EXCL, kSmall); };
-  expect_sent("LOOKUP 1, MKNOD 1, SETATTR 1, WRITE 1", create, [&] { make_room(); });
+  expect_sent("GETXATTR 1, LOOKUP 1, MKNOD 1, SETATTR 1, WRITE 1", create, [&] { make_room(); });
   // The directory changed by the file before: its attributes are asked for.
   expect_sent(
-      "GETATTR 1, LOOKUP 1, MKNOD 1, SETATTR 1, WRITE 1",
+      "GETATTR 1, GETXATTR 1, LOOKUP 1, MKNOD 1, SETATTR 1, WRITE 1",
       [&] { write_and_close(mount_point() / "second", O_WRONLY | O_CREAT | O_EXCL, kSmall); },
       [&] {
         fs::remove(mount_point() / "second");
@@ -170,7 +170,7 @@ TEST_F(Upcalls, CreatingWritingAndClosingAFile) {
 
 TEST_F(Upcalls, AppendingToAKnownFile) {
   expect_sent(
-      "SETATTR 1, WRITE 1", [&] { write_and_close(file(), O_WRONLY | O_APPEND, kSmall); },
+      "GETXATTR 1, SETATTR 1, WRITE 1", [&] { write_and_close(file(), O_WRONLY | O_APPEND, kSmall); },
       [&] { make_known_file(); });
   unmount_and_check(image_);
 }
@@ -214,7 +214,8 @@ TEST_F(Upcalls, ExtractingAFileAsTarDoes) {
     EXPECT_EQ(::close(fd.release()), 0);
   };
   expect_sent(
-      "GETATTR 1, LOOKUP 1, MKNOD 1, SETATTR 4, WRITE 1", [&] { extract(mount_point() / "second"); },
+      "GETATTR 1, GETXATTR 2, LOOKUP 1, MKNOD 1, SETATTR 4, WRITE 1",
+      [&] { extract(mount_point() / "second"); },
       [&] {
         fs::remove(mount_point() / "second");
         make_room();

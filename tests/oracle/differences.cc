@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/oracle/differences.h"
 
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 
@@ -19,6 +22,11 @@ std::optional<Step> same_times(const Step& step) {
   return repair;
 }
 std::optional<Step> nothing(const Step&) { return std::nullopt; }
+
+bool moves_ranges(const Step& step) {
+  return step.operation == Operation::kFallocate &&
+         (step.flags & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0;
+}
 
 constexpr KnownDifference kKnown[] = {
     {"utimensat(UTIME_NOW) by somebody who may write but does not own: the kernel's FUSE sends explicit "
@@ -37,6 +45,13 @@ constexpr KnownDifference kKnown[] = {
               ours.error == 0 && kernels.error == EPERM;
      },
      same_times},
+    {"FALLOC_FL_COLLAPSE_RANGE and _INSERT_RANGE: the kernel's FUSE refuses them (EOPNOTSUPP) without asking "
+     "the "
+     "server; the generator makes only such that ext4 refuses too",
+     [](const Step& step, const VolumeRules&, const Returned& ours, const Returned& kernels) {
+       return moves_ranges(step) && ours.error == EOPNOTSUPP && kernels.error != 0;
+     },
+     same_times},
     {"holes smaller than a page: the kernel's FUSE writes back whole pages, so blocks smaller than a page "
      "come in "
      "pages",
@@ -48,8 +63,57 @@ constexpr KnownDifference kKnown[] = {
      nothing},
 };
 
+// On the path that differs, or the open file where there is none.
+Step on_same(Operation operation, const Step& step, const std::string& path) {
+  return {.operation = operation,
+          .slot = path.empty() ? step.slot : -1,
+          .path = path,
+          .flags = AT_SYMLINK_NOFOLLOW};
+}
+std::optional<Step> same_times_there(const Step& step, const std::string& path, const Entry&) {
+  Step repair = on_same(Operation::kTimes, step, path);
+  repair.accessed = repair.modified = {1'000'000'000, 0};
+  return repair;
+}
+std::optional<Step> same_mode_there(const Step& step, const std::string& path, const Entry& kernels) {
+  Step repair = on_same(Operation::kChmod, step, path);
+  repair.mode = kernels.status.stx_mode & 07777;
+  return repair;
+}
+
+bool writes(const Step& step) {
+  constexpr std::array kWriting = {Operation::kWrite, Operation::kTruncate, Operation::kFallocate,
+                                   Operation::kCopy};
+  return std::ranges::find(kWriting, step.operation) != kWriting.end();
+}
+
+constexpr KnownTrace kTraces[] = {
+    {"setgid without group execute, after a write by somebody outside of the group: ext4 clears it, a FUSE "
+     "server is "
+     "not told of the writer's supplementary groups",
+     [](const Step& step, std::string_view field, const Entry& ours, const Entry& kernels) {
+       return field == "mode" && writes(step) && step.who != 0 &&
+              (ours.status.stx_mode ^ kernels.status.stx_mode) == S_ISGID &&
+              (ours.status.stx_mode & S_IXGRP) == 0;
+     },
+     same_mode_there},
+    {"times after a FALLOC_FL_COLLAPSE_RANGE or _INSERT_RANGE that failed: ext4 may set them before it looks",
+     [](const Step& step, std::string_view field, const Entry&, const Entry&) {
+       return moves_ranges(step) && (field == "mtime" || field == "ctime");
+     },
+     same_times_there},
+    {"ctime after taking away an ACL that is not there: the kernel's FUSE sets it whenever the server agrees",
+     [](const Step& step, std::string_view field, const Entry&, const Entry&) {
+       const bool takes_away = step.operation == Operation::kRemoveXattr ||
+                               (step.operation == Operation::kSetAcl && step.value.empty());
+       return field == "ctime" && takes_away && step.name.starts_with("system.posix_acl_");
+     },
+     same_times_there},
+};
+
 }  // namespace
 
+std::span<const KnownTrace> known_traces() { return kTraces; }
 std::span<const KnownDifference> known_differences() { return kKnown; }
 
 // The kernel's FUSE believes its own mtime and ctime of a regular file, not the server's: a time that the
@@ -104,6 +168,9 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
     tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * sectors;
   return tolerance;
 }
+
+// A directory's offsets are hashes in ext4, which seeks among them; the kernel's FUSE seeks in its size.
+bool seek_is_left_out(mode_t mode) { return S_ISDIR(mode); }
 
 // ext4 sets mtime and ctime even if the size stays; the kernel's FUSE, which keeps these times itself, does
 // not.

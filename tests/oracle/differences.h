@@ -33,6 +33,15 @@ struct KnownDifference {
 };
 std::span<const KnownDifference> known_differences();
 
+// A step that returned the same and may leave something else behind. `field` is what differs, as comparison.h
+// names it.
+struct KnownTrace {
+  std::string_view reason;
+  bool (*applies)(const Step& step, std::string_view field, const Entry& ours, const Entry& kernels);
+  std::optional<Step> (*repair)(const Step& step, const std::string& path, const Entry& kernels);
+};
+std::span<const KnownTrace> known_traces();
+
 // A time as the volume can store it.
 timespec comparable_time(timespec time, const VolumeRules& rules);
 // The flags of FS_IOC_GETFLAGS that must be equal.
@@ -44,6 +53,8 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
 // Where data and holes begin (Entry::edges), as far as that must be equal.
 std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules& rules);
 
+// Whether SEEK_DATA and SEEK_HOLE of a file of this mode are left out.
+bool seek_is_left_out(mode_t mode);
 // Whether truncate(2) to this size is left out because it changes nothing but times.
 bool truncate_is_left_out(std::int64_t size_now, std::int64_t wanted);
 

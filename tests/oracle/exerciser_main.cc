@@ -24,7 +24,8 @@ struct Options {
 
 Ranges ranges_of(const Options& options) {
   if (options.without_ranges) return Ranges::kNone;
-  return options.kind == "ext2" || options.kind == "ext3" ? Ranges::kPunchOnly : Ranges::kAll;
+  if (options.kind == "ext2" || options.kind == "ext3") return Ranges::kPunchOnly;
+  return options.self ? Ranges::kAll : Ranges::kInPlace;
 }
 
 void exercise(const Options& options, Exerciser& exerciser) {

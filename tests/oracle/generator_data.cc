@@ -89,12 +89,13 @@ Step Generator::change_range() {
   step.flags = pick(kModes);
   step.offset = static_cast<std::int64_t>(below(std::uint64_t{1} << (1 + below(20))));
   step.length = static_cast<std::int64_t>(below(std::uint64_t{1} << (1 + below(19))));
-  const bool moves = (step.flags & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0;
-  // Whole blocks, or EINVAL; a cluster of the bigalloc kind is four of them.
-  if (moves ? !one_in(8) : one_in(3)) {
+  // Whole blocks; a cluster of the bigalloc kind is four of them. Collapse and insert are never such
+  // (differences.cc).
+  if ((step.flags & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0) {
+    step.offset |= 1;
+  } else if (one_in(3)) {
     step.offset = step.offset / 16384 * 16384;
     step.length = (step.length / 16384 + 1) * 16384;
-    if (moves && !one_in(3)) step.offset = static_cast<std::int64_t>(below(3) * 16384);
   }
   return step;
 }

@@ -125,6 +125,25 @@ std::optional<Failure> Session::compare_step(const Step& step, const Returned& f
   return Failure{.category = category, .text = fmt::format("{} / {}", to_text(first), to_text(second))};
 }
 
+// Compares one thing that a step touched. A known trace is repaired, and compared again by that.
+std::optional<Failure> Session::check_trace(const Step& step, const std::string& path,
+                                            const std::array<std::optional<Entry>, 2>& found) {
+  auto failure = comparison().compare(path.empty() ? fmt::format("slot {}", step.slot) : path, found[0],
+                                      found[1], Depth::kLight);
+  if (!failure) return std::nullopt;
+  if (found[0] && found[1]) {
+    const Entry& ours = *found[servers_[1] == Server::kOurs ? 1 : 0];
+    const Entry& kernels = *found[servers_[1] == Server::kOurs ? 0 : 1];
+    for (const KnownTrace& known : known_traces()) {
+      if (!known.applies(step, failure->category, ours, kernels)) continue;
+      const auto repair = known.repair(step, path, kernels);
+      return repair ? run(*repair) : std::nullopt;
+    }
+  }
+  failure->category += fmt::format(" after {}", name_of(step.operation));
+  return failure;
+}
+
 std::optional<Failure> Session::check_touched(const Step& step) {
   std::set<std::string> touched;
   for (const std::string& path : {step.path, step.other})
@@ -132,10 +151,7 @@ std::optional<Failure> Session::check_touched(const Step& step) {
   for (const std::string& path : touched) {
     const auto first = look_at(side(0).root(), path, look(Depth::kLight));
     const auto second = look_at(side(1).root(), path, look(Depth::kLight));
-    if (auto failure = comparison().compare(path, first, second, Depth::kLight)) {
-      failure->category += fmt::format(" after {}", name_of(step.operation));
-      return failure;
-    }
+    if (auto failure = check_trace(step, path, {first, second})) return failure;
   }
   if (step.slot < 0) return std::nullopt;
   std::array<std::optional<Entry>, 2> open;
@@ -145,9 +161,7 @@ std::optional<Failure> Session::check_touched(const Step& step) {
     open[image].emplace();
     ::statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &open[image]->status);
   }
-  auto failure = comparison().compare(fmt::format("slot {}", step.slot), open[0], open[1], Depth::kLight);
-  if (failure) failure->category += fmt::format(" after {}", name_of(step.operation));
-  return failure;
+  return check_trace(step, {}, open);
 }
 
 std::optional<Failure> Session::check_whole() {

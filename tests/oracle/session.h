@@ -48,6 +48,8 @@ class Session {
 
   std::optional<Failure> compare_step(const Step& step, const Returned& first, const Returned& second);
   std::optional<Failure> check_touched(const Step& step);
+  std::optional<Failure> check_trace(const Step& step, const std::string& path,
+                                     const std::array<std::optional<Entry>, 2>& found);
   std::optional<Failure> check_free();
   std::optional<Failure> mount_again(Places places);
   std::optional<Failure> delete_everything();

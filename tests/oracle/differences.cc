@@ -16,12 +16,16 @@ namespace {
 constexpr std::int64_t kPage = 4096;
 
 // Equal on both sides again, whatever they were.
-std::optional<Step> same_times(const Step& step) {
-  Step repair{.operation = Operation::kTimes, .slot = step.slot, .path = step.path, .flags = step.flags};
+Step set_times(int slot, const std::string& path, std::uint64_t flags) {
+  Step repair{.operation = Operation::kTimes, .slot = slot, .path = path, .flags = flags};
   repair.accessed = repair.modified = {1'000'000'000, 0};
   return repair;
 }
-std::optional<Step> nothing(const Step&) { return std::nullopt; }
+std::vector<Step> same_times(const Step& step) {
+  const bool may_name_link = step.operation == Operation::kTimes || step.operation == Operation::kChown;
+  return {set_times(step.slot, step.path, may_name_link ? step.flags : 0)};
+}
+std::vector<Step> nothing(const Step&) { return {}; }
 
 bool moves_ranges(const Step& step) {
   return step.operation == Operation::kFallocate &&
@@ -64,21 +68,13 @@ constexpr KnownDifference kKnown[] = {
 };
 
 // On the path that differs, or the open file where there is none.
-Step on_same(Operation operation, const Step& step, const std::string& path) {
-  return {.operation = operation,
-          .slot = path.empty() ? step.slot : -1,
-          .path = path,
-          .flags = AT_SYMLINK_NOFOLLOW};
+std::vector<Step> same_times_there(const Step& step, const std::string& path, const Entry&) {
+  return {set_times(path.empty() ? step.slot : -1, path, AT_SYMLINK_NOFOLLOW)};
 }
-std::optional<Step> same_times_there(const Step& step, const std::string& path, const Entry&) {
-  Step repair = on_same(Operation::kTimes, step, path);
-  repair.accessed = repair.modified = {1'000'000'000, 0};
-  return repair;
-}
-std::optional<Step> same_mode_there(const Step& step, const std::string& path, const Entry& kernels) {
-  Step repair = on_same(Operation::kChmod, step, path);
+std::vector<Step> same_mode_and_times_there(const Step& step, const std::string& path, const Entry& kernels) {
+  Step repair{.operation = Operation::kChmod, .slot = path.empty() ? step.slot : -1, .path = path};
   repair.mode = kernels.status.stx_mode & 07777;
-  return repair;
+  return {repair, set_times(repair.slot, path, AT_SYMLINK_NOFOLLOW)};
 }
 
 bool writes(const Step& step) {
@@ -91,19 +87,20 @@ constexpr KnownTrace kTraces[] = {
     {"setgid without group execute, after a write by somebody outside of the group: ext4 clears it, a FUSE "
      "server is "
      "not told of the writer's supplementary groups",
-     [](const Step& step, std::string_view field, const Entry& ours, const Entry& kernels) {
+     [](const Step& step, const Returned&, std::string_view field, const Entry& ours, const Entry& kernels) {
        return field == "mode" && writes(step) && step.who != 0 &&
               (ours.status.stx_mode ^ kernels.status.stx_mode) == S_ISGID &&
               (ours.status.stx_mode & S_IXGRP) == 0;
      },
-     same_mode_there},
-    {"times after a FALLOC_FL_COLLAPSE_RANGE or _INSERT_RANGE that failed: ext4 may set them before it looks",
-     [](const Step& step, std::string_view field, const Entry&, const Entry&) {
-       return moves_ranges(step) && (field == "mtime" || field == "ctime");
+     same_mode_and_times_there},
+    {"times and setuid after a fallocate that failed: ext4 may change them before it looks whether it can",
+     [](const Step& step, const Returned& returned, std::string_view field, const Entry&, const Entry&) {
+       return step.operation == Operation::kFallocate && returned.error != 0 &&
+              (field == "mtime" || field == "ctime" || field == "mode");
      },
-     same_times_there},
+     same_mode_and_times_there},
     {"ctime after taking away an ACL that is not there: the kernel's FUSE sets it whenever the server agrees",
-     [](const Step& step, std::string_view field, const Entry&, const Entry&) {
+     [](const Step& step, const Returned&, std::string_view field, const Entry&, const Entry&) {
        const bool takes_away = step.operation == Operation::kRemoveXattr ||
                                (step.operation == Operation::kSetAcl && step.value.empty());
        return field == "ctime" && takes_away && step.name.starts_with("system.posix_acl_");

@@ -29,7 +29,7 @@ struct KnownDifference {
   std::string_view reason;
   bool (*applies)(const Step& step, const VolumeRules& rules, const Returned& ours, const Returned& kernels);
   // What root then does on both sides so that they are alike again; nothing where the step changed neither.
-  std::optional<Step> (*repair)(const Step& step);
+  std::vector<Step> (*repair)(const Step& step);
 };
 std::span<const KnownDifference> known_differences();
 
@@ -37,8 +37,9 @@ std::span<const KnownDifference> known_differences();
 // names it.
 struct KnownTrace {
   std::string_view reason;
-  bool (*applies)(const Step& step, std::string_view field, const Entry& ours, const Entry& kernels);
-  std::optional<Step> (*repair)(const Step& step, const std::string& path, const Entry& kernels);
+  bool (*applies)(const Step& step, const Returned& returned, std::string_view field, const Entry& ours,
+                  const Entry& kernels);
+  std::vector<Step> (*repair)(const Step& step, const std::string& path, const Entry& kernels);
 };
 std::span<const KnownTrace> known_traces();
 

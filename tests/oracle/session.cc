@@ -107,8 +107,18 @@ std::optional<Failure> Session::run(const Step& step) {
   }
   last_ = returned[servers_[1] == Server::kKernel ? 1 : 0];
   auto failure = compare_step(step, returned[0], returned[1]);
-  if (!failure) failure = check_touched(step);
+  if (!failure) failure = check_touched(step, returned[0]);
   return signed_by(std::move(failure));
+}
+
+// A repair: the step that needed it is still the last one.
+std::optional<Failure> Session::run_all(const std::vector<Step>& steps) {
+  const Returned last = last_;
+  std::optional<Failure> failure;
+  for (const Step& step : steps)
+    if (!failure) failure = run(step);
+  last_ = last;
+  return failure;
 }
 
 std::optional<Failure> Session::compare_step(const Step& step, const Returned& first,
@@ -117,8 +127,7 @@ std::optional<Failure> Session::compare_step(const Step& step, const Returned& f
   const bool swapped = servers_[1] == Server::kOurs;
   for (const KnownDifference& known : known_differences()) {
     if (!known.applies(step, rules_, swapped ? second : first, swapped ? first : second)) continue;
-    const auto repair = known.repair(step);
-    return repair ? run(*repair) : std::nullopt;
+    return run_all(known.repair(step));
   }
   std::string category = fmt::format("return of {}", name_of(step.operation));
   if (first.error != second.error) category += fmt::format(" {}/{}", first.error, second.error);
@@ -126,7 +135,8 @@ std::optional<Failure> Session::compare_step(const Step& step, const Returned& f
 }
 
 // Compares one thing that a step touched. A known trace is repaired, and compared again by that.
-std::optional<Failure> Session::check_trace(const Step& step, const std::string& path,
+std::optional<Failure> Session::check_trace(const Step& step, const Returned& returned,
+                                            const std::string& path,
                                             const std::array<std::optional<Entry>, 2>& found) {
   auto failure = comparison().compare(path.empty() ? fmt::format("slot {}", step.slot) : path, found[0],
                                       found[1], Depth::kLight);
@@ -135,23 +145,22 @@ std::optional<Failure> Session::check_trace(const Step& step, const std::string&
     const Entry& ours = *found[servers_[1] == Server::kOurs ? 1 : 0];
     const Entry& kernels = *found[servers_[1] == Server::kOurs ? 0 : 1];
     for (const KnownTrace& known : known_traces()) {
-      if (!known.applies(step, failure->category, ours, kernels)) continue;
-      const auto repair = known.repair(step, path, kernels);
-      return repair ? run(*repair) : std::nullopt;
+      if (!known.applies(step, returned, failure->category, ours, kernels)) continue;
+      return run_all(known.repair(step, path, kernels));
     }
   }
   failure->category += fmt::format(" after {}", name_of(step.operation));
   return failure;
 }
 
-std::optional<Failure> Session::check_touched(const Step& step) {
+std::optional<Failure> Session::check_touched(const Step& step, const Returned& returned) {
   std::set<std::string> touched;
   for (const std::string& path : {step.path, step.other})
     if (!path.empty()) touched.insert({path, parent_of(path)});
   for (const std::string& path : touched) {
     const auto first = look_at(side(0).root(), path, look(Depth::kLight));
     const auto second = look_at(side(1).root(), path, look(Depth::kLight));
-    if (auto failure = check_trace(step, path, {first, second})) return failure;
+    if (auto failure = check_trace(step, returned, path, {first, second})) return failure;
   }
   if (step.slot < 0) return std::nullopt;
   std::array<std::optional<Entry>, 2> open;
@@ -161,7 +170,7 @@ std::optional<Failure> Session::check_touched(const Step& step) {
     open[image].emplace();
     ::statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &open[image]->status);
   }
-  return check_trace(step, {}, open);
+  return check_trace(step, returned, {}, open);
 }
 
 std::optional<Failure> Session::check_whole() {

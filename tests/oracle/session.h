@@ -46,9 +46,10 @@ class Session {
  private:
   enum class Places { kSame, kSwapped };
 
+  std::optional<Failure> run_all(const std::vector<Step>& steps);
   std::optional<Failure> compare_step(const Step& step, const Returned& first, const Returned& second);
-  std::optional<Failure> check_touched(const Step& step);
-  std::optional<Failure> check_trace(const Step& step, const std::string& path,
+  std::optional<Failure> check_touched(const Step& step, const Returned& returned);
+  std::optional<Failure> check_trace(const Step& step, const Returned& returned, const std::string& path,
                                      const std::array<std::optional<Entry>, 2>& found);
   std::optional<Failure> check_free();
   std::optional<Failure> mount_again(Places places);

@@ -27,16 +27,11 @@ std::vector<Step> same_times(const Step& step) {
 }
 std::vector<Step> nothing(const Step&) { return {}; }
 
-bool moves_ranges(const Step& step) {
-  return step.operation == Operation::kFallocate &&
-         (step.flags & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0;
-}
-
 constexpr KnownDifference kKnown[] = {
     {"utimensat(UTIME_NOW) by somebody who may write but does not own: the kernel's FUSE sends explicit "
      "times and "
      "asks for ownership (EPERM)",
-     [](const Step& step, const VolumeRules&, const Returned& ours, const Returned& kernels) {
+     [](const Step& step, const Circumstances&, const Returned& ours, const Returned& kernels) {
        return step.operation == Operation::kTimes && step.who != 0 && step.accessed.tv_nsec == UTIME_NOW &&
               step.modified.tv_nsec == UTIME_NOW && ours.error == EPERM && kernels.error == 0;
      },
@@ -44,23 +39,25 @@ constexpr KnownDifference kKnown[] = {
     {"chown(-1, -1) of a setuid file by somebody who does not own it: ext4 refuses (EPERM), the kernel's "
      "FUSE leaves "
      "the bits to the server and asks for nothing",
-     [](const Step& step, const VolumeRules&, const Returned& ours, const Returned& kernels) {
+     [](const Step& step, const Circumstances&, const Returned& ours, const Returned& kernels) {
        return step.operation == Operation::kChown && step.who != 0 && step.uid == -1 && step.gid == -1 &&
               ours.error == 0 && kernels.error == EPERM;
      },
      same_times},
-    {"FALLOC_FL_COLLAPSE_RANGE and _INSERT_RANGE: the kernel's FUSE refuses them (EOPNOTSUPP) without asking "
-     "the "
-     "server; the generator makes only such that ext4 refuses too",
-     [](const Step& step, const VolumeRules&, const Returned& ours, const Returned& kernels) {
-       return moves_ranges(step) && ours.error == EOPNOTSUPP && kernels.error != 0;
+    {"an immutable or append-only file or directory: the kernel's FUSE does not know that it is one, so "
+     "permissions "
+     "are looked at first (EACCES) and access(2) does not say no",
+     [](const Step& step, const Circumstances& there, const Returned& ours, const Returned& kernels) {
+       if (!there.locked || kernels.error != EPERM) return false;
+       return ours.error == EACCES || (step.operation == Operation::kAccess && ours.error == 0);
      },
-     same_times},
+     nothing},
     {"holes smaller than a page: the kernel's FUSE writes back whole pages, so blocks smaller than a page "
      "come in "
      "pages",
-     [](const Step& step, const VolumeRules& rules, const Returned& ours, const Returned& kernels) {
-       if (step.operation != Operation::kSeek || rules.block_size >= kPage || ours.error != 0) return false;
+     [](const Step& step, const Circumstances& there, const Returned& ours, const Returned& kernels) {
+       if (step.operation != Operation::kSeek || there.rules.block_size >= kPage || ours.error != 0)
+         return false;
        return kernels.error == ENXIO ? ours.value < step.offset + kPage
                                      : kernels.error == 0 && std::abs(ours.value - kernels.value) < kPage;
      },
@@ -168,6 +165,26 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
 
 // A directory's offsets are hashes in ext4, which seeks among them; the kernel's FUSE seeks in its size.
 bool seek_is_left_out(mode_t mode) { return S_ISDIR(mode); }
+
+// The kernel's FUSE opens such a file for writing and takes the bytes into its cache; the server's refusal
+// comes when they are written back (fsync, close), where ext4 refuses open(2) or write(2).
+bool writing_is_left_out(const Step& step, std::uint64_t attributes) {
+  if ((attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) == 0) return false;
+  switch (step.operation) {
+    case Operation::kOpen:
+    case Operation::kCreate:
+      if ((step.flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY) return false;
+      break;
+    case Operation::kWrite:
+    case Operation::kCopy:
+    case Operation::kFallocate:
+      break;
+    default:
+      return false;
+  }
+  const bool appends = (step.flags & (O_APPEND | O_TRUNC | O_DIRECT)) == O_APPEND;
+  return (attributes & STATX_ATTR_IMMUTABLE) != 0 || !appends;
+}
 
 // ext4 sets mtime and ctime even if the size stays; the kernel's FUSE, which keeps these times itself, does
 // not.

@@ -24,10 +24,16 @@ struct VolumeRules {
   std::int64_t latest = (std::int64_t{1} << 34) - (std::int64_t{1} << 31) - 1;
 };
 
+struct Circumstances {
+  VolumeRules rules;
+  bool locked = false;  // one of the step's paths, or its parent, is immutable or append-only
+};
+
 // A step that may return something else than the kernel's.
 struct KnownDifference {
   std::string_view reason;
-  bool (*applies)(const Step& step, const VolumeRules& rules, const Returned& ours, const Returned& kernels);
+  bool (*applies)(const Step& step, const Circumstances& there, const Returned& ours,
+                  const Returned& kernels);
   // What root then does on both sides so that they are alike again; nothing where the step changed neither.
   std::vector<Step> (*repair)(const Step& step);
 };
@@ -56,6 +62,8 @@ std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules
 
 // Whether SEEK_DATA and SEEK_HOLE of a file of this mode are left out.
 bool seek_is_left_out(mode_t mode);
+// Whether the step is left out because it writes a file with these STATX_ATTR_* attributes.
+bool writing_is_left_out(const Step& step, std::uint64_t attributes);
 // Whether truncate(2) to this size is left out because it changes nothing but times.
 bool truncate_is_left_out(std::int64_t size_now, std::int64_t wanted);
 

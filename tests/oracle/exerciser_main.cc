@@ -50,7 +50,7 @@ void run_with(const Options& options) {
   const Scratch scratch(usual_scratch());
   const auto image = scratch.path() / "image", point = scratch.path() / "mnt";
   std::filesystem::create_directory(point);
-  make_image(*kind, image);
+  make_image(*kind, kind->arguments, image);
   Mounted ours(options.self ? Server::kKernel : Server::kOurs, image, point);
   Exerciser exerciser(ours, {.variant = variant->second,
                              .ranges = ranges_of(options),

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/oracle/differences.h"
 
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 
@@ -13,18 +16,22 @@ namespace {
 constexpr std::int64_t kPage = 4096;
 
 // Equal on both sides again, whatever they were.
-std::optional<Step> same_times(const Step& step) {
-  Step repair{.operation = Operation::kTimes, .slot = step.slot, .path = step.path, .flags = step.flags};
+Step set_times(int slot, const std::string& path, std::uint64_t flags) {
+  Step repair{.operation = Operation::kTimes, .slot = slot, .path = path, .flags = flags};
   repair.accessed = repair.modified = {1'000'000'000, 0};
   return repair;
 }
-std::optional<Step> nothing(const Step&) { return std::nullopt; }
+std::vector<Step> same_times(const Step& step) {
+  const bool may_name_link = step.operation == Operation::kTimes || step.operation == Operation::kChown;
+  return {set_times(step.slot, step.path, may_name_link ? step.flags : 0)};
+}
+std::vector<Step> nothing(const Step&) { return {}; }
 
 constexpr KnownDifference kKnown[] = {
     {"utimensat(UTIME_NOW) by somebody who may write but does not own: the kernel's FUSE sends explicit "
      "times and "
      "asks for ownership (EPERM)",
-     [](const Step& step, const VolumeRules&, const Returned& ours, const Returned& kernels) {
+     [](const Step& step, const Circumstances&, const Returned& ours, const Returned& kernels) {
        return step.operation == Operation::kTimes && step.who != 0 && step.accessed.tv_nsec == UTIME_NOW &&
               step.modified.tv_nsec == UTIME_NOW && ours.error == EPERM && kernels.error == 0;
      },
@@ -32,24 +39,75 @@ constexpr KnownDifference kKnown[] = {
     {"chown(-1, -1) of a setuid file by somebody who does not own it: ext4 refuses (EPERM), the kernel's "
      "FUSE leaves "
      "the bits to the server and asks for nothing",
-     [](const Step& step, const VolumeRules&, const Returned& ours, const Returned& kernels) {
+     [](const Step& step, const Circumstances&, const Returned& ours, const Returned& kernels) {
        return step.operation == Operation::kChown && step.who != 0 && step.uid == -1 && step.gid == -1 &&
               ours.error == 0 && kernels.error == EPERM;
      },
      same_times},
+    {"an immutable or append-only file or directory: the kernel's FUSE does not know that it is one, so "
+     "permissions "
+     "are looked at first (EACCES) and access(2) does not say no",
+     [](const Step& step, const Circumstances& there, const Returned& ours, const Returned& kernels) {
+       if (!there.locked || kernels.error != EPERM) return false;
+       return ours.error == EACCES || (step.operation == Operation::kAccess && ours.error == 0);
+     },
+     nothing},
     {"holes smaller than a page: the kernel's FUSE writes back whole pages, so blocks smaller than a page "
      "come in "
      "pages",
-     [](const Step& step, const VolumeRules& rules, const Returned& ours, const Returned& kernels) {
-       if (step.operation != Operation::kSeek || rules.block_size >= kPage || ours.error != 0) return false;
+     [](const Step& step, const Circumstances& there, const Returned& ours, const Returned& kernels) {
+       if (step.operation != Operation::kSeek || there.rules.block_size >= kPage || ours.error != 0)
+         return false;
        return kernels.error == ENXIO ? ours.value < step.offset + kPage
                                      : kernels.error == 0 && std::abs(ours.value - kernels.value) < kPage;
      },
      nothing},
 };
 
+// On the path that differs, or the open file where there is none.
+std::vector<Step> same_times_there(const Step& step, const std::string& path, const Entry&) {
+  return {set_times(path.empty() ? step.slot : -1, path, AT_SYMLINK_NOFOLLOW)};
+}
+std::vector<Step> same_mode_and_times_there(const Step& step, const std::string& path, const Entry& kernels) {
+  Step repair{.operation = Operation::kChmod, .slot = path.empty() ? step.slot : -1, .path = path};
+  repair.mode = kernels.status.stx_mode & 07777;
+  return {repair, set_times(repair.slot, path, AT_SYMLINK_NOFOLLOW)};
+}
+
+bool writes(const Step& step) {
+  constexpr std::array kWriting = {Operation::kWrite, Operation::kTruncate, Operation::kFallocate,
+                                   Operation::kCopy};
+  return std::ranges::find(kWriting, step.operation) != kWriting.end();
+}
+
+constexpr KnownTrace kTraces[] = {
+    {"setgid without group execute, after a write by somebody outside of the group: ext4 clears it, a FUSE "
+     "server is "
+     "not told of the writer's supplementary groups",
+     [](const Step& step, const Returned&, std::string_view field, const Entry& ours, const Entry& kernels) {
+       return field == "mode" && writes(step) && step.who != 0 &&
+              (ours.status.stx_mode ^ kernels.status.stx_mode) == S_ISGID &&
+              (ours.status.stx_mode & S_IXGRP) == 0;
+     },
+     same_mode_and_times_there},
+    {"times and setuid after a fallocate that failed: ext4 may change them before it looks whether it can",
+     [](const Step& step, const Returned& returned, std::string_view field, const Entry&, const Entry&) {
+       return step.operation == Operation::kFallocate && returned.error != 0 &&
+              (field == "mtime" || field == "ctime" || field == "mode");
+     },
+     same_mode_and_times_there},
+    {"ctime after taking away an ACL that is not there: the kernel's FUSE sets it whenever the server agrees",
+     [](const Step& step, const Returned&, std::string_view field, const Entry&, const Entry&) {
+       const bool takes_away = step.operation == Operation::kRemoveXattr ||
+                               (step.operation == Operation::kSetAcl && step.value.empty());
+       return field == "ctime" && takes_away && step.name.starts_with("system.posix_acl_");
+     },
+     same_times_there},
+};
+
 }  // namespace
 
+std::span<const KnownTrace> known_traces() { return kTraces; }
 std::span<const KnownDifference> known_differences() { return kKnown; }
 
 // The kernel's FUSE believes its own mtime and ctime of a regular file, not the server's: a time that the
@@ -103,6 +161,29 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
   if (blocks > 4 && (first.flags.value_or(FS_EXTENT_FL) & FS_EXTENT_FL) != 0)
     tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * sectors;
   return tolerance;
+}
+
+// A directory's offsets are hashes in ext4, which seeks among them; the kernel's FUSE seeks in its size.
+bool seek_is_left_out(mode_t mode) { return S_ISDIR(mode); }
+
+// The kernel's FUSE opens such a file for writing and takes the bytes into its cache; the server's refusal
+// comes when they are written back (fsync, close), where ext4 refuses open(2) or write(2).
+bool writing_is_left_out(const Step& step, std::uint64_t attributes) {
+  if ((attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) == 0) return false;
+  switch (step.operation) {
+    case Operation::kOpen:
+    case Operation::kCreate:
+      if ((step.flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY) return false;
+      break;
+    case Operation::kWrite:
+    case Operation::kCopy:
+    case Operation::kFallocate:
+      break;
+    default:
+      return false;
+  }
+  const bool appends = (step.flags & (O_APPEND | O_TRUNC | O_DIRECT)) == O_APPEND;
+  return (attributes & STATX_ATTR_IMMUTABLE) != 0 || !appends;
 }
 
 // ext4 sets mtime and ctime even if the size stays; the kernel's FUSE, which keeps these times itself, does

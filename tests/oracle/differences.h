@@ -24,14 +24,30 @@ struct VolumeRules {
   std::int64_t latest = (std::int64_t{1} << 34) - (std::int64_t{1} << 31) - 1;
 };
 
+struct Circumstances {
+  VolumeRules rules;
+  bool locked = false;  // one of the step's paths, or its parent, is immutable or append-only
+};
+
 // A step that may return something else than the kernel's.
 struct KnownDifference {
   std::string_view reason;
-  bool (*applies)(const Step& step, const VolumeRules& rules, const Returned& ours, const Returned& kernels);
+  bool (*applies)(const Step& step, const Circumstances& there, const Returned& ours,
+                  const Returned& kernels);
   // What root then does on both sides so that they are alike again; nothing where the step changed neither.
-  std::optional<Step> (*repair)(const Step& step);
+  std::vector<Step> (*repair)(const Step& step);
 };
 std::span<const KnownDifference> known_differences();
+
+// A step that returned the same and may leave something else behind. `field` is what differs, as comparison.h
+// names it.
+struct KnownTrace {
+  std::string_view reason;
+  bool (*applies)(const Step& step, const Returned& returned, std::string_view field, const Entry& ours,
+                  const Entry& kernels);
+  std::vector<Step> (*repair)(const Step& step, const std::string& path, const Entry& kernels);
+};
+std::span<const KnownTrace> known_traces();
 
 // A time as the volume can store it.
 timespec comparable_time(timespec time, const VolumeRules& rules);
@@ -44,6 +60,10 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
 // Where data and holes begin (Entry::edges), as far as that must be equal.
 std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules& rules);
 
+// Whether SEEK_DATA and SEEK_HOLE of a file of this mode are left out.
+bool seek_is_left_out(mode_t mode);
+// Whether the step is left out because it writes a file with these STATX_ATTR_* attributes.
+bool writing_is_left_out(const Step& step, std::uint64_t attributes);
 // Whether truncate(2) to this size is left out because it changes nothing but times.
 bool truncate_is_left_out(std::int64_t size_now, std::int64_t wanted);
 

@@ -303,10 +303,14 @@ void Exerciser::step() {
     add(6, &Exerciser::write_direct);
   }
   if (options_.ranges != Ranges::kNone) add(2, &Exerciser::punch);
-  if (options_.ranges == Ranges::kAll)
-    for (const Operation operation :
-         {&Exerciser::zero, &Exerciser::allocate, &Exerciser::collapse, &Exerciser::insert})
-      add(2, operation);
+  if (options_.ranges >= Ranges::kInPlace) {
+    add(2, &Exerciser::zero);
+    add(2, &Exerciser::allocate);
+  }
+  if (options_.ranges == Ranges::kAll) {
+    add(2, &Exerciser::collapse);
+    add(2, &Exerciser::insert);
+  }
   add(2, &Exerciser::copy);
   (this->*choices[below(choices.size())])();
 }

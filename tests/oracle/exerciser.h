@@ -18,7 +18,8 @@ namespace fuse4fs::oracle {
 // What goes through the page cache, through mappings too, past the cache too.
 enum class Variant { kBuffered, kMapped, kMixed };
 // What of fallocate(2) the file's form of map can do.
-enum class Ranges { kNone, kPunchOnly, kAll };
+// kInPlace: nothing that moves bytes (collapse, insert), which the kernel's FUSE refuses.
+enum class Ranges { kNone, kPunchOnly, kInPlace, kAll };
 
 class Exerciser {
  public:

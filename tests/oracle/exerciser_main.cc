@@ -24,7 +24,8 @@ struct Options {
 
 Ranges ranges_of(const Options& options) {
   if (options.without_ranges) return Ranges::kNone;
-  return options.kind == "ext2" || options.kind == "ext3" ? Ranges::kPunchOnly : Ranges::kAll;
+  if (options.kind == "ext2" || options.kind == "ext3") return Ranges::kPunchOnly;
+  return options.self ? Ranges::kAll : Ranges::kInPlace;
 }
 
 void exercise(const Options& options, Exerciser& exerciser) {
@@ -49,7 +50,7 @@ void run_with(const Options& options) {
   const Scratch scratch(usual_scratch());
   const auto image = scratch.path() / "image", point = scratch.path() / "mnt";
   std::filesystem::create_directory(point);
-  make_image(*kind, image);
+  make_image(*kind, kind->arguments, image);
   Mounted ours(options.self ? Server::kKernel : Server::kOurs, image, point);
   Exerciser exerciser(ours, {.variant = variant->second,
                              .ranges = ranges_of(options),

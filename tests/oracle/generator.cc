@@ -48,11 +48,13 @@ void Known::learn(const Tree& tree) {
 }
 
 void Known::remove(const std::string& path) {
+  if (path == ".") return;
   types_.erase(path);
   locked_.erase(path);
 }
 
 void Known::move(const std::string& from, const std::string& to) {
+  if (from == "." || to == ".") return;
   std::map<std::string, char> moved;
   for (auto at = types_.begin(); at != types_.end();) {
     if (at->first == from || at->first.starts_with(from + "/")) {

@@ -188,6 +188,7 @@ Step Generator::set_flags() {
   step.path = some(one_in(3) ? 'd' : 'f');
   if (step.path == ".") step.path = some('f');
   step.number = pick(kFlags);
+  if (step.number == FS_PROJINHERIT_FL && !classes_.contains(Class::kProjects)) step.number = 0;
   return step;
 }
 

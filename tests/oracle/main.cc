@@ -54,10 +54,10 @@ void tell(const Setup& setup, const Fault& fault) {
   if (!fault.log.empty()) fmt::print("the server's log:\n{}\n", fault.log);
 }
 
-int run_from_seed(const Setup& setup, const Options& options) {
+int run_from_seed(const Setup& setup, const Options& options, const Classes& classes) {
   fmt::print("oracle {} {} {}\n", setup.kind->name, options.seed, options.amount.steps);
   std::fflush(stdout);
-  const Run run = run_seed(setup, options.seed, options.amount, classes_of(options));
+  const Run run = run_seed(setup, options.seed, options.amount, classes);
   if (!run.fault) return EXIT_SUCCESS;
   fmt::print("FAILED: seed {} after {} steps, the last: {}\n", options.seed, run.steps.size(),
              run.steps.empty() ? "none" : to_text(run.steps.back()));
@@ -88,6 +88,30 @@ int run_replay(const Setup& setup, const Options& options) {
   return EXIT_FAILURE;
 }
 
+bool kernel_can_write(const fs::path& image, const fs::path& scratch) {
+  fs::create_directories(scratch / "try");
+  try {
+    const Mounted tried(Server::kKernel, image, scratch / "try");
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+// Makes what both images start as.
+void prepare(Setup& setup, Classes& classes) {
+  const Kind& kind = *setup.kind;
+  setup.pristine = {setup.scratch / "pristine0", setup.scratch / "pristine1"};
+  for (const fs::path& image : setup.pristine) make_image(kind, kind.arguments, image);
+  if (kind.kernel_arguments.empty() || kernel_can_write(setup.pristine[1], setup.scratch)) return;
+  fmt::print("this kernel cannot write such volumes: it has one with {} instead; projects are left out\n",
+             kind.kernel_arguments);
+  setup.places = Setup::Places::kKeep;
+  classes.erase(Class::kProjects);
+  make_image(kind, kind.kernel_arguments, setup.pristine[1]);
+  if (setup.first == Server::kKernel) setup.pristine[0] = setup.pristine[1];
+}
+
 int run_with(const Options& options) {
   if (options.list_kinds) {
     for (const Kind& kind : kinds()) fmt::print("{:14} {:42} {}\n", kind.name, kind.arguments, kind.about);
@@ -97,17 +121,16 @@ int run_with(const Options& options) {
   Setup setup;
   setup.kind = find_kind(kind);
   setup.first = options.self ? Server::kKernel : Server::kOurs;
-  const Classes classes = classes_of(options);
-  setup.look.xattrs = classes.contains(Class::kXattrs) || classes.contains(Class::kAcls);
-  setup.look.flags = classes.contains(Class::kFlags) || classes.contains(Class::kProjects);
-  setup.look.edges = classes.contains(Class::kRanges);
   if (setup.kind == nullptr) throw std::runtime_error("no kind of image is called " + kind);
   enter_private_namespace();
   const Scratch scratch(options.scratch);
   setup.scratch = scratch.path();
-  setup.pristine = scratch.path() / "pristine";
-  make_image(*setup.kind, setup.pristine);
-  return options.replay.empty() ? run_from_seed(setup, options) : run_replay(setup, options);
+  Classes classes = classes_of(options);
+  prepare(setup, classes);
+  setup.look.xattrs = classes.contains(Class::kXattrs) || classes.contains(Class::kAcls);
+  setup.look.flags = classes.contains(Class::kFlags) || classes.contains(Class::kProjects);
+  setup.look.edges = classes.contains(Class::kRanges);
+  return options.replay.empty() ? run_from_seed(setup, options, classes) : run_replay(setup, options);
 }
 
 }  // namespace

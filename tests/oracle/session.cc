@@ -65,7 +65,7 @@ Session::Session(const Setup& setup)
       rules_(rules_of(*setup.kind)),
       watchdog_(setup.scratch / name_of(Server::kOurs), kPatience) {
   for (const std::size_t image : {0, 1}) {
-    copy_image(setup_.pristine, image_path(setup_, image));
+    copy_image(setup_.pristine[image], image_path(setup_, image));
     sides_[image] = mount(setup_, servers_[image], image);
   }
   rules_.block_size = static_cast<std::uint32_t>(figures_of(side(1)).f_bsize);
@@ -93,10 +93,17 @@ std::optional<Failure> Session::run(const Step& step) {
   watchdog_.alive(to_text(step));
   const bool whole_machine = step.operation == Operation::kRemount || step.operation == Operation::kSwap;
   if (whole_machine)
-    return signed_by(mount_again(step.operation == Operation::kSwap ? Places::kSwapped : Places::kSame));
+    return signed_by(mount_again(step.operation == Operation::kSwap ? Next::kSwapped : Next::kSame));
   if (step.operation == Operation::kDropCaches) {
     for (const auto& side : sides_) ::syncfs(side->root());
     std::ofstream("/proc/sys/vm/drop_caches") << 2;
+    return std::nullopt;
+  }
+  const Circumstances there = circumstances(step);
+  const bool written_second = step.operation == Operation::kCopy;
+  if (there.locked && writing_is_left_out(step, kernel_attributes(written_second ? step.other : step.path,
+                                                                  written_second ? -1 : step.slot))) {
+    last_ = {.error = EPERM, .at = "left out"};
     return std::nullopt;
   }
   std::array<Returned, 2> returned;
@@ -106,36 +113,81 @@ std::optional<Failure> Session::run(const Step& step) {
     timeline_.ends(image);
   }
   last_ = returned[servers_[1] == Server::kKernel ? 1 : 0];
-  auto failure = compare_step(step, returned[0], returned[1]);
-  if (!failure) failure = check_touched(step);
+  auto failure = compare_step(step, there, returned[0], returned[1]);
+  if (!failure) failure = check_touched(step, returned[0]);
   return signed_by(std::move(failure));
 }
 
-std::optional<Failure> Session::compare_step(const Step& step, const Returned& first,
-                                             const Returned& second) {
+// STATX_ATTR_* on the kernel's side; 0 if there is nothing. The kernel's FUSE does not show them.
+std::uint64_t Session::kernel_attributes(const std::string& path, int slot) {
+  Mounted& kernels = side(servers_[1] == Server::kKernel ? 1 : 0);
+  struct statx status{};
+  const int fd = slot >= 0 ? kernels.files().slots[static_cast<std::size_t>(slot)].get() : kernels.root();
+  if (::statx(fd, slot >= 0 ? "" : path.c_str(), slot >= 0 ? AT_EMPTY_PATH : 0, STATX_BASIC_STATS, &status) !=
+      0)
+    return 0;
+  return status.stx_attributes;
+}
+
+Circumstances Session::circumstances(const Step& step) {
+  Circumstances there{.rules = rules_};
+  std::uint64_t attributes = step.slot >= 0 ? kernel_attributes({}, step.slot) : 0;
+  for (const std::string& path : {step.path, step.other})
+    if (!path.empty()) attributes |= kernel_attributes(path, -1) | kernel_attributes(parent_of(path), -1);
+  there.locked = (attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
+  return there;
+}
+
+// A repair: the step that needed it is still the last one.
+std::optional<Failure> Session::run_all(const std::vector<Step>& steps) {
+  const Returned last = last_;
+  std::optional<Failure> failure;
+  for (const Step& step : steps)
+    if (!failure) failure = run(step);
+  last_ = last;
+  return failure;
+}
+
+std::optional<Failure> Session::compare_step(const Step& step, const Circumstances& there,
+                                             const Returned& first, const Returned& second) {
   if (first == second) return std::nullopt;
   const bool swapped = servers_[1] == Server::kOurs;
   for (const KnownDifference& known : known_differences()) {
-    if (!known.applies(step, rules_, swapped ? second : first, swapped ? first : second)) continue;
-    const auto repair = known.repair(step);
-    return repair ? run(*repair) : std::nullopt;
+    if (!known.applies(step, there, swapped ? second : first, swapped ? first : second)) continue;
+    return run_all(known.repair(step));
   }
   std::string category = fmt::format("return of {}", name_of(step.operation));
   if (first.error != second.error) category += fmt::format(" {}/{}", first.error, second.error);
   return Failure{.category = category, .text = fmt::format("{} / {}", to_text(first), to_text(second))};
 }
 
-std::optional<Failure> Session::check_touched(const Step& step) {
+// Compares one thing that a step touched. A known trace is repaired, and compared again by that.
+std::optional<Failure> Session::check_trace(const Step& step, const Returned& returned,
+                                            const std::string& path,
+                                            const std::array<std::optional<Entry>, 2>& found) {
+  auto failure = comparison().compare(path.empty() ? fmt::format("slot {}", step.slot) : path, found[0],
+                                      found[1], Depth::kLight);
+  if (!failure) return std::nullopt;
+  if (found[0] && found[1]) {
+    const Entry& ours = *found[servers_[1] == Server::kOurs ? 1 : 0];
+    const Entry& kernels = *found[servers_[1] == Server::kOurs ? 0 : 1];
+    for (const KnownTrace& known : known_traces()) {
+      if (!known.applies(step, returned, failure->category, ours, kernels)) continue;
+      return run_all(known.repair(step, path, kernels));
+    }
+  }
+  failure->category += fmt::format(" after {}", name_of(step.operation));
+  return failure;
+}
+
+std::optional<Failure> Session::check_touched(const Step& step, const Returned& returned) {
   std::set<std::string> touched;
   for (const std::string& path : {step.path, step.other})
     if (!path.empty()) touched.insert({path, parent_of(path)});
   for (const std::string& path : touched) {
     const auto first = look_at(side(0).root(), path, look(Depth::kLight));
     const auto second = look_at(side(1).root(), path, look(Depth::kLight));
-    if (auto failure = comparison().compare(path, first, second, Depth::kLight)) {
-      failure->category += fmt::format(" after {}", name_of(step.operation));
-      return failure;
-    }
+    if (auto failure = check_trace(step, returned, path, {first, second})) return failure;
   }
   if (step.slot < 0) return std::nullopt;
   std::array<std::optional<Entry>, 2> open;
@@ -145,9 +197,7 @@ std::optional<Failure> Session::check_touched(const Step& step) {
     open[image].emplace();
     ::statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &open[image]->status);
   }
-  auto failure = comparison().compare(fmt::format("slot {}", step.slot), open[0], open[1], Depth::kLight);
-  if (failure) failure->category += fmt::format(" after {}", name_of(step.operation));
-  return failure;
+  return check_trace(step, returned, {}, open);
 }
 
 std::optional<Failure> Session::check_whole() {
@@ -179,7 +229,7 @@ std::optional<Failure> Session::check_free() {
   return std::nullopt;
 }
 
-std::optional<Failure> Session::mount_again(Places places) {
+std::optional<Failure> Session::mount_again(Next next) {
   std::array<Tree, 2> before;
   for (const std::size_t image : {0, 1}) {
     // An open file that has lost its name would be compared with nothing.
@@ -196,7 +246,11 @@ std::optional<Failure> Session::mount_again(Places places) {
       return Failure{.category = fmt::format("e2fsck of {}'s image", name_of(servers_[image])),
                      .text = complaints};
   }
-  if (places == Places::kSwapped) std::swap(servers_[0], servers_[1]);
+  if (next == Next::kSwapped && setup_.places == Setup::Places::kKeep) {
+    if (auto failure = kernel_reads(before[0])) return failure;
+  } else if (next == Next::kSwapped) {
+    std::swap(servers_[0], servers_[1]);
+  }
   watchdog_.alive("mounting again");
   for (const std::size_t image : {0, 1}) sides_[image] = mount(setup_, servers_[image], image);
   for (const std::size_t image : {0, 1}) {
@@ -209,6 +263,17 @@ std::optional<Failure> Session::mount_again(Places places) {
     }
   }
   return std::nullopt;
+}
+
+// Our image, where the kernel may only read it.
+std::optional<Failure> Session::kernel_reads(const Tree& ours) {
+  const fs::path point = setup_.scratch / "reader";
+  fs::create_directories(point);
+  const Mounted reader(Server::kKernel, image_path(setup_, 0), point, Writing::kForbidden);
+  auto failure =
+      Comparison::exact(rules_).compare(ours, walk(reader.root(), look(Depth::kWhole)), Depth::kWhole);
+  if (failure) failure->category += " as the kernel reads it";
+  return failure;
 }
 
 std::optional<Failure> Session::delete_everything() {
@@ -248,9 +313,9 @@ std::optional<Failure> Session::delete_everything() {
 
 std::optional<Failure> Session::finish() {
   auto failure = check_whole();
-  if (!failure) failure = mount_again(Places::kSwapped);
+  if (!failure) failure = mount_again(Next::kSwapped);
   if (!failure) failure = delete_everything();
-  if (!failure) failure = mount_again(Places::kSame);
+  if (!failure) failure = mount_again(Next::kSame);
   return signed_by(std::move(failure));
 }
 

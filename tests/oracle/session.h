@@ -18,8 +18,12 @@ namespace fuse4fs::oracle {
 // Who serves image 0. kKernel: the kernel against itself, which tests the harness.
 struct Setup {
   const Kind* kind = nullptr;
-  std::filesystem::path scratch{};   // a directory of this run's own
-  std::filesystem::path pristine{};  // what both images start as
+  std::filesystem::path scratch{};                  // a directory of this run's own
+  std::array<std::filesystem::path, 2> pristine{};  // what the images start as
+  // Without: the kernel only reads our image in the end, instead of changing places (see
+  // Kind::kernel_arguments).
+  enum class Places { kChange, kKeep };
+  Places places = Places::kChange;
   Server first = Server::kOurs;
   Look look{};  // its depth does not count
 };
@@ -44,12 +48,19 @@ class Session {
   [[nodiscard]] std::uint64_t free_percent() const;
 
  private:
-  enum class Places { kSame, kSwapped };
+  enum class Next { kSame, kSwapped };
 
-  std::optional<Failure> compare_step(const Step& step, const Returned& first, const Returned& second);
-  std::optional<Failure> check_touched(const Step& step);
+  [[nodiscard]] std::uint64_t kernel_attributes(const std::string& path, int slot);
+  [[nodiscard]] Circumstances circumstances(const Step& step);
+  std::optional<Failure> run_all(const std::vector<Step>& steps);
+  std::optional<Failure> compare_step(const Step& step, const Circumstances& there, const Returned& first,
+                                      const Returned& second);
+  std::optional<Failure> check_touched(const Step& step, const Returned& returned);
+  std::optional<Failure> check_trace(const Step& step, const Returned& returned, const std::string& path,
+                                     const std::array<std::optional<Entry>, 2>& found);
   std::optional<Failure> check_free();
-  std::optional<Failure> mount_again(Places places);
+  std::optional<Failure> mount_again(Next next);
+  std::optional<Failure> kernel_reads(const Tree& ours);
   std::optional<Failure> delete_everything();
   [[nodiscard]] Comparison comparison() const { return {timeline_, rules_}; }
   [[nodiscard]] Look look(Depth depth) const {

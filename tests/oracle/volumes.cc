@@ -33,7 +33,7 @@ constexpr Kind kKinds[] = {
     {"inline_data", "64M", "-t ext4 -b 4096 -O inline_data -I 256", "small files inside the inode"},
     {"no-64bit", "64M", "-t ext4 -b 4096 -O ^64bit", "32-byte group descriptors"},
     {"ea_inode", "64M", "-t ext4 -b 4096 -O ea_inode", "large xattr values in inodes"},
-    {"project", "64M", "-t ext4 -b 4096 -O project -I 256", "project ids"},
+    {"project", "64M", "-t ext4 -b 4096 -O project -I 256", "project ids", "-t ext4 -b 4096 -I 256"},
     {"large_dir", "32M", "-t ext4 -b 1024 -O large_dir", "directories of three levels"},
     {"many-groups", "32M", "-t ext4 -b 1024 -g 256 -O ^flex_bg,^resize_inode -N 4096", "128 small groups"},
     {"small-inodes", "64M", "-t ext4 -b 4096 -I 128", "seconds only, xattrs in blocks"},
@@ -78,9 +78,10 @@ const Kind* find_kind(std::string_view name) {
   return found == std::end(kKinds) ? nullptr : found;
 }
 
-void make_image(const Kind& kind, const fs::path& image) {
-  std::vector<std::string> command = {"mkfs.ext4", "-q", "-F"};
-  for (const std::string& word : words_of(kind.arguments)) command.push_back(word);
+void make_image(const Kind& kind, std::string_view arguments, const fs::path& image) {
+  // A fixed time, for two images made one after the other.
+  std::vector<std::string> command = {"env", "E2FSPROGS_FAKE_TIME=1700000000", "mkfs.ext4", "-q", "-F"};
+  for (const std::string& word : words_of(arguments)) command.push_back(word);
   // Known beforehand, so that a run can be repeated.
   for (const char* word :
        {"-U", "f0f4f500-0000-4000-8000-000000000001", "-E", "hash_seed=f0f4f500-0000-4000-8000-000000000002"})

@@ -20,11 +20,13 @@ struct Kind {
   std::string_view size;       // for mkfs
   std::string_view arguments;  // for mkfs, separated by spaces
   std::string_view about;
+  // Of the kernel's image, where a kernel may be unable to write such a volume as ours. Empty: the same.
+  std::string_view kernel_arguments{};
 };
 std::span<const Kind> kinds();
 const Kind* find_kind(std::string_view name);
 
-void make_image(const Kind& kind, const std::filesystem::path& image);
+void make_image(const Kind& kind, std::string_view arguments, const std::filesystem::path& image);
 
 enum class Server { kOurs, kKernel };
 enum class Writing { kAllowed, kForbidden };  // kForbidden: mounted read-only

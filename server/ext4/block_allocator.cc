@@ -29,7 +29,10 @@ Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
   const std::uint64_t end = volume_.blocks();
   if (goal < begin || goal >= end) goal = begin;
   goal &= ~(cluster - 1);
-  most = std::max(cluster, (most + cluster - 1) & ~(cluster - 1));
+  const std::uint64_t free = free_blocks();
+  const std::uint64_t kept = kept_blocks();
+  if (free < kept + cluster) return fail(ENOSPC);
+  most = std::min(std::max(cluster, (most + cluster - 1) & ~(cluster - 1)), (free - kept) & ~(cluster - 1));
   BlockRun best;
   int passed = 0;
   const auto search = [&](std::uint64_t from, std::uint64_t to) {
@@ -92,12 +95,6 @@ std::uint64_t BlockAllocator::kept_blocks() const {
   if (!volume_.has_extents()) return 0;
   return std::min(volume_.blocks() / volume_.cluster_blocks() / kKeptFraction, kMostKept) *
          volume_.cluster_blocks();
-}
-
-std::uint64_t BlockAllocator::spare_blocks() {
-  const std::uint64_t free = free_blocks();
-  const std::uint64_t kept = kept_blocks();
-  return free > kept ? free - kept : 0;
 }
 
 }  // namespace fuse4fs::ext4

@@ -30,11 +30,10 @@ class BlockAllocator {
   Result<void> give_back(BlockRun run, InodeNumber owner);
 
   [[nodiscard]] std::uint64_t free_blocks();
-  // Kept from file data, so that an extent tree can still split when the volume is full: as the kernel, a
-  // fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/sysfs-fs-ext4, reserved_clusters).
+  // Of those take() gives none: an extent tree, whose blocks libext2fs takes by itself, can still split when
+  // the volume is full. As the kernel: a fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/
+  // sysfs-fs-ext4, reserved_clusters).
   [[nodiscard]] std::uint64_t kept_blocks() const;
-  // The free blocks without those.
-  [[nodiscard]] std::uint64_t spare_blocks();
 
  private:
   [[nodiscard]] BlockRun next_free_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);

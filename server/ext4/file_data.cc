@@ -217,9 +217,7 @@ Result<void> FileData::fill_hole(Metadata& metadata, Inode& inode, Mapping hole,
         goal = !pieces.empty() && pieces.back().where.kind != Mapping::Kind::kHole
                    ? pieces.back().where.physical + pieces.back().where.count
                    : metadata.extents.goal_for(inode, hole.logical);
-      const std::uint64_t spare = metadata.blocks.spare_blocks();
-      if (spare == 0) return fail(ENOSPC);
-      ASSIGN_OR_RETURN(piece.taken, metadata.blocks.take(goal, std::min(count, spare)));
+      ASSIGN_OR_RETURN(piece.taken, metadata.blocks.take(goal, count));
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
       piece.fresh = piece.taken.count / cluster;

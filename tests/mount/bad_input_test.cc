@@ -198,15 +198,16 @@ TEST_P(FlippedBytes, NeverCrashesTheServer) {
     ASSERT_THAT(mounted.output, ::testing::Not(HasSubstr("broke off"))) << "the server died";
     if (mounted.status != 0) continue;
     ++served;
-    const auto walked =
-        run({"timeout", "60", "sh", "-c",
-             "cd '" + mount_point().string() +
-                 "' && find . -ls >/dev/null; "
-                 // A flipped size can be petabytes of nothing: the start of each file will do.
-                 "find . -type f -exec head -c 1M {} + >/dev/null; "
-                 "mkdir new; echo text >new/file; head -c 1M file50 >new/file50; mv file51 new/; rm -r dir10 "
-                 "dir20 "
-                 "file6*; truncate -s 100k file70; ln file71 new/link; sync -f ."});
+    const auto walked = run(
+        {"timeout", "60", "sh", "-c",
+         "cd '" + mount_point().string() +
+             // Of a damaged root there is no way in: nothing below is for the directory of this test then.
+             "' || exit 0; find . -ls >/dev/null; "
+             // A flipped size can be petabytes of nothing: the start of each file will do.
+             "find . -type f -exec head -c 1M {} + >/dev/null; "
+             "mkdir new; echo text >new/file; head -c 1M file50 >new/file50; mv file51 new/; rm -r dir10 "
+             "dir20 "
+             "file6*; truncate -s 100k file70; ln file71 new/link; sync -f ."});
     ASSERT_NE(walked.status, 124) << "hangs: " << walked.output;
     ASSERT_TRUE(server()) << "the server died: " << log();
     ASSERT_EQ(unmount().status, 0);

@@ -2,7 +2,6 @@
 #include "server/fuse/dispatcher.h"
 
 #include <fuse_lowlevel.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include "server/fuse/conversions.h"
 #include "server/fuse/extra_operations.h"
 #include "server/fuse/kernel_abi.h"
+#include "server/fuse/mode_watch.h"
 #include "server/fuse/negotiation.h"
 #include "server/fuse/operations.h"
 #include "server/fuse/range_operations.h"
@@ -132,16 +132,10 @@ void Dispatcher::write(std::span<const std::byte> request) {
   const auto privileges = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0
                               ? ext4::AttributeChanges::Privileges::kClear
                               : ext4::AttributeChanges::Privileges::kKeep;
-  const auto inode = inode_number(header.nodeid);
-  // Said of each direct write of an ordinary user; of few files does it change anything.
-  bool cleared = false;
-  if (privileges == ext4::AttributeChanges::Privileges::kClear) {
-    const auto before = file_system_.attributes(inode);
-    cleared = before && (before->mode & (S_ISUID | S_ISGID)) != 0;
-  }
-  const auto written = file_system_.write(inode, in.offset, request.subspan(kWriteHeaderSize), privileges);
-  // The kernel goes on believing in the mode that it has seen, and would execute the file by it.
-  if (written && cleared) invalidate_attributes(header.nodeid);
+  const ModeWatch watch(file_system_, header.nodeid, privileges);
+  const auto written = file_system_.write(inode_number(header.nodeid), in.offset,
+                                          request.subspan(kWriteHeaderSize), privileges);
+  if (written) watch.content_changed();
   written ? reply.written(in.size) : reply.error(written.error());
 }
 

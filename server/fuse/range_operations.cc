@@ -12,6 +12,7 @@
 
 #include "server/fuse/conversions.h"
 #include "server/fuse/kernel_abi.h"
+#include "server/fuse/mode_watch.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/operations.h"
 
@@ -51,16 +52,23 @@ void fallocate(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inod
   const bool keep = (mode & FALLOC_FL_KEEP_SIZE) != 0;
   if (*change == RangeChange::kPunchHole && !keep) return reply.error(Errno(EOPNOTSUPP));
   if (offset < 0 || length <= 0) return reply.error(Errno(EINVAL));
-  reply.outcome(fs.change_range(
+  const Privileges privileges = privileges_for(fuse_req_ctx(request)->uid);
+  const ModeWatch watch(fs, inode, privileges);
+  const auto changed = fs.change_range(
       inode_number(inode), *change, {static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)},
-      keep ? ext4::EndOfFile::kKeep : ext4::EndOfFile::kMayMove, privileges_for(fuse_req_ctx(request)->uid)));
+      keep ? ext4::EndOfFile::kKeep : ext4::EndOfFile::kMayMove, privileges);
+  if (changed) watch.content_changed();
+  reply.outcome(changed);
 }
 
 Result<std::uint64_t> copy(FileSystem& fs, std::uint64_t from, std::uint64_t to,
                            const fuse_copy_file_range_in& in, uid_t caller) {
   if (in.flags != 0) return fail(EINVAL);
-  const auto copied = fs.copy_range(inode_number(from), in.off_in, inode_number(to), in.off_out, in.len,
-                                    privileges_for(caller));
+  const Privileges privileges = privileges_for(caller);
+  const ModeWatch watch(fs, to, privileges);
+  const auto copied =
+      fs.copy_range(inode_number(from), in.off_in, inode_number(to), in.off_out, in.len, privileges);
+  if (copied) watch.content_changed();
   // The kernel asks only for what lies below the size that it knows, which may be ahead of ours. It copies by
   // itself then.
   if (copied && *copied == 0 && in.len != 0) return fail(EOPNOTSUPP);

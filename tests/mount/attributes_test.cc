@@ -117,13 +117,34 @@ TEST_F(Attributes, PrivilegesAreClearedAsExt4Does) {
       chmod $mode f; chgrp 7 f; stat -c "chgrp %a" f
       chmod $mode f; truncate -s 10 f; stat -c "truncated by root %a" f
       chmod $mode f; echo x >> f; stat -c "written by root %a" f
-      chown 1000:1000 f; chmod $mode f; as --clear-groups "truncate -s 5 f"; stat -c "truncated by its owner %a" f
+      chown 1000:1000 f; chmod $mode f; as --clear-groups "fallocate -l 9000 f"; stat -c "allocated %a" f
+      chmod $mode f; as --clear-groups "fallocate -p -l 4096 f"; stat -c "punched %a" f
+      chmod $mode f; as --clear-groups "dd if=f of=f bs=4096 count=1 oflag=direct conv=notrunc status=none"
+      stat -c "written directly %a" f
+      chmod $mode f; as --clear-groups "truncate -s 5 f"; stat -c "truncated by its owner %a" f
       chmod $mode f; as --clear-groups "echo x >> f"; stat -c "written by its owner %a" f
       chmod $mode f; as --clear-groups ": > f"; stat -c "emptied by its owner %a" f
       chmod $mode f; as --groups=2000 "chgrp 2000 f"; stat -c "given to a group %a %g" f
       chmod $mode d; chown 5:6 d; stat -c "directory %a" d
     done
     ln -s f l; chown -h 5:6 l; stat -c "%a %u %g" l
+  )sh");
+  unmount_both();
+}
+
+TEST_F(Attributes, FileCapabilitiesGoWithEachChange) {
+  mount_both();
+  expect_same(R"sh(
+    as() { setpriv --reuid=1000 --regid=1000 --clear-groups sh -c "$1"; }
+    give() { chown 1000:1000 f; setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 f; }
+    has() { getfattr --only-values -n security.capability f 2>&1 | wc -c; }
+    : > f; chmod 755 f; give; has
+    for who in as "sh -c"; do
+      for change in "echo x >> f" "truncate -s 3 f" ": > f" "dd if=/dev/zero of=f bs=4k count=1 conv=notrunc status=none"; do
+        give; echo "$who $change"; $who "$change"; has
+      done
+    done
+    give; chown 5 f; has; give; chgrp 5 f; has; give; chmod 700 f; has; give; touch f; has; give; mv f g; mv g f; has
   )sh");
   unmount_both();
 }

@@ -104,6 +104,20 @@ TEST_F(Names, TemporaryFilesGetANameOrVanish) {
   unmount_both();
 }
 
+TEST_F(Names, TemporaryFilesInheritAcls) {
+  mount_both("64M", {}, "mkdir d; chmod 777 d; setfacl -d -m u:1234:rwx,g::r-x,m::rw d");
+  const auto make = [](const fs::path& root) {
+    ::umask(027);
+    const UniqueFd file = temporary(root / "d", 0, 0666);
+    Observations seen{outcome(give_name(file, root / "d/named")), shape(root / "d/named")};
+    ::umask(022);
+    return seen;
+  };
+  expect_same(make);
+  expect_same("getfacl -n d/named");
+  unmount_both();
+}
+
 TEST_F(Names, WhiteoutsStandInForWhatMoved) {
   mount_both();
   expect_same([](const fs::path& root) {

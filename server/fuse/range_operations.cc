@@ -51,9 +51,12 @@ void fallocate(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inod
   const bool keep = (mode & FALLOC_FL_KEEP_SIZE) != 0;
   if (*change == RangeChange::kPunchHole && !keep) return reply.error(Errno(EOPNOTSUPP));
   if (offset < 0 || length <= 0) return reply.error(Errno(EINVAL));
-  reply.outcome(fs.change_range(
+  const auto changed = fs.change_range(
       inode_number(inode), *change, {static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)},
-      keep ? ext4::EndOfFile::kKeep : ext4::EndOfFile::kMayMove, privileges_for(fuse_req_ctx(request)->uid)));
+      keep ? ext4::EndOfFile::kKeep : ext4::EndOfFile::kMayMove, privileges_for(fuse_req_ctx(request)->uid));
+  // What was done before it failed stays, and the kernel would not ask for the new count of blocks.
+  if (!changed) invalidate_attributes(inode);
+  reply.outcome(changed);
 }
 
 Result<std::uint64_t> copy(FileSystem& fs, std::uint64_t from, std::uint64_t to,

@@ -88,7 +88,8 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
 
 template <class Step>
 Result<void> FileData::in_parts(InodeNumber number, std::uint64_t first, std::uint64_t end, Step step) {
-  while (first < end) {
+  for (bool again = false; first < end; again = true) {
+    if (again) let_others_in();
     auto metadata = metadata_.lock();
     RETURN_IF_ERROR(volume_.check_writable());
     // Read again each time: the claim holds the map still, not the rest of the inode.
@@ -152,7 +153,8 @@ Result<void> FileData::zero_edges(InodeNumber number, std::uint64_t offset, std:
 }
 
 Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::uint64_t end) {
-  while (first < end) {
+  for (bool again = false; first < end; again = true) {
+    if (again) let_others_in();
     auto metadata = metadata_.lock();
     RETURN_IF_ERROR(volume_.check_writable());
     ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));

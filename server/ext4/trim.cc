@@ -79,6 +79,7 @@ class Ext4FileSystem::Trim {
     std::uint64_t began = 0;
     std::uint64_t run_end = 0;  // up to here a run is known to be long enough
     for (int flushed = 0; next < end;) {
+      let_others_in();
       auto metadata = metadata_.lock();
       RETURN_IF_ERROR(volume_.check_writable());
       auto& groups = volume_.freed_groups();

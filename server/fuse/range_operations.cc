@@ -57,7 +57,11 @@ void fallocate(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inod
   const auto changed = fs.change_range(
       inode_number(inode), *change, {static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)},
       keep ? ext4::EndOfFile::kKeep : ext4::EndOfFile::kMayMove, privileges);
-  if (changed) watch.content_changed();
+  if (changed)
+    watch.content_changed();
+  else
+    // What was done before it failed stays, and the kernel would not ask for the new count of blocks.
+    invalidate_attributes(inode);
   reply.outcome(changed);
 }
 

@@ -69,6 +69,8 @@ ext4::MountOptions engine_options(const service::Options& options, bool read_onl
         break;
     }
   }
+  // With the write-back cache they are the kernel's, and its SETATTR may overtake a WRITE.
+  engine.content_times = ext4::MountOptions::ContentTimes::kCallers;
   // The kernel's FUSE leaves them to the server.
   if ((options.mount_flags & MS_NOATIME) != 0)
     engine.access_times = ext4::AccessTimes::kNever;

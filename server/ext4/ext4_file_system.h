@@ -21,7 +21,7 @@ class Ext4FileSystem final : public FileSystem {
       : volume_(std::move(volume)),
         metadata_(*volume_),
         access_times_(*volume_, options),
-        data_(*volume_, metadata_, access_times_) {}
+        data_(*volume_, metadata_, access_times_, options.content_times) {}
 
   [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }

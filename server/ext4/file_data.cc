@@ -168,7 +168,7 @@ Result<void> FileData::note_change(Metadata& metadata, Inode& inode,
     inode.clear_privileges();
     RETURN_IF_ERROR(metadata.xattrs.remove(inode, kCapabilityXattr));
   }
-  inode.touch();
+  if (content_times_ == MountOptions::ContentTimes::kOurs) inode.touch();
   return {};
 }
 

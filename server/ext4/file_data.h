@@ -23,8 +23,9 @@ namespace fuse4fs::ext4 {
 
 class FileData {
  public:
-  FileData(Volume& volume, GuardedMetadata& metadata, const AccessTimePolicy& access_times)
-      : volume_(volume), metadata_(metadata), access_times_(access_times) {}
+  FileData(Volume& volume, GuardedMetadata& metadata, const AccessTimePolicy& access_times,
+           MountOptions::ContentTimes content_times)
+      : volume_(volume), metadata_(metadata), access_times_(access_times), content_times_(content_times) {}
 
   Result<std::size_t> read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into,
                            AccessTime access_time);
@@ -87,6 +88,7 @@ class FileData {
   Volume& volume_;
   GuardedMetadata& metadata_;
   const AccessTimePolicy& access_times_;
+  const MountOptions::ContentTimes content_times_;
   RangeClaims claims_;
 };
 

@@ -144,6 +144,10 @@ struct MountOptions {
   // kIgnore: noacl. They are neither shown nor changed, and new files inherit none.
   enum class Acls { kServe, kIgnore };
   Acls acls = Acls::kServe;
+  // Who sets mtime and ctime where contents change (write, change_range, copy_range). kCallers: the caller
+  // does it by set_attributes(), before or after.
+  enum class ContentTimes { kOurs, kCallers };
+  ContentTimes content_times = ContentTimes::kOurs;
   AccessTimes access_times = AccessTimes::kRelative;
   AccessTimes directory_access_times = AccessTimes::kRelative;
   // How this machine and the device are called to others who might mount the same volume (feature mmp).

@@ -118,9 +118,18 @@ timespec comparable_time(timespec time, const VolumeRules& rules) {
   return time;
 }
 
-// The index of a directory is not kept by us, and its flag goes with it.
-std::uint32_t comparable_flags(std::uint32_t flags) {
-  return flags & ~static_cast<std::uint32_t>(FS_INDEX_FL);
+// With the write-back cache the kernel's FUSE believes its own ctime of a regular file; it does not think of
+// a new one after these ioctls, which the server answers. What it shows until the inode is read again is the
+// old one.
+bool ctime_is_unsure_after(const Step& step, mode_t mode) {
+  return S_ISREG(mode) &&
+         (step.operation == Operation::kSetFlags || step.operation == Operation::kSetProject);
+}
+
+// The index of a directory is not kept by us, and we make none inside of inodes; the flags go with that.
+std::uint32_t comparable_flags(std::uint32_t flags, mode_t mode) {
+  constexpr std::uint32_t kForm = FS_INDEX_FL | FS_INLINE_DATA_FL | FS_EXTENT_FL;
+  return S_ISDIR(mode) ? flags & ~kForm : flags;
 }
 
 // Without an index, and with another order of splits, a directory of several blocks has another size. And we
@@ -158,7 +167,8 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
     const std::uint64_t blocks_a_page = kPage / rules.block_size;
     tolerance += blocks * (blocks_a_page - 1) * sectors;
   }
-  if (blocks > 4 && (first.flags.value_or(FS_EXTENT_FL) & FS_EXTENT_FL) != 0)
+  // One block of the tree in any case: a tree that fits into the inode again is not put back by us.
+  if ((first.flags.value_or(FS_EXTENT_FL) & FS_EXTENT_FL) != 0)
     tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * sectors;
   return tolerance;
 }

@@ -51,8 +51,10 @@ std::span<const KnownTrace> known_traces();
 
 // A time as the volume can store it.
 timespec comparable_time(timespec time, const VolumeRules& rules);
+// Whether our mount's ctime of the file (of that mode) counts no more, until it is mounted again.
+bool ctime_is_unsure_after(const Step& step, mode_t mode);
 // The flags of FS_IOC_GETFLAGS that must be equal.
-std::uint32_t comparable_flags(std::uint32_t flags);
+std::uint32_t comparable_flags(std::uint32_t flags, mode_t mode);
 // Whether directories of these sizes must be equal in size and blocks.
 bool directory_size_counts(std::uint64_t first, std::uint64_t second, std::uint32_t block_size);
 // By how many 512-byte sectors two files with the same contents may differ.

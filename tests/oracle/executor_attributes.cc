@@ -149,7 +149,9 @@ Returned get_flags(const Step& step, OpenFiles& files) {
   if (target.get() < 0) return failed("open");
   int flags = 0;
   if (::ioctl(target.get(), FS_IOC_GETFLAGS, &flags) != 0) return failed("FS_IOC_GETFLAGS");
-  return done(comparable_flags(static_cast<std::uint32_t>(flags)));
+  struct stat status{};
+  ::fstat(target.get(), &status);
+  return done(comparable_flags(static_cast<std::uint32_t>(flags), status.st_mode));
 }
 
 // `number`: the flags wanted, of those that users may change. Forms of storage (extents, inline data) stay.

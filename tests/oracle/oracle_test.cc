@@ -47,7 +47,7 @@ TEST(Steps, BytesOfANameThatAreNoTextComeBack) {
 
 TEST(Steps, WhatIsNoStepIsRefused) {
   for (const char* line : {"", "nonsense path=a", "mkdir path", "mkdir slot=99", "mkdir path={x*}",
-                           "read flags=WHAT", "chmod mode=9", "times accessed=1"})
+                           "read flags=WHAT", "chmod mode=x", "times accessed=1"})
     EXPECT_FALSE(parse_step(line)) << line;
   std::istringstream lines("# a comment\n\nmkdir path=a\n");
   EXPECT_EQ(read_steps(lines).size(), 1U);

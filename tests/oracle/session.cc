@@ -113,9 +113,23 @@ std::optional<Failure> Session::run(const Step& step) {
     timeline_.ends(image);
   }
   last_ = returned[servers_[1] == Server::kKernel ? 1 : 0];
+  note_unsure(step);
   auto failure = compare_step(step, there, returned[0], returned[1]);
   if (!failure) failure = check_touched(step, returned[0]);
   return signed_by(std::move(failure));
+}
+
+void Session::note_unsure(const Step& step) {
+  for (const std::size_t image : {0, 1}) {
+    if (servers_[image] != Server::kOurs) continue;
+    OpenFiles& files = side(image).files();
+    const int fd = step.slot >= 0 ? files.slots[static_cast<std::size_t>(step.slot)].get() : files.root.get();
+    struct stat status{};
+    if (::fstatat(fd, step.slot >= 0 ? "" : step.path.c_str(), &status, step.slot >= 0 ? AT_EMPTY_PATH : 0) ==
+            0 &&
+        ctime_is_unsure_after(step, status.st_mode))
+      unsure_[image].insert(status.st_ino);
+  }
 }
 
 // STATX_ATTR_* on the kernel's side; 0 if there is nothing. The kernel's FUSE does not show them.
@@ -255,13 +269,15 @@ std::optional<Failure> Session::mount_again(Next next) {
   for (const std::size_t image : {0, 1}) sides_[image] = mount(setup_, servers_[image], image);
   for (const std::size_t image : {0, 1}) {
     const Tree after = walk(side(image).root(), look(Depth::kWhole));
-    if (auto failure = Comparison::exact(rules_).compare(before[image], after, Depth::kWhole)) {
+    if (auto failure =
+            Comparison::exact(rules_, {unsure_[image]}).compare(before[image], after, Depth::kWhole)) {
       failure->category += " after a new mount";
       failure->text +=
           fmt::format(" (image {}, before / after; now mounted by {})", image, name_of(servers_[image]));
       return failure;
     }
   }
+  unsure_ = {};
   return std::nullopt;
 }
 
@@ -270,8 +286,8 @@ std::optional<Failure> Session::kernel_reads(const Tree& ours) {
   const fs::path point = setup_.scratch / "reader";
   fs::create_directories(point);
   const Mounted reader(Server::kKernel, image_path(setup_, 0), point, Writing::kForbidden);
-  auto failure =
-      Comparison::exact(rules_).compare(ours, walk(reader.root(), look(Depth::kWhole)), Depth::kWhole);
+  auto failure = Comparison::exact(rules_, {unsure_[0]})
+                     .compare(ours, walk(reader.root(), look(Depth::kWhole)), Depth::kWhole);
   if (failure) failure->category += " as the kernel reads it";
   return failure;
 }

@@ -50,6 +50,7 @@ class Session {
  private:
   enum class Next { kSame, kSwapped };
 
+  void note_unsure(const Step& step);
   [[nodiscard]] std::uint64_t kernel_attributes(const std::string& path, int slot);
   [[nodiscard]] Circumstances circumstances(const Step& step);
   std::optional<Failure> run_all(const std::vector<Step>& steps);
@@ -62,7 +63,7 @@ class Session {
   std::optional<Failure> mount_again(Next next);
   std::optional<Failure> kernel_reads(const Tree& ours);
   std::optional<Failure> delete_everything();
-  [[nodiscard]] Comparison comparison() const { return {timeline_, rules_}; }
+  [[nodiscard]] Comparison comparison() const { return {timeline_, rules_, unsure_}; }
   [[nodiscard]] Look look(Depth depth) const {
     Look look = setup_.look;
     look.depth = depth;
@@ -76,6 +77,7 @@ class Session {
   std::array<Server, 2> servers_;  // of image 0 and 1
   Timeline timeline_;
   VolumeRules rules_;
+  UnsureInodes unsure_;
   Returned last_;
   Tree tree_;
   Watchdog watchdog_;

@@ -21,6 +21,7 @@ namespace fuse4fs::oracle {
 namespace {
 
 constexpr std::size_t kMostData = 8 << 20;  // bytes read of one file
+constexpr off_t kPage = 4096;
 constexpr off_t kUsualSize = 4 << 20;
 constexpr std::size_t kMostEdges = 4096;
 
@@ -86,6 +87,7 @@ void look_at_content(int file, const Look& look, Entry& entry) {
   if (usual && !read_range(file, 0, size, entry)) return;
   forget_cached(file);
   if (!look.edges) return;
+  off_t read = 0;  // up to here
   for (off_t at = 0; at < size && entry.edges.size() < kMostEdges;) {
     const off_t data = ::lseek(file, at, SEEK_DATA);
     if (data < 0) {
@@ -99,7 +101,11 @@ void look_at_content(int file, const Look& look, Entry& entry) {
     }
     entry.edges.push_back(data);
     entry.edges.push_back(hole);
-    if (!usual && !read_range(file, data, hole, entry)) return;
+    // Whole pages: holes in them are not the same everywhere (differences.h).
+    const off_t begin = std::max(data / kPage * kPage, read),
+                end = std::min((hole + kPage - 1) / kPage * kPage, size);
+    if (!usual && begin < end && !read_range(file, begin, end, entry)) return;
+    read = std::max(end, read);
     at = hole;
   }
 }

@@ -139,8 +139,8 @@ void Worker::list() {
         name[0] != 'l')
       tally_->complain("a name that nobody made: " + name);
     struct stat status{};
-    if (::fstatat(::dirfd(listing.get()), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
-      judge("stat of a listed name", false);
+    judge("stat of a listed name",
+          ::fstatat(::dirfd(listing.get()), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0);
     errno = 0;
   }
   judge("readdir", errno == 0);
@@ -213,7 +213,7 @@ void Worker::step() {
 using Stress = MountTest;
 
 TEST_F(Stress, EightThreadsInOneTree) {
-  const auto image = make_image("128M");
+  const auto image = make_image("2G");
   mount_or_fail(image);
   Tally tally;
   {

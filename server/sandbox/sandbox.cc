@@ -10,8 +10,9 @@ namespace fuse4fs::sandbox {
 Outcome<Report> enter(const Options& options) {
   Report report;
   RETURN_IF_ERROR(internal::refuse_root());
-  internal::prepare_c_library();
   RETURN_IF_ERROR(internal::refuse_threads());
+  // After that: it starts and joins a thread, which may be listed for a moment more.
+  internal::prepare_c_library();
   report.own_user_namespace = internal::in_own_user_namespace();
 
   RETURN_IF_ERROR(internal::close_other_descriptors(options.kept_descriptors));

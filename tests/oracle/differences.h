@@ -62,8 +62,8 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
 // Where data and holes begin (Entry::edges), as far as that must be equal.
 std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules& rules);
 
-// Whether SEEK_DATA and SEEK_HOLE of a file of this mode are left out.
-bool seek_is_left_out(mode_t mode);
+// Whether SEEK_DATA and SEEK_HOLE of a file of this mode and with these flags (FS_*_FL) are left out.
+bool seek_is_left_out(mode_t mode, std::uint32_t flags);
 // Whether the step is left out because it writes a file with these STATX_ATTR_* attributes.
 bool writing_is_left_out(const Step& step, std::uint64_t attributes);
 // Whether truncate(2) to this size is left out because it changes nothing but times.

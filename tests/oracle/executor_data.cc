@@ -75,7 +75,8 @@ Returned seek(const Step& step, OpenFiles& files) {
   const Target target(step, files, O_RDONLY | kCalm);
   if (target.get() < 0) return failed("open");
   struct stat status{};
-  if (::fstat(target.get(), &status) == 0 && seek_is_left_out(status.st_mode)) return done();
+  if (::fstat(target.get(), &status) == 0 && seek_is_left_out(status.st_mode, flags_of(target.get())))
+    return done();
   forget_cached(target.get());
   const off_t found = ::lseek(target.get(), step.offset, static_cast<int>(step.flags));
   return found < 0 ? failed("lseek") : done(found);

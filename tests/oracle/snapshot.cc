@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "base/unique_fd.h"
+#include "tests/oracle/differences.h"
 
 namespace fuse4fs::oracle {
 namespace {
@@ -79,15 +80,8 @@ bool read_range(int file, off_t at, off_t end, Entry& entry) {
   return true;
 }
 
-// A file of usual size is read from end to end, as the page cache has it. Then the cache is emptied: the
-// kernel takes what is cached over an unwritten range for data. Of a large sparse file only the data is read.
-void look_at_content(int file, const Look& look, Entry& entry) {
+void look_at_edges(int file, Entry& entry) {
   const auto size = static_cast<off_t>(entry.status.stx_size);
-  const bool usual = size <= kUsualSize;
-  if (usual && !read_range(file, 0, size, entry)) return;
-  forget_cached(file);
-  if (!look.edges) return;
-  off_t read = 0;  // up to here
   for (off_t at = 0; at < size && entry.edges.size() < kMostEdges;) {
     const off_t data = ::lseek(file, at, SEEK_DATA);
     if (data < 0) {
@@ -101,13 +95,28 @@ void look_at_content(int file, const Look& look, Entry& entry) {
     }
     entry.edges.push_back(data);
     entry.edges.push_back(hole);
-    // Whole pages: holes in them are not the same everywhere (differences.h).
-    const off_t begin = std::max(data / kPage * kPage, read),
-                end = std::min((hole + kPage - 1) / kPage * kPage, size);
-    if (!usual && begin < end && !read_range(file, begin, end, entry)) return;
-    read = std::max(end, read);
     at = hole;
   }
+}
+
+// A file of usual size is read from end to end, as the page cache has it. Then the cache is emptied: the
+// kernel takes what is cached over an unwritten range for data, what it reads ahead too. Of a large sparse
+// file only the data is read, in whole pages: holes in them are not the same everywhere (differences.h).
+void look_at_content(int file, const Look& look, Entry& entry) {
+  const auto size = static_cast<off_t>(entry.status.stx_size);
+  const bool usual = size <= kUsualSize;
+  if (usual && !read_range(file, 0, size, entry)) return;
+  if (seek_is_left_out(entry.status.stx_mode, entry.flags.value_or(0))) return;
+  forget_cached(file);
+  look_at_edges(file, entry);
+  off_t read = 0;  // up to here
+  for (std::size_t i = 0; !usual && i + 1 < entry.edges.size(); i += 2) {
+    const off_t begin = std::max(entry.edges[i] / kPage * kPage, read);
+    const off_t end = std::min((entry.edges[i + 1] + kPage - 1) / kPage * kPage, size);
+    if (begin < end && !read_range(file, begin, end, entry)) return;
+    read = std::max(end, read);
+  }
+  if (!look.edges) entry.edges.clear();
 }
 
 std::optional<Entry> look_at_here(const std::string& path, const Look& look) {
@@ -189,6 +198,11 @@ Tree walk(int root, const Look& look) {
   Tree tree;
   if (const Stay stay(root); stay) walk_here(".", look, tree);
   return tree;
+}
+
+std::uint32_t flags_of(int file) {
+  int flags = 0;
+  return ::ioctl(file, FS_IOC_GETFLAGS, &flags) == 0 ? static_cast<std::uint32_t>(flags) : 0;
 }
 
 void forget_cached(int file) {

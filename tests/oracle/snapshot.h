@@ -39,6 +39,8 @@ std::optional<Entry> look_at(int root, const std::string& path, const Look& look
 // Everything below it.
 Tree walk(int root, const Look& look);
 
+// FS_*_FL; 0 where they cannot be had.
+std::uint32_t flags_of(int file);
 // Writes a file's dirty pages and drops them: SEEK_DATA and SEEK_HOLE then speak of the volume.
 void forget_cached(int file);
 // The names of listxattr(2), one a line, sorted.

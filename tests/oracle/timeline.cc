@@ -6,20 +6,22 @@
 namespace fuse4fs::oracle {
 namespace {
 
-Timeline::Nanoseconds now() {
+Timeline::Nanoseconds now(clockid_t clock) {
   timespec time{};
-  ::clock_gettime(CLOCK_REALTIME, &time);
+  ::clock_gettime(clock, &time);
   return Timeline::Nanoseconds{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 }  // namespace
 
-void Timeline::begins(int image) { windows_[static_cast<std::size_t>(image)].push_back({now(), 0}); }
-void Timeline::ends(int image) { windows_[static_cast<std::size_t>(image)].back().end = now(); }
+void Timeline::begins(int image) {
+  windows_[static_cast<std::size_t>(image)].push_back({now(CLOCK_REALTIME_COARSE), 0});
+}
+void Timeline::ends(int image) { windows_[static_cast<std::size_t>(image)].back().end = now(CLOCK_REALTIME); }
 
 bool Timeline::match(Nanoseconds first, Nanoseconds second, Nanoseconds granularity) const {
   if (first == second) return true;
-  const auto early = kTick + granularity - 1;
+  const auto early = granularity - 1;
   const auto& [mine, other] = windows_;
   // The steps that may have left `first`: windows follow each other in time.
   const auto from =

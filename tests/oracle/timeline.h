@@ -2,7 +2,7 @@
 // When each step ran on each of the two images, to judge times that nobody set by hand.
 //
 // Two sides do a step one after the other, so "now" is never the same. Two times match if they are equal, or
-// if both lie where the same step (or neighbours within the clock's tick) ran on their own image.
+// if both lie where the same step (or one within the same tick of the kernel's clock) ran on their own image.
 #pragma once
 
 #include <time.h>
@@ -25,12 +25,11 @@ class Timeline {
   [[nodiscard]] bool match(Nanoseconds first, Nanoseconds second, Nanoseconds granularity) const;
 
  private:
+  // The kernel stamps with a clock that moves once a tick, a server may take the fine one: from the coarse
+  // time at the beginning to the fine time at the end.
   struct Window {
     Nanoseconds begin, end;
   };
-  // The kernel stamps with a clock that moves once a tick (4 to 10 ms), so a stamp may lie before its step.
-  static constexpr Nanoseconds kTick = 12'000'000;
-
   std::array<std::vector<Window>, 2> windows_;
 };
 

@@ -28,6 +28,8 @@ std::vector<Step> same_times(const Step& step) {
 }
 std::vector<Step> nothing(const Step&) { return {}; }
 
+bool edges_count(const VolumeRules& rules) { return rules.block_size >= kPage && !rules.inline_data; }
+
 constexpr KnownDifference kKnown[] = {
     {"utimensat(UTIME_NOW) by somebody who may write but does not own: the kernel's FUSE sends explicit "
      "times and "
@@ -53,12 +55,12 @@ constexpr KnownDifference kKnown[] = {
        return ours.error != 0 || (step.operation == Operation::kAccess && ours.error == 0);
      },
      nothing},
-    {"holes smaller than a page: the kernel's FUSE writes back whole pages, so blocks smaller than a page "
-     "come in "
-     "pages",
+    {"holes: the kernel's FUSE writes back whole pages, so blocks smaller than a page come in pages; and "
+     "ext4 "
+     "keeps files inside of their inodes longer than we do",
      [](const Step& step, const Circumstances& there, const Returned& ours, const Returned& kernels) {
        const auto place = [](const Returned& found) { return found.error == 0 || found.error == ENXIO; };
-       return step.operation == Operation::kSeek && there.rules.block_size < kPage && place(ours) &&
+       return step.operation == Operation::kSeek && !edges_count(there.rules) && place(ours) &&
               place(kernels);
      },
      nothing},
@@ -102,6 +104,14 @@ constexpr KnownTrace kTraces[] = {
               (field == "mtime" || field == "ctime" || field == "mode");
      },
      same_mode_and_times_there},
+    {"times of the directory after a rename with RENAME_WHITEOUT that failed: ext4 has put the whiteout in "
+     "its place, and "
+     "taken it away again",
+     [](const Step& step, const Returned& returned, std::string_view field, const Entry&, const Entry&) {
+       return step.operation == Operation::kRename && (step.flags & RENAME_WHITEOUT) != 0 &&
+              returned.error != 0 && (field == "mtime" || field == "ctime");
+     },
+     same_times_there},
     {"ctime after taking away an ACL that is not there: the kernel's FUSE sets it whenever the server agrees",
      [](const Step& step, const Returned&, std::string_view field, const Entry&, const Entry&) {
        const bool takes_away = step.operation == Operation::kRemoveXattr ||
@@ -132,10 +142,13 @@ bool ctime_is_unsure_after(const Step& step, mode_t mode) {
          (step.operation == Operation::kSetFlags || step.operation == Operation::kSetProject);
 }
 
-// The index of a directory is not kept by us, and we make none inside of inodes; the flags go with that.
+// The index of a directory is not kept by us, and we make none inside of inodes; the flags go with that. A
+// file that is mostly hole stays inside of its inode in ext4, and moves out in ours.
 std::uint32_t comparable_flags(std::uint32_t flags, mode_t mode) {
-  constexpr std::uint32_t kForm = FS_INDEX_FL | FS_INLINE_DATA_FL | FS_EXTENT_FL;
-  return S_ISDIR(mode) ? flags & ~kForm : flags;
+  constexpr std::uint32_t kForm = FS_INLINE_DATA_FL | FS_EXTENT_FL;
+  if (S_ISDIR(mode)) return flags & ~(kForm | FS_INDEX_FL);
+  // Without either it is an indirect map.
+  return (flags & kForm) != 0 ? (flags & ~kForm) | FS_EXTENT_FL : flags;
 }
 
 // Without an index, and with another order of splits, a directory of several blocks has another size. And we
@@ -147,7 +160,7 @@ bool directory_size_counts(std::uint64_t first, std::uint64_t second, std::uint3
 // As above: what is a hole depends on who wrote it, when, and what was cut off later. The contents say
 // enough.
 std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules& rules) {
-  return rules.block_size < kPage ? std::vector<std::int64_t>{} : entry.edges;
+  return edges_count(rules) ? entry.edges : std::vector<std::int64_t>{};
 }
 
 // Where blocks lie is each side's own choice: more fragments may need more blocks of the extent tree. Up to
@@ -159,6 +172,9 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
   const std::uint64_t blocks = std::min(first.status.stx_blocks, second.status.stx_blocks) / sectors;
   std::uint64_t tolerance = 0;
   if (rules.block_size < kPage) return std::numeric_limits<std::uint64_t>::max();  // as comparable_edges()
+  // ext4 counts the size of a file inside of its inode, holes too.
+  if (((first.flags.value_or(0) | second.flags.value_or(0)) & FS_INLINE_DATA_FL) != 0)
+    return std::numeric_limits<std::uint64_t>::max();
   // One block of the tree in any case: a tree that fits into the inode again is not put back by us.
   if ((first.flags.value_or(FS_EXTENT_FL) & FS_EXTENT_FL) != 0)
     tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * sectors;

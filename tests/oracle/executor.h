@@ -31,7 +31,7 @@ struct Returned {
 
 std::string to_text(const Returned& returned);
 
-// kDropCaches, kRemount and kSwap are not for it.
+// kCheck, kDropCaches, kRemount and kSwap are not for it.
 Returned execute(const Step& step, OpenFiles& files);
 
 // The parts, by kind of work. Each runs with the step's user already taken on.

@@ -15,7 +15,7 @@
 namespace fuse4fs::oracle {
 
 // Where a failure was found, and so what a replay has to do to find it again.
-enum class Found { kAtStep, kAtCheck, kAtEnd };
+enum class Found { kAtStep, kAtEnd };
 
 struct Fault {
   Failure failure;

@@ -51,6 +51,7 @@ std::string parent_of(const std::string& path) {
 // Inodes of 128 bytes have no room for nanoseconds and epoch bits.
 VolumeRules rules_of(const Kind& kind) {
   VolumeRules rules;
+  rules.inline_data = kind.arguments.find("inline_data") != std::string_view::npos;
   if (kind.arguments.find("-I 128") == std::string_view::npos) return rules;
   rules.granularity = 1'000'000'000;
   rules.latest = std::numeric_limits<std::int32_t>::max();
@@ -94,6 +95,7 @@ std::optional<Failure> Session::run(const Step& step) {
   const bool whole_machine = step.operation == Operation::kRemount || step.operation == Operation::kSwap;
   if (whole_machine)
     return signed_by(mount_again(step.operation == Operation::kSwap ? Next::kSwapped : Next::kSame));
+  if (step.operation == Operation::kCheck) return check_whole();
   if (step.operation == Operation::kDropCaches) {
     for (const auto& side : sides_) ::syncfs(side->root());
     std::ofstream("/proc/sys/vm/drop_caches") << 2;

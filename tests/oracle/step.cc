@@ -20,11 +20,11 @@ namespace fuse4fs::oracle {
 namespace {
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Operation::kCount)> kNames = {
-    "access", "chmod",    "chown",      "close",    "copy",       "create",   "drop-caches", "fallocate",
-    "fsync",  "getflags", "getproject", "getxattr", "link",       "linkslot", "list",        "listxattr",
-    "mkdir",  "mknod",    "open",       "read",     "readlink",   "remount",  "removexattr", "rename",
-    "rmdir",  "seek",     "setacl",     "setflags", "setproject", "setxattr", "stat",        "statfs",
-    "swap",   "symlink",  "times",      "tmpfile",  "truncate",   "unlink",   "write"};
+    "access",    "check", "chmod",    "chown",      "close",    "copy",       "create",   "drop-caches",
+    "fallocate", "fsync", "getflags", "getproject", "getxattr", "link",       "linkslot", "list",
+    "listxattr", "mkdir", "mknod",    "open",       "read",     "readlink",   "remount",  "removexattr",
+    "rename",    "rmdir", "seek",     "setacl",     "setflags", "setproject", "setxattr", "stat",
+    "statfs",    "swap",  "symlink",  "times",      "tmpfile",  "truncate",   "unlink",   "write"};
 
 struct Bit {
   std::string_view name;

@@ -18,6 +18,7 @@ namespace fuse4fs::oracle {
 
 enum class Operation {
   kAccess,
+  kCheck,  // compares everything
   kChmod,
   kChown,
   kClose,

@@ -37,6 +37,14 @@ std::unique_ptr<Mounted> mount(const Setup& setup, Server server, std::size_t im
   return std::make_unique<Mounted>(server, image_path(setup, image), point);
 }
 
+// Everything on the volume, and its figures known. The kernel's FUSE asks for st_blocks again only after a
+// close.
+void settle(Mounted& side) {
+  for (const UniqueFd& slot : side.files().slots)
+    if (slot) ::close(::dup(slot.get()));
+  ::syncfs(side.root());
+}
+
 struct statfs figures_of(const Mounted& side) {
   struct statfs figures{};
   ::fstatfs(side.root(), &figures);
@@ -97,7 +105,7 @@ std::optional<Failure> Session::run(const Step& step) {
     return signed_by(mount_again(step.operation == Operation::kSwap ? Next::kSwapped : Next::kSame));
   if (step.operation == Operation::kCheck) return check_whole();
   if (step.operation == Operation::kDropCaches) {
-    for (const auto& side : sides_) ::syncfs(side->root());
+    for (const auto& side : sides_) settle(*side);
     std::ofstream("/proc/sys/vm/drop_caches") << 2;
     return std::nullopt;
   }
@@ -108,6 +116,8 @@ std::optional<Failure> Session::run(const Step& step) {
     last_ = {.error = EPERM, .at = "left out"};
     return std::nullopt;
   }
+  if (needs_sync_before(step))
+    for (const auto& side : sides_) settle(*side);
   std::array<Returned, 2> returned;
   for (const int image : {0, 1}) {
     timeline_.begins(image);
@@ -218,7 +228,7 @@ std::optional<Failure> Session::check_touched(const Step& step, const Returned& 
 
 std::optional<Failure> Session::check_whole() {
   watchdog_.alive("the check of everything");
-  for (const auto& side : sides_) ::syncfs(side->root());
+  for (const auto& side : sides_) settle(*side);
   Tree first = walk(side(0).root(), look(Depth::kWhole));
   Tree second = walk(side(1).root(), look(Depth::kWhole));
   auto failure = comparison().compare(first, second, Depth::kWhole);
@@ -248,9 +258,8 @@ std::optional<Failure> Session::check_free() {
 std::optional<Failure> Session::mount_again(Next next) {
   std::array<Tree, 2> before;
   for (const std::size_t image : {0, 1}) {
-    // An open file that has lost its name would be compared with nothing.
     for (UniqueFd& slot : side(image).files().slots) slot.reset();
-    ::syncfs(side(image).root());
+    settle(side(image));
     before[image] = walk(side(image).root(), look(Depth::kWhole));
   }
   for (const std::size_t image : {0, 1}) {

@@ -168,16 +168,17 @@ std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules
 // comparable_edges().
 std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const VolumeRules& rules) {
   if (!S_ISREG(first.status.stx_mode)) return 0;
-  const std::uint64_t sectors = rules.block_size / 512;
-  const std::uint64_t blocks = std::min(first.status.stx_blocks, second.status.stx_blocks) / sectors;
+  const std::uint64_t blocks =
+      std::min(first.status.stx_blocks, second.status.stx_blocks) / (rules.block_size / 512);
   std::uint64_t tolerance = 0;
   if (rules.block_size < kPage) return std::numeric_limits<std::uint64_t>::max();  // as comparable_edges()
   // ext4 counts the size of a file inside of its inode, holes too.
   if (((first.flags.value_or(0) | second.flags.value_or(0)) & FS_INLINE_DATA_FL) != 0)
     return std::numeric_limits<std::uint64_t>::max();
-  // One block of the tree in any case: a tree that fits into the inode again is not put back by us.
+  // One block of the tree in any case: a tree that fits into the inode again is not put back by us. Each
+  // takes a cluster.
   if ((first.flags.value_or(FS_EXTENT_FL) & FS_EXTENT_FL) != 0)
-    tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * sectors;
+    tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * (rules.cluster_size / 512);
   return tolerance;
 }
 

@@ -17,9 +17,10 @@ namespace fuse4fs::oracle {
 
 // What a volume can store.
 struct VolumeRules {
-  std::uint32_t block_size = 0;  // bytes
-  std::int64_t granularity = 1;  // of times, nanoseconds
-  bool inline_data = false;      // files may lie inside of their inodes
+  std::uint32_t block_size = 0;    // bytes
+  std::uint32_t cluster_size = 0;  // bytes; as the block unless bigalloc
+  std::int64_t granularity = 1;    // of times, nanoseconds
+  bool inline_data = false;        // files may lie inside of their inodes
   // Of times, seconds: a signed 32-bit number, and two epoch bits.
   std::int64_t earliest = -(std::int64_t{1} << 31);
   std::int64_t latest = (std::int64_t{1} << 34) - (std::int64_t{1} << 31) - 1;

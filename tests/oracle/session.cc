@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "tests/oracle/differences.h"
@@ -60,6 +62,10 @@ std::string parent_of(const std::string& path) {
 VolumeRules rules_of(const Kind& kind) {
   VolumeRules rules;
   rules.inline_data = kind.arguments.find("inline_data") != std::string_view::npos;
+  constexpr std::string_view kClusters = "-C ";
+  if (const auto at = kind.arguments.find(kClusters); at != std::string_view::npos)
+    rules.cluster_size = static_cast<std::uint32_t>(
+        std::strtoul(std::string(kind.arguments.substr(at + kClusters.size())).c_str(), nullptr, 10));
   if (kind.arguments.find("-I 128") == std::string_view::npos) return rules;
   rules.granularity = 1'000'000'000;
   rules.latest = std::numeric_limits<std::int32_t>::max();
@@ -78,6 +84,7 @@ Session::Session(const Setup& setup)
     sides_[image] = mount(setup_, servers_[image], image);
   }
   rules_.block_size = static_cast<std::uint32_t>(figures_of(side(1)).f_bsize);
+  if (rules_.cluster_size == 0) rules_.cluster_size = rules_.block_size;
 }
 
 std::string Session::log() const {

@@ -20,7 +20,7 @@ Returned plain(int returned, const char* call) { return returned == 0 ? done() :
 
 Returned create(const Step& step, OpenFiles&) {
   const UniqueFd file(
-      ::open(step.path.c_str(), static_cast<int>(step.flags) | O_CREAT | O_CLOEXEC, step.mode));
+      ::open(step.path.c_str(), static_cast<int>(step.flags) | O_CREAT | O_NONBLOCK | O_CLOEXEC, step.mode));
   return file ? done() : failed("open");
 }
 

@@ -105,7 +105,7 @@ Result<void> BlockDevice::write(std::uint64_t offset, std::span<const std::byte>
   // A regular file would grow.
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
   if (access() != Access::kReadWrite) return fail(EROFS);
-  return transfer_all(::pwrite, buffered_.get(), offset, from);
+  return write_through(buffered_.get(), offset, from);
 }
 
 Result<void> BlockDevice::read_direct(std::uint64_t offset, std::span<std::byte> into) const {
@@ -118,7 +118,14 @@ Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const std
   if (!direct_ || !aligned(offset, from.data(), from.size(), direct_alignment_)) return write(offset, from);
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
   if (access() != Access::kReadWrite) return fail(EROFS);
-  return transfer_all(::pwrite, direct_.get(), offset, from);
+  return write_through(direct_.get(), offset, from);
+}
+
+// Counted also where it failed: a part may have been written.
+Result<void> BlockDevice::write_through(int fd, std::uint64_t offset, std::span<const std::byte> from) const {
+  auto written = transfer_all(::pwrite, fd, offset, from);
+  ++writes_->done;
+  return written;
 }
 
 Result<void> BlockDevice::read_past_cache(std::uint64_t offset, std::span<std::byte> into) const {
@@ -153,7 +160,7 @@ Result<void> BlockDevice::discard(std::uint64_t offset, std::uint64_t length) co
   for (int tried = 1; ::ioctl(buffered_.get(), BLKDISCARD, range) != 0; ++tried) {
     if (errno == EINTR) continue;
     if (errno != EBUSY || tried == kTries) return fail_last();
-    RETURN_IF_ERROR(flush());
+    RETURN_IF_ERROR(sync_page_cache());
   }
   return {};
 }
@@ -168,6 +175,17 @@ Result<void> BlockDevice::can_discard() const {
 
 Result<void> BlockDevice::flush() const {
   if (access() != Access::kReadWrite) return {};
+  // Writes that return while this one waits are the next flush's.
+  const std::uint64_t done = writes_->done;
+  if (writes_->flushed >= done) return {};
+  RETURN_IF_ERROR(sync_page_cache());
+  std::uint64_t flushed = writes_->flushed;
+  while (flushed < done && !writes_->flushed.compare_exchange_weak(flushed, done)) {
+  }
+  return {};
+}
+
+Result<void> BlockDevice::sync_page_cache() const {
   while (::fdatasync(buffered_.get()) != 0) {
     if (errno != EINTR) return fail_last();
   }

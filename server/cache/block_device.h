@@ -60,7 +60,8 @@ class BlockDevice {
   // has already taken may still be written by the kernel.
   void forbid_writes() { *writes_forbidden_ = true; }
 
-  // All that was written is on the medium when this returns (page cache and device cache).
+  // All that was written through here is on the medium when this returns (page cache and device cache). Costs
+  // nothing where nothing was written since the last flush that succeeded.
   Result<void> flush() const;
 
   // Gives both descriptors back. The device is free when this returns, as far as this process is concerned.
@@ -68,6 +69,8 @@ class BlockDevice {
 
  private:
   BlockDevice() = default;
+  Result<void> write_through(int fd, std::uint64_t offset, std::span<const std::byte> from) const;
+  Result<void> sync_page_cache() const;
 
   UniqueFd buffered_;
   UniqueFd direct_;
@@ -78,6 +81,12 @@ class BlockDevice {
   std::size_t sector_ = 0;
   // On the heap, so that the device can be moved.
   std::unique_ptr<std::atomic<bool>> writes_forbidden_ = std::make_unique<std::atomic<bool>>(false);
+  // How many writes have returned, and how many of them are known to be on the medium.
+  struct Writes {
+    std::atomic<std::uint64_t> done{0};
+    std::atomic<std::uint64_t> flushed{0};
+  };
+  std::unique_ptr<Writes> writes_ = std::make_unique<Writes>();
 };
 
 }  // namespace fuse4fs::cache

@@ -47,6 +47,7 @@ class Directory {
 
   Result<bool> is_empty(Inode& directory);
   Result<InodeNumber> parent_of(Inode& directory);
+  // Times stay.
   Result<void> set_parent(Inode& directory, InodeNumber parent);
   // The first block of a new one. Does not write the inode.
   Result<void> make_first_block(Inode& directory, InodeNumber parent);
@@ -113,6 +114,7 @@ class Directory {
   Result<void> append_block(Inode& directory, State& state, std::string_view name, InodeNumber inode,
                             mode_t mode);
   Result<void> drop_index(Inode& directory, State& state);
+  Result<void> write_inode(Inode& directory);
   Result<void> write_touched(Inode& directory);
 
   // Directories inside their inode: directory_inline.cc.

@@ -83,7 +83,12 @@ std::optional<Failure> Comparison::compare_status(const Entry& first, const Entr
     if (unsure && std::string_view(name) == "ctime") continue;
     const auto a_time = nanoseconds(one, rules_), b_time = nanoseconds(two, rules_);
     const bool same = exact ? a_time == b_time : timeline_->match(a_time, b_time, rules_.granularity);
-    if (!same) return differs(name, text_of(one), text_of(two));
+    if (same) continue;
+    if (exact) return differs(name, text_of(one), text_of(two));
+    const auto placed = [this](int image, const statx_timestamp& time, Timeline::Nanoseconds value) {
+      return fmt::format("{} ({})", text_of(time), timeline_->place_of(image, value));
+    };
+    return differs(name, placed(0, one, a_time), placed(1, two, b_time));
   }
   return std::nullopt;
 }

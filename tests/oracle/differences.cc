@@ -88,7 +88,7 @@ constexpr KnownTrace kTraces[] = {
      "server is "
      "not told of the writer's supplementary groups",
      [](const Step& step, const Returned&, std::string_view field, const Entry& ours, const Entry& kernels) {
-       return field == "mode" && writes(step) && step.who != 0 &&
+       return field == "mode" && (writes(step) || step.operation == Operation::kChown) && step.who != 0 &&
               (ours.status.stx_mode ^ kernels.status.stx_mode) == S_ISGID &&
               (ours.status.stx_mode & S_IXGRP) == 0;
      },
@@ -167,10 +167,11 @@ std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules
 // four extents lie in the inode; e2fsck checks that st_blocks is what the tree needs. And see
 // comparable_edges().
 std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const VolumeRules& rules) {
+  // And a directory that is not inside of its inode leaves more room for attributes there.
+  if (S_ISDIR(first.status.stx_mode) && rules.inline_data) return std::numeric_limits<std::uint64_t>::max();
   if (!S_ISREG(first.status.stx_mode)) return 0;
   const std::uint64_t blocks =
       std::min(first.status.stx_blocks, second.status.stx_blocks) / (rules.block_size / 512);
-  std::uint64_t tolerance = 0;
   if (rules.block_size < kPage) return std::numeric_limits<std::uint64_t>::max();  // as comparable_edges()
   // ext4 counts the size of a file inside of its inode, holes too.
   if (((first.flags.value_or(0) | second.flags.value_or(0)) & FS_INLINE_DATA_FL) != 0)
@@ -178,8 +179,10 @@ std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const Vo
   // One block of the tree in any case: a tree that fits into the inode again is not put back by us. Each
   // takes a cluster.
   if ((first.flags.value_or(FS_EXTENT_FL) & FS_EXTENT_FL) != 0)
-    tolerance += (blocks / ((rules.block_size - 12) / 12) + 1) * (rules.cluster_size / 512);
-  return tolerance;
+    return (blocks / ((rules.block_size - 12) / 12) + 1) * (rules.cluster_size / 512);
+  // ext4 leaves an indirect block behind whose last block was punched out before the range's end.
+  const std::uint64_t under_one = std::uint64_t{rules.block_size} / 4 * rules.block_size;
+  return (first.status.stx_size / under_one + 3) * (rules.block_size / 512);
 }
 
 // A directory's offsets are hashes in ext4, which seeks among them; the kernel's FUSE seeks in its size. In a

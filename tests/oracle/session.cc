@@ -198,17 +198,21 @@ std::optional<Failure> Session::compare_step(const Step& step, const Circumstanc
 std::optional<Failure> Session::check_trace(const Step& step, const Returned& returned,
                                             const std::string& path,
                                             const std::array<std::optional<Entry>, 2>& found) {
-  auto failure = comparison().compare(path.empty() ? fmt::format("slot {}", step.slot) : path, found[0],
-                                      found[1], Depth::kLight);
-  if (!failure) return std::nullopt;
+  const std::string what = path.empty() ? fmt::format("slot {}", step.slot) : path;
+  auto failure = comparison().compare(what, found[0], found[1], Depth::kLight);
+  // A trace on an inode whose ctime is unsure now must be repaired all the same: it will count again.
+  const auto trace =
+      failure ? failure : Comparison(timeline_, rules_, {}).compare(what, found[0], found[1], Depth::kLight);
+  if (!trace) return std::nullopt;
   if (found[0] && found[1]) {
     const Entry& ours = *found[servers_[1] == Server::kOurs ? 1 : 0];
     const Entry& kernels = *found[servers_[1] == Server::kOurs ? 0 : 1];
     for (const KnownTrace& known : known_traces()) {
-      if (!known.applies(step, returned, failure->category, ours, kernels)) continue;
+      if (!known.applies(step, returned, trace->category, ours, kernels)) continue;
       return run_all(known.repair(step, path, kernels));
     }
   }
+  if (!failure) return std::nullopt;
   failure->category += fmt::format(" after {}", name_of(step.operation));
   return failure;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/oracle/timeline.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace fuse4fs::oracle {
@@ -31,6 +33,15 @@ bool Timeline::match(Nanoseconds first, Nanoseconds second, Nanoseconds granular
   const Window& earliest = other[static_cast<std::size_t>(from - mine.begin())];
   const Window& latest = other[static_cast<std::size_t>(to - mine.begin()) - 1];
   return second >= earliest.begin - early && second <= latest.end;
+}
+
+std::string Timeline::place_of(int image, Nanoseconds time) const {
+  const auto& windows = windows_[static_cast<std::size_t>(image)];
+  const auto begun = std::ranges::upper_bound(windows, time, {}, &Window::begin) - windows.begin();
+  const auto ended =
+      std::ranges::lower_bound(windows, time, {}, [](const Window& window) { return window.end; }) -
+      windows.begin();
+  return fmt::format("{} begun, {} ended", begun, ended);
 }
 
 }  // namespace fuse4fs::oracle

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace fuse4fs::oracle {
@@ -23,6 +24,8 @@ class Timeline {
 
   // Times of image 0 and image 1. `granularity`: of the volume, 1 or 10^9.
   [[nodiscard]] bool match(Nanoseconds first, Nanoseconds second, Nanoseconds granularity) const;
+  // For people: how many steps had begun on that image, and ended, when it was that time.
+  [[nodiscard]] std::string place_of(int image, Nanoseconds time) const;
 
  private:
   // The kernel stamps with a clock that moves once a tick, a server may take the fine one: from the coarse

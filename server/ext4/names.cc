@@ -108,12 +108,8 @@ void Ext4FileSystem::count_subdirectory(Inode& directory, int change) const {
     links = static_cast<std::uint16_t>(std::max(links + change, 2));
 }
 
-Result<Attributes> Ext4FileSystem::make(InodeNumber parent, std::string_view name, const NewInode& what) {
-  return make_inode(parent, name, what, std::nullopt);
-}
-
-Result<Attributes> Ext4FileSystem::make_symlink(InodeNumber parent, std::string_view name,
-                                                std::string_view target, const NewInode& what) {
+Result<Attributes> Ext4FileSystem::make_symlink_unsynced(InodeNumber parent, std::string_view name,
+                                                         std::string_view target, const NewInode& what) {
   if (target.empty()) return fail(ENOENT);
   if (target.size() >= volume_->block_size()) return fail(ENAMETOOLONG);
   if (target.find('\0') != std::string_view::npos) return fail(EINVAL);
@@ -205,8 +201,8 @@ Result<void> Ext4FileSystem::set_target(Metadata& metadata, Inode& inode, std::s
   return metadata.extents.add_blocks(inode, 1);
 }
 
-Result<Attributes> Ext4FileSystem::link(InodeNumber number, InodeNumber new_parent,
-                                        std::string_view new_name) {
+Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber new_parent,
+                                                 std::string_view new_name) {
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Named place, named(*metadata, new_parent, new_name));
   ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
@@ -233,7 +229,7 @@ Result<Attributes> Ext4FileSystem::link(InodeNumber number, InodeNumber new_pare
   return attributes_of(*volume_, inode);
 }
 
-Result<void> Ext4FileSystem::unlink(InodeNumber parent, std::string_view name) {
+Result<void> Ext4FileSystem::unlink_unsynced(InodeNumber parent, std::string_view name) {
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Named place, named(*metadata, parent, name));
   if (!place.child) return fail(ENOENT);
@@ -252,7 +248,7 @@ Result<void> Ext4FileSystem::drop_link(Metadata& metadata, Inode& inode) {
   return metadata.inodes.orphan(inode);
 }
 
-Result<void> Ext4FileSystem::remove_directory(InodeNumber parent, std::string_view name) {
+Result<void> Ext4FileSystem::remove_directory_unsynced(InodeNumber parent, std::string_view name) {
   if (name == ".") return fail(EINVAL);
   if (name == "..") return fail(ENOTEMPTY);
   auto metadata = metadata_.lock();

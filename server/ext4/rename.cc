@@ -4,8 +4,9 @@
 
 namespace fuse4fs::ext4 {
 
-Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
-                                    std::string_view new_name, const RenameOptions& options) {
+Result<void> Ext4FileSystem::rename_unsynced(InodeNumber old_parent, std::string_view old_name,
+                                             InodeNumber new_parent, std::string_view new_name,
+                                             const RenameOptions& options) {
   const RenameMode mode = options.mode;
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Named from, named(*metadata, old_parent, old_name));

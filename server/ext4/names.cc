@@ -108,6 +108,15 @@ void Ext4FileSystem::count_subdirectory(Inode& directory, int change) const {
     links = static_cast<std::uint16_t>(std::max(links + change, 2));
 }
 
+// An index is what allows a directory 1 for ever. Ours drop it, so they count again what can be counted.
+Result<void> Ext4FileSystem::settle_links(Metadata& metadata, Inode& directory) {
+  if (directory.raw.i_links_count != 1 || directory.has(EXT2_INDEX_FL)) return {};
+  ASSIGN_OR_RETURN(const auto subdirectories, metadata.directories.subdirectories(directory));
+  if (!subdirectories || *subdirectories + 2 > kMostLinks) return {};
+  directory.raw.i_links_count = static_cast<std::uint16_t>(*subdirectories + 2);
+  return metadata.inodes.write(directory);
+}
+
 Result<Attributes> Ext4FileSystem::make_symlink_unsynced(InodeNumber parent, std::string_view name,
                                                          std::string_view target, const NewInode& what) {
   if (target.empty()) return fail(ENOENT);
@@ -153,6 +162,7 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
     discard(*metadata, inode);
     return fail(done.error());
   }
+  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
   metadata->inodes.remember(inode.number);
   return attributes_of(*volume_, inode);
 }
@@ -225,6 +235,7 @@ Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber
     return fail(done.error());
   }
   metadata->inodes.settle(number);
+  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
   metadata->inodes.remember(number);
   return attributes_of(*volume_, inode);
 }
@@ -263,6 +274,7 @@ Result<void> Ext4FileSystem::remove_directory_unsynced(InodeNumber parent, std::
   if (!empty) return fail(ENOTEMPTY);
   count_subdirectory(place.parent, -1);
   RETURN_IF_ERROR(metadata->directories.remove(place.parent, name));
+  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
   return drop_directory(*metadata, *place.child);
 }
 

@@ -108,6 +108,8 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
   }
   moved.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(moved));
+  RETURN_IF_ERROR(settle_links(metadata, from.parent));
+  if (!same_parent) RETURN_IF_ERROR(settle_links(metadata, to.parent));
   if (!to.child) return {};
   return is_directory ? drop_directory(metadata, *to.child) : drop_link(metadata, *to.child);
 }
@@ -135,6 +137,8 @@ Result<void> Ext4FileSystem::exchange_names(Metadata& metadata, Named& from, std
     }
     RETURN_IF_ERROR(metadata.inodes.write(to.parent));
     RETURN_IF_ERROR(metadata.inodes.write(from.parent));
+    RETURN_IF_ERROR(settle_links(metadata, to.parent));
+    RETURN_IF_ERROR(settle_links(metadata, from.parent));
   }
   first.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(first));

@@ -275,6 +275,8 @@ Result<void> Ext4FileSystem::remove_directory_unsynced(InodeNumber parent, std::
   count_subdirectory(place.parent, -1);
   RETURN_IF_ERROR(metadata->directories.remove(place.parent, name));
   RETURN_IF_ERROR(settle_links(*metadata, place.parent));
+  // Its blocks stay until it is forgotten. As ext4, which does not do this to one that a rename replaces.
+  place.child->set_size(0);
   return drop_directory(*metadata, *place.child);
 }
 

@@ -76,7 +76,8 @@ Result<bool> Directory::insert_into(Inode& directory, State& state, std::size_t 
   put_entry(block, offset, host->length - host_used, inode, name, mode);
   RETURN_IF_ERROR(write_block(directory, physical, block));
   state.room[index] = static_cast<std::uint32_t>(room);
-  remember_name(state, name, {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(offset)});
+  remember_entry(state, type_of(mode), name,
+                 {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(offset)});
   return true;
 }
 
@@ -109,7 +110,7 @@ Result<void> Directory::append_block(Inode& directory, State& state, std::string
   directory.set_size((logical + 1) << volume_.block_bits());
   state.blocks.push_back(physical);
   state.room.push_back(static_cast<std::uint32_t>(end - entry_length(name.size())));
-  remember_name(state, name, {static_cast<std::uint32_t>(logical), 0});
+  remember_entry(state, type_of(mode), name, {static_cast<std::uint32_t>(logical), 0});
   return write_touched(directory);
 }
 
@@ -165,6 +166,7 @@ Result<void> Directory::remove(Inode& directory, std::string_view name) {
   if (before) std::memset(block.data() + gone->offset, 0, 8);
   RETURN_IF_ERROR(write_block(directory, physical, block));
   if (state->named) {
+    if (gone->type == EXT2_FT_DIR) --state->subdirectories;
     auto& best = state->room[found->place.block];
     best = std::max(best, static_cast<std::uint32_t>(room));
     const auto [begin, end] = state->names.equal_range(std::hash<std::string_view>()(name));
@@ -188,6 +190,10 @@ Result<void> Directory::replace(Inode& directory, std::string_view name, InodeNu
   ASSIGN_OR_RETURN(const auto entry, entry_at(directory, block, found->place.offset, physical));
   put_entry(block, entry.offset, entry.length, inode, name, mode);
   RETURN_IF_ERROR(write_block(directory, physical, block));
+  if (state->named) {
+    if (entry.type == EXT2_FT_DIR) --state->subdirectories;
+    if (type_of(mode) == EXT2_FT_DIR) ++state->subdirectories;
+  }
   return write_touched(directory);
 }
 
@@ -199,6 +205,14 @@ Result<bool> Directory::is_empty(Inode& directory) {
   };
   RETURN_IF_ERROR(list(directory, 0, look));
   return empty;
+}
+
+Result<std::optional<std::size_t>> Directory::subdirectories(Inode& directory) {
+  if (directory.has(EXT4_INLINE_DATA_FL) || !ext2fs_has_feature_filetype(volume_.super_pointer()))
+    return std::nullopt;
+  ASSIGN_OR_RETURN(State * state, state_of(directory));
+  RETURN_IF_ERROR(load_names(directory, *state));
+  return state->subdirectories;
 }
 
 Result<InodeNumber> Directory::parent_of(Inode& directory) {

@@ -46,6 +46,8 @@ class Directory {
   Result<void> replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
 
   Result<bool> is_empty(Inode& directory);
+  // How many; unknown inside an inode, and where the volume does not store what a name leads to.
+  Result<std::optional<std::size_t>> subdirectories(Inode& directory);
   Result<InodeNumber> parent_of(Inode& directory);
   // Times stay.
   Result<void> set_parent(Inode& directory, InodeNumber parent);
@@ -73,10 +75,11 @@ class Directory {
   };
   struct State {
     std::vector<std::uint64_t> blocks;  // where they lie
-    bool named = false;                 // all was read once: `room`, and `names` if `indexed`
-    bool indexed = false;               // `names` is complete; else it is empty, and the blocks are scanned
+    bool named = false;    // all was read once: `room`, `subdirectories`, and `names` if `indexed`
+    bool indexed = false;  // `names` is complete; else it is empty, and the blocks are scanned
     std::unordered_multimap<std::size_t, Place> names;
     std::vector<std::uint32_t> room;  // the longest entry that fits into a block
+    std::size_t subdirectories = 0;   // entries of that type
     std::uint64_t last_used = 0;
   };
   using Bytes = std::vector<std::byte>;
@@ -84,7 +87,7 @@ class Directory {
   Result<State*> state_of(const Inode& directory);
   Result<void> load_names(const Inode& directory, State& state);
   void make_room_for_state();
-  void remember_name(State& state, std::string_view name, Place place);
+  void remember_entry(State& state, std::uint8_t type, std::string_view name, Place place);
 
   Result<void> read_block(const Inode& directory, std::uint64_t physical, Bytes& into);
   Result<void> write_block(const Inode& directory, std::uint64_t physical, Bytes& bytes);

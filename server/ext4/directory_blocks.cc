@@ -207,6 +207,7 @@ Result<void> Directory::load_names(const Inode& directory, State& state) {
   if (state.named) return {};
   Bytes block;
   state.names.clear();
+  state.subdirectories = 0;
   state.indexed = true;
   state.room.assign(state.blocks.size(), 0);
   for (std::uint32_t i = 0; i < state.blocks.size(); ++i) {
@@ -216,7 +217,7 @@ Result<void> Directory::load_names(const Inode& directory, State& state) {
           const std::size_t used = entry.inode == 0 ? 0 : entry_length(entry.name.size());
           state.room[i] = std::max(state.room[i], static_cast<std::uint32_t>(entry.length - used));
           if (entry.inode != 0)
-            remember_name(state, entry.name, {i, static_cast<std::uint32_t>(entry.offset)});
+            remember_entry(state, entry.type, entry.name, {i, static_cast<std::uint32_t>(entry.offset)});
           return true;
         }));
   }
@@ -224,7 +225,8 @@ Result<void> Directory::load_names(const Inode& directory, State& state) {
   return {};
 }
 
-void Directory::remember_name(State& state, std::string_view name, Place place) {
+void Directory::remember_entry(State& state, std::uint8_t type, std::string_view name, Place place) {
+  if (type == EXT2_FT_DIR && name != "." && name != "..") ++state.subdirectories;
   if (!state.indexed) return;
   if (state.names.size() < most_names_) {
     state.names.emplace(std::hash<std::string_view>()(name), place);

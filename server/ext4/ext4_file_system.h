@@ -3,6 +3,7 @@
 // it, and lets go before device I/O of file data.
 #pragma once
 
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -83,6 +84,28 @@ class Ext4FileSystem final : public FileSystem {
     Inode parent;
     std::optional<Inode> child;
   };
+
+  // What flags of an inode are asked: +D of a directory speaks of its names alone, +S of all.
+  enum class Changed { kNames, kInode };
+  // What was done, once it is on the medium if one of the inodes' flags wants it there: synchronous.cc.
+  template <class T>
+  Result<T> synced(Result<T> done, Changed changed, std::initializer_list<InodeNumber> inodes);
+  Result<void> sync_if_asked(Changed changed, std::initializer_list<InodeNumber> inodes);
+  // The public ones, but for that.
+  Result<Attributes> set_attributes_unsynced(InodeNumber number, const AttributeChanges& changes);
+  Result<Attributes> make_symlink_unsynced(InodeNumber parent, std::string_view name, std::string_view target,
+                                           const NewInode& what);
+  Result<Attributes> link_unsynced(InodeNumber number, InodeNumber new_parent, std::string_view new_name);
+  Result<void> unlink_unsynced(InodeNumber parent, std::string_view name);
+  Result<void> remove_directory_unsynced(InodeNumber parent, std::string_view name);
+  Result<void> rename_unsynced(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
+                               std::string_view new_name, const RenameOptions& options);
+  Result<void> set_xattr_unsynced(InodeNumber number, std::string_view name, std::span<const std::byte> value,
+                                  XattrMode mode, SetgidBit setgid);
+  Result<void> remove_xattr_unsynced(InodeNumber number, std::string_view name);
+  Result<void> set_flags_unsynced(InodeNumber number, std::uint32_t wanted);
+  Result<void> set_project_unsynced(InodeNumber number, std::uint32_t project);
+
   Result<Inode> directory(Metadata& metadata, InodeNumber number);
   // For a change: the directory may be changed.
   Result<Named> named(Metadata& metadata, InodeNumber parent, std::string_view name);
@@ -100,6 +123,8 @@ class Ext4FileSystem final : public FileSystem {
                               std::string_view new_name);
   Result<void> may_link_more(const Inode& directory) const;
   void count_subdirectory(Inode& directory, int change) const;
+  // After a change of names, when all else of it is done.
+  Result<void> settle_links(Metadata& metadata, Inode& directory);
   Result<void> change(Inode& inode, const AttributeChanges& changes);
 
   std::unique_ptr<Volume> volume_;

@@ -62,7 +62,8 @@ Result<Attributes> Ext4FileSystem::attributes(InodeNumber number) {
   return attributes_of(*volume_, inode);
 }
 
-Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber number, const AttributeChanges& changes) {
+Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
+                                                           const AttributeChanges& changes) {
   std::optional<RangeClaims::Claim> claim;
   std::uint64_t claimed_from = UINT64_MAX;
   while (true) {
@@ -162,9 +163,8 @@ std::uint32_t Ext4FileSystem::time_granularity() const {
   return EXT2_INODE_SIZE(&volume_->super()) > EXT2_GOOD_OLD_INODE_SIZE ? 1 : kSecond;
 }
 
-Result<void> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
-                                   AttributeChanges::Privileges privileges) {
-  return data_.write(inode, offset, from, privileges);
+Result<std::uint64_t> Ext4FileSystem::seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) {
+  return data_.seek(inode, offset, target);
 }
 
 Result<VolumeStatistics> Ext4FileSystem::statistics() {

@@ -69,7 +69,7 @@ Result<InodeFlags> Ext4FileSystem::flags(InodeNumber number) {
   return InodeFlags{.flags = shown, .project = inode.project(volume_->super())};
 }
 
-Result<void> Ext4FileSystem::set_flags(InodeNumber number, std::uint32_t wanted) {
+Result<void> Ext4FileSystem::set_flags_unsynced(InodeNumber number, std::uint32_t wanted) {
   auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_writable());
   ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
@@ -92,7 +92,7 @@ Result<void> Ext4FileSystem::set_flags(InodeNumber number, std::uint32_t wanted)
   return metadata->inodes.write(inode);
 }
 
-Result<void> Ext4FileSystem::set_project(InodeNumber number, std::uint32_t project) {
+Result<void> Ext4FileSystem::set_project_unsynced(InodeNumber number, std::uint32_t project) {
   auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_writable());
   ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));

@@ -60,6 +60,7 @@ Result<Inode> InodeTable::read_raw(InodeNumber number) {
   RETURN_IF_ERROR(volume_.check(ext2fs_read_inode_full(volume_.fs(), number, inode.brief(), sizeof inode.raw),
                                 number, "reading an inode"));
   if (EXT2_INODE_SIZE(&volume_.super()) <= EXT2_GOOD_OLD_INODE_SIZE) inode.raw.i_extra_isize = 0;
+  volume_.note_flags(inode.raw.i_flags);
   return inode;
 }
 
@@ -116,6 +117,7 @@ Result<void> InodeTable::judge(const Inode& inode) {
 }
 
 Result<void> InodeTable::write(Inode& inode) {
+  volume_.note_flags(inode.raw.i_flags);
   return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
                        inode.number, "writing an inode");
 }

@@ -108,12 +108,17 @@ void Ext4FileSystem::count_subdirectory(Inode& directory, int change) const {
     links = static_cast<std::uint16_t>(std::max(links + change, 2));
 }
 
-Result<Attributes> Ext4FileSystem::make(InodeNumber parent, std::string_view name, const NewInode& what) {
-  return make_inode(parent, name, what, std::nullopt);
+// An index is what allows a directory 1 for ever. Ours drop it, so they count again what can be counted.
+Result<void> Ext4FileSystem::settle_links(Metadata& metadata, Inode& directory) {
+  if (directory.raw.i_links_count != 1 || directory.has(EXT2_INDEX_FL)) return {};
+  ASSIGN_OR_RETURN(const auto subdirectories, metadata.directories.subdirectories(directory));
+  if (!subdirectories || *subdirectories + 2 > kMostLinks) return {};
+  directory.raw.i_links_count = static_cast<std::uint16_t>(*subdirectories + 2);
+  return metadata.inodes.write(directory);
 }
 
-Result<Attributes> Ext4FileSystem::make_symlink(InodeNumber parent, std::string_view name,
-                                                std::string_view target, const NewInode& what) {
+Result<Attributes> Ext4FileSystem::make_symlink_unsynced(InodeNumber parent, std::string_view name,
+                                                         std::string_view target, const NewInode& what) {
   if (target.empty()) return fail(ENOENT);
   if (target.size() >= volume_->block_size()) return fail(ENAMETOOLONG);
   if (target.find('\0') != std::string_view::npos) return fail(EINVAL);
@@ -157,6 +162,7 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
     discard(*metadata, inode);
     return fail(done.error());
   }
+  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
   metadata->inodes.remember(inode.number);
   return attributes_of(*volume_, inode);
 }
@@ -205,8 +211,8 @@ Result<void> Ext4FileSystem::set_target(Metadata& metadata, Inode& inode, std::s
   return metadata.extents.add_blocks(inode, 1);
 }
 
-Result<Attributes> Ext4FileSystem::link(InodeNumber number, InodeNumber new_parent,
-                                        std::string_view new_name) {
+Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber new_parent,
+                                                 std::string_view new_name) {
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Named place, named(*metadata, new_parent, new_name));
   ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
@@ -229,11 +235,12 @@ Result<Attributes> Ext4FileSystem::link(InodeNumber number, InodeNumber new_pare
     return fail(done.error());
   }
   metadata->inodes.settle(number);
+  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
   metadata->inodes.remember(number);
   return attributes_of(*volume_, inode);
 }
 
-Result<void> Ext4FileSystem::unlink(InodeNumber parent, std::string_view name) {
+Result<void> Ext4FileSystem::unlink_unsynced(InodeNumber parent, std::string_view name) {
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Named place, named(*metadata, parent, name));
   if (!place.child) return fail(ENOENT);
@@ -252,7 +259,7 @@ Result<void> Ext4FileSystem::drop_link(Metadata& metadata, Inode& inode) {
   return metadata.inodes.orphan(inode);
 }
 
-Result<void> Ext4FileSystem::remove_directory(InodeNumber parent, std::string_view name) {
+Result<void> Ext4FileSystem::remove_directory_unsynced(InodeNumber parent, std::string_view name) {
   if (name == ".") return fail(EINVAL);
   if (name == "..") return fail(ENOTEMPTY);
   auto metadata = metadata_.lock();
@@ -267,6 +274,9 @@ Result<void> Ext4FileSystem::remove_directory(InodeNumber parent, std::string_vi
   if (!empty) return fail(ENOTEMPTY);
   count_subdirectory(place.parent, -1);
   RETURN_IF_ERROR(metadata->directories.remove(place.parent, name));
+  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
+  // Its blocks stay until it is forgotten. As ext4, which does not do this to one that a rename replaces.
+  place.child->set_size(0);
   return drop_directory(*metadata, *place.child);
 }
 

@@ -4,8 +4,9 @@
 
 namespace fuse4fs::ext4 {
 
-Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
-                                    std::string_view new_name, const RenameOptions& options) {
+Result<void> Ext4FileSystem::rename_unsynced(InodeNumber old_parent, std::string_view old_name,
+                                             InodeNumber new_parent, std::string_view new_name,
+                                             const RenameOptions& options) {
   const RenameMode mode = options.mode;
   auto metadata = metadata_.lock();
   ASSIGN_OR_RETURN(Named from, named(*metadata, old_parent, old_name));
@@ -107,6 +108,8 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
   }
   moved.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(moved));
+  RETURN_IF_ERROR(settle_links(metadata, from.parent));
+  if (!same_parent) RETURN_IF_ERROR(settle_links(metadata, to.parent));
   if (!to.child) return {};
   return is_directory ? drop_directory(metadata, *to.child) : drop_link(metadata, *to.child);
 }
@@ -134,6 +137,8 @@ Result<void> Ext4FileSystem::exchange_names(Metadata& metadata, Named& from, std
     }
     RETURN_IF_ERROR(metadata.inodes.write(to.parent));
     RETURN_IF_ERROR(metadata.inodes.write(from.parent));
+    RETURN_IF_ERROR(settle_links(metadata, to.parent));
+    RETURN_IF_ERROR(settle_links(metadata, from.parent));
   }
   first.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(first));

@@ -39,6 +39,11 @@ class Volume {
   [[nodiscard]] std::uint32_t cluster_blocks() const { return cluster_blocks_; }
   [[nodiscard]] cache::Access access() const;
   [[nodiscard]] bool has_acls() const { return has_acls_; }
+  // Whether there is an inode whose changes are to be on the medium at once (chattr +S, +D), as far as known.
+  [[nodiscard]] bool has_synchronous_inodes() const { return has_synchronous_inodes_; }
+  void note_flags(std::uint32_t of_an_inode) {
+    if ((of_an_inode & (EXT2_SYNC_FL | EXT2_DIRSYNC_FL)) != 0) has_synchronous_inodes_ = true;
+  }
   // EIO after a shutdown; the second also EROFS where nothing may be written.
   [[nodiscard]] Result<void> check_alive() const;
   [[nodiscard]] Result<void> check_writable() const;
@@ -126,6 +131,7 @@ class Volume {
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};
   std::atomic<bool> lost_writes_{false};
+  std::atomic<bool> has_synchronous_inodes_{false};
   FreedGroups freed_groups_{0};
   // Superblocks, descriptors, bitmaps, inode tables: first block and the one behind the last, sorted, apart.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> own_structures_;

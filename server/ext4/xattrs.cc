@@ -57,8 +57,9 @@ Result<std::string> Ext4FileSystem::xattr_names(InodeNumber number) {
   return names;
 }
 
-Result<void> Ext4FileSystem::set_xattr(InodeNumber number, std::string_view name,
-                                       std::span<const std::byte> value, XattrMode mode, SetgidBit setgid) {
+Result<void> Ext4FileSystem::set_xattr_unsynced(InodeNumber number, std::string_view name,
+                                                std::span<const std::byte> value, XattrMode mode,
+                                                SetgidBit setgid) {
   ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
   if (value.size() > kLongestValue) return fail(E2BIG);
   auto metadata = metadata_.lock();
@@ -74,7 +75,7 @@ Result<void> Ext4FileSystem::set_xattr(InodeNumber number, std::string_view name
   return {};
 }
 
-Result<void> Ext4FileSystem::remove_xattr(InodeNumber number, std::string_view name) {
+Result<void> Ext4FileSystem::remove_xattr_unsynced(InodeNumber number, std::string_view name) {
   ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
   auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_writable());

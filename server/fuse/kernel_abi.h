@@ -57,6 +57,10 @@ static_assert(sizeof(StatxRequest) == 24 && sizeof(StatxReply) == 288);
 static_assert(offsetof(StatxReply, mask) == 32 && offsetof(StatxReply, btime) == 32 + 80 &&
               offsetof(StatxReply, rdev_major) == 32 + 128);
 
+// The caller's user id where mounts may be idmapped, in all requests but those that create something
+// (FUSE_INVALID_UIDGID, protocol 7.41).
+inline constexpr std::uint32_t kUnknownId = UINT32_MAX;
+
 // COPY_FILE_RANGE with an answer of 64 bits (protocol 7.45). The request is fuse_copy_file_range_in as
 // before.
 inline constexpr std::uint32_t kCopyFileRange64 = 53;

@@ -12,8 +12,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -103,10 +105,22 @@ std::string try_all(const fs::path& plain, const fs::path& mapped) {
   say(answer(::link((mapped / "moved").c_str(), (mapped / "second").c_str())));
   say(answer(::unlink((mapped / "second").c_str())));
   unsigned flags = 0;
-  const UniqueFd file(::open((mapped / "moved").c_str(), O_RDONLY));
+  const UniqueFd file(::open((mapped / "of-5").c_str(), O_RDONLY));
   say(answer(::ioctl(file.get(), FS_IOC_GETFLAGS, &flags)));
   flags |= FS_NODUMP_FL;
   say(answer(::ioctl(file.get(), FS_IOC_SETFLAGS, &flags)));
+  // All that root sees, or a backup would miss some of it.
+  for (const char* const name : {"trusted.a", "user.b"})
+    EXPECT_EQ(::setxattr((plain / "of-5").c_str(), name, "value", 5, 0), 0) << name;
+  for (const auto& path : {plain / "of-5", mapped / "of-5"}) {
+    std::string names(100, '\0');
+    const auto length = ::listxattr(path.c_str(), names.data(), names.size());
+    say(answer(length));
+    names.resize(static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+    std::ranges::replace(names, '\0', ' ');
+    char value[10];
+    say(names + answer(::getxattr(path.c_str(), "trusted.a", value, sizeof value)));
+  }
   return said;
 }
 

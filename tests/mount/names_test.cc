@@ -104,6 +104,37 @@ TEST_F(Names, TemporaryFilesGetANameOrVanish) {
   unmount_both();
 }
 
+TEST_F(Names, RemovedDirectoriesThatAreOpen) {
+  for (const std::string features : {"^inline_data", "inline_data"}) {
+    SCOPED_TRACE(features);
+    mount_both("64M", {"-b", "1024", "-O", features});
+    expect_same([](const fs::path& root) {
+      Observations seen;
+      for (const int files : {0, 3, 200}) {
+        for (const bool replaced : {false, true}) {
+          const auto path = root / fmt::format("{}-{}", files, replaced);
+          const auto other = root / "other";
+          ::mkdir(path.c_str(), 0755);
+          ::mkdir(other.c_str(), 0755);
+          const auto name = [&](int i) { return path / fmt::format("a file with a long name {}", i); };
+          for (int i = 0; i < files; ++i) write_file(name(i), "x");
+          for (int i = 0; i < files; ++i) ::unlink(name(i).c_str());
+          const UniqueFd open(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+          const int gone = replaced ? ::rename(other.c_str(), path.c_str()) : ::rmdir(path.c_str());
+          // How long it was is not the same where it has an index.
+          struct stat status{};
+          EXPECT_EQ(::fstat(open.get(), &status), 0);
+          seen.push_back(fmt::format("{} {}: {} links, empty {}", path.filename().string(), outcome(gone),
+                                     status.st_nlink, status.st_size == 0));
+        }
+      }
+      return seen;
+    });
+    unmount_both();
+    for (const char* const image : {"image", "copy"}) fs::remove(scratch() / image);
+  }
+}
+
 TEST_F(Names, TemporaryFilesInheritAcls) {
   mount_both("64M", {}, "mkdir d; chmod 777 d; setfacl -d -m u:1234:rwx,g::r-x,m::rw d");
   const auto make = [](const fs::path& root) {

@@ -137,6 +137,10 @@ TEST_F(XattrRequests, ListHidesTrustedNamesFromUsers) {
   EXPECT_EQ(size_in(answer()), 7U);
   send(FUSE_LISTXATTR, fuse_getxattr_in{.size = 7, .padding = 0});
   EXPECT_EQ(answer().payload, with_nul("user.b"));
+  // Nobody, which is what an idmapped mount sends for everybody.
+  uid_ = UINT32_MAX;
+  send(FUSE_LISTXATTR, fuse_getxattr_in{.size = 100, .padding = 0});
+  EXPECT_EQ(answer().payload, all);
 }
 
 TEST_F(XattrRequests, SetHandsOnWhatItSays) {

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Ext4FileSystem: changes that are on the medium when they are answered (chattr +S and +D).
+//
+// The border of each operation that changes something. What it did is told to the device first, and the
+// device is flushed without the metadata lock, as sync(2) does it.
+#include <type_traits>
+
+#include "server/ext4/ext4_file_system.h"
+
+namespace fuse4fs::ext4 {
+
+Result<void> Ext4FileSystem::sync_if_asked(Changed changed, std::initializer_list<InodeNumber> inodes) {
+  // Most volumes have none: they are not asked once more.
+  if (!volume_->has_synchronous_inodes()) return {};
+  std::uint32_t flags = EXT2_SYNC_FL;
+  if (changed == Changed::kNames) flags |= EXT2_DIRSYNC_FL;
+  bool asked = false;
+  {
+    auto metadata = metadata_.lock();
+    for (const InodeNumber number : inodes) {
+      // Gone by now is no error of what was done.
+      const auto inode = metadata->inodes.read_from_handle(number);
+      asked = asked || (inode && inode->has(flags));
+    }
+  }
+  return asked ? sync() : Result<void>();
+}
+
+template <class T>
+Result<T> Ext4FileSystem::synced(Result<T> done, Changed changed, std::initializer_list<InodeNumber> inodes) {
+  if (!done) return done;
+  if (const auto on_medium = sync_if_asked(changed, inodes); !on_medium) {
+    if constexpr (std::is_same_v<T, Attributes>) {
+      // The caller gets an error, and will not forget what it did not look up.
+      if (changed == Changed::kNames) forget(done->inode, 1);
+    }
+    return fail(on_medium.error());
+  }
+  return done;
+}
+
+Result<Attributes> Ext4FileSystem::make(InodeNumber parent, std::string_view name, const NewInode& what) {
+  return synced(make_inode(parent, name, what, std::nullopt), Changed::kNames, {parent});
+}
+
+Result<Attributes> Ext4FileSystem::make_symlink(InodeNumber parent, std::string_view name,
+                                                std::string_view target, const NewInode& what) {
+  return synced(make_symlink_unsynced(parent, name, target, what), Changed::kNames, {parent});
+}
+
+Result<Attributes> Ext4FileSystem::link(InodeNumber inode, InodeNumber new_parent,
+                                        std::string_view new_name) {
+  return synced(link_unsynced(inode, new_parent, new_name), Changed::kNames, {new_parent});
+}
+
+Result<void> Ext4FileSystem::unlink(InodeNumber parent, std::string_view name) {
+  return synced(unlink_unsynced(parent, name), Changed::kNames, {parent});
+}
+
+Result<void> Ext4FileSystem::remove_directory(InodeNumber parent, std::string_view name) {
+  return synced(remove_directory_unsynced(parent, name), Changed::kNames, {parent});
+}
+
+Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
+                                    std::string_view new_name, const RenameOptions& options) {
+  return synced(rename_unsynced(old_parent, old_name, new_parent, new_name, options), Changed::kNames,
+                {old_parent, new_parent});
+}
+
+Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber inode, const AttributeChanges& changes) {
+  return synced(set_attributes_unsynced(inode, changes), Changed::kInode, {inode});
+}
+
+Result<void> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
+                                   AttributeChanges::Privileges privileges) {
+  return synced(data_.write(inode, offset, from, privileges), Changed::kInode, {inode});
+}
+
+Result<void> Ext4FileSystem::change_range(InodeNumber inode, RangeChange change, ByteRange range,
+                                          EndOfFile end_of_file, AttributeChanges::Privileges privileges) {
+  return synced(data_.change_range(inode, change, range, end_of_file, privileges), Changed::kInode, {inode});
+}
+
+Result<std::uint64_t> Ext4FileSystem::copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
+                                                 std::uint64_t to_offset, std::uint64_t length,
+                                                 AttributeChanges::Privileges privileges) {
+  return synced(data_.copy_range(from, from_offset, to, to_offset, length, privileges), Changed::kInode,
+                {to});
+}
+
+Result<void> Ext4FileSystem::set_xattr(InodeNumber inode, std::string_view name,
+                                       std::span<const std::byte> value, XattrMode mode, SetgidBit setgid) {
+  return synced(set_xattr_unsynced(inode, name, value, mode, setgid), Changed::kInode, {inode});
+}
+
+Result<void> Ext4FileSystem::remove_xattr(InodeNumber inode, std::string_view name) {
+  return synced(remove_xattr_unsynced(inode, name), Changed::kInode, {inode});
+}
+
+Result<void> Ext4FileSystem::set_flags(InodeNumber inode, std::uint32_t flags) {
+  return synced(set_flags_unsynced(inode, flags), Changed::kInode, {inode});
+}
+
+Result<void> Ext4FileSystem::set_project(InodeNumber inode, std::uint32_t project) {
+  return synced(set_project_unsynced(inode, project), Changed::kInode, {inode});
+}
+
+}  // namespace fuse4fs::ext4

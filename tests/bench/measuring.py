@@ -86,15 +86,18 @@ def wait_readable(descriptor: int, seconds: float) -> bool:
     return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
-def sync_and_drop_caches() -> None:
-    os.sync()
+def drop_caches() -> None:
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as control:
         control.write("3\n")
 
 
+# Python has sync(2) only, which waits for whatever hangs elsewhere on the machine.
 def sync_file_system(path: str) -> None:
-    # Python has sync(2) only.
     subprocess.run(["sync", "-f", path], check=True, stdin=subprocess.DEVNULL, timeout=300)
+
+
+def sync_device(path: str) -> None:
+    subprocess.run(["sync", path], check=True, stdin=subprocess.DEVNULL, timeout=300)
 
 
 def warm(path: str) -> None:

@@ -91,7 +91,11 @@ class Session:
             return
         if start in (Start.REMOUNTED, Start.UNMOUNTED) and self.mounted is not None:
             self.unmount()
-        measuring.sync_and_drop_caches()
+        if self.mounted is not None:
+            measuring.sync_file_system(self.mountpoint)
+        measuring.sync_device(self.device.path)
+        measuring.sync_file_system(self.scratch)
+        measuring.drop_caches()
         if start is not Start.UNMOUNTED and self.mounted is None:
             self.mount()
 

@@ -58,8 +58,10 @@ class Handles : public MountTest {
     EXPECT_EQ(::lstat(path.c_str(), &status), 0);
     return status.st_ino;
   }
-  static void drop_caches() {
-    ::sync();
+  // Not sync(2): other file systems of the machine, and what hangs in them, are no business of a test.
+  void drop_caches() const {
+    const UniqueFd root(::open(mount_point().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_EQ(::syncfs(root.get()), 0);
     write_file("/proc/sys/vm/drop_caches", "3");
   }
 };

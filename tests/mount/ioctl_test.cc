@@ -507,8 +507,8 @@ TEST_F(Ioctls, AfterAShutdownEverythingFailsAndWhatWasSyncedIsThere) {
   mount_both();
   const auto judge = [&](const fs::path& point) {
     write_file(point / "kept", "kept");
-    ::sync();
     const UniqueFd root = open_it(point);
+    EXPECT_EQ(::syncfs(root.get()), 0);
     unsigned how = 0;
     std::string said;
     {

@@ -51,8 +51,8 @@ class Ext4FileSystem final : public FileSystem {
                               AccessTime access_time) override;
   Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into,
                            AccessTime access_time) override;
-  Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
-                     AttributeChanges::Privileges privileges) override;
+  Result<SectorCounts> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
+                             AttributeChanges::Privileges privileges) override;
   Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range, EndOfFile end_of_file,
                             AttributeChanges::Privileges privileges) override;
   Result<std::uint64_t> seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) override;

@@ -103,15 +103,17 @@ std::uint64_t FileData::size_limit(Metadata& metadata, const Inode& inode) const
   return limit;
 }
 
-Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
-                             AttributeChanges::Privileges privileges) {
-  if (from.empty()) return {};
+Result<SectorCounts> FileData::write(InodeNumber number, std::uint64_t offset,
+                                     std::span<const std::byte> from,
+                                     AttributeChanges::Privileges privileges) {
+  if (from.empty()) return SectorCounts{};
   if (offset > INT64_MAX || from.size() > INT64_MAX - offset) return fail(EFBIG);
   const std::uint64_t end = offset + from.size();
   const std::uint64_t unit = std::uint64_t{volume_.cluster_blocks()} << volume_.block_bits();
   std::optional<RangeClaims::Claim> claim;
   std::vector<Piece> pieces;
   std::uint64_t claimed_from = offset;
+  std::uint64_t before = 0;
   while (true) {
     // Whole clusters: two writers of one new block must not take it twice.
     claimed_from = round_down(claimed_from, unit);
@@ -123,6 +125,7 @@ Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span
     RETURN_IF_ERROR(volume_.check_writable());
     ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read_for_change(number));
     RETURN_IF_ERROR(must_be_file(inode));
+    before = attributes_of(volume_, inode).sectors;
     if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
     if (end > inode.size() && (!to_the_end || inode.size() < claimed_from)) {
       // Growing needs all that lies behind the old end: it turns into zeros, and others may grow it at once.
@@ -147,7 +150,7 @@ Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span
     volume_.device_failed(
         fmt::format("file data could not be written: {}, inode {}", written.error().message(), number));
     abandon(*metadata, number, pieces);
-    return written;
+    return fail(written.error());
   }
   ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
   if (const auto done = commit(*metadata, inode, pieces); !done) {
@@ -155,11 +158,12 @@ Result<void> FileData::write(InodeNumber number, std::uint64_t offset, std::span
     const std::uint64_t blocks = (inode.size() + volume_.block_size() - 1) >> volume_.block_bits();
     (void)metadata->extents.truncate(inode, blocks);
     (void)metadata->inodes.write(inode);
-    return done;
+    return fail(done.error());
   }
   if (end > inode.size()) inode.set_size(end);
   RETURN_IF_ERROR(note_change(*metadata, inode, privileges));
-  return metadata->inodes.write(inode);
+  RETURN_IF_ERROR(metadata->inodes.write(inode));
+  return SectorCounts{before, attributes_of(volume_, inode).sectors};
 }
 
 Result<void> FileData::note_change(Metadata& metadata, Inode& inode,

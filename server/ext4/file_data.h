@@ -29,8 +29,8 @@ class FileData {
 
   Result<std::size_t> read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into,
                            AccessTime access_time);
-  Result<void> write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
-                     AttributeChanges::Privileges privileges);
+  Result<SectorCounts> write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
+                             AttributeChanges::Privileges privileges);
 
   // What FileSystem says of them: file_ranges.cc.
   Result<void> change_range(InodeNumber number, RangeChange change, ByteRange range, EndOfFile end_of_file,

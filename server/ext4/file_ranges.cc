@@ -258,9 +258,8 @@ Result<std::uint64_t> FileData::copy_range(InodeNumber from, std::uint64_t from_
     const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(length - done, kCopyPiece - inside));
     const std::span bytes(memory.get() + inside, want);
     const auto got = read(from, from_offset + done, bytes, AccessTime::kUpdate);
-    Result<void> copied = got ? Result<void>() : fail(got.error());
     if (got && *got == 0) break;
-    if (got) copied = write(to, to_offset + done, bytes.first(*got), privileges);
+    const auto copied = got ? write(to, to_offset + done, bytes.first(*got), privileges) : fail(got.error());
     if (!copied) {
       // As with write(2): what was done counts, and the error comes again if it stays.
       if (done != 0) break;

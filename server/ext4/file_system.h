@@ -170,6 +170,12 @@ class Events {
   virtual void notice(std::string_view words) = 0;
 };
 
+// Of 512 bytes, as Attributes::sectors.
+struct SectorCounts {
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+};
+
 class FileSystem {
  public:
   // Reads and judges the volume. A refusal says in words which feature or field is why, and what to do.
@@ -220,9 +226,10 @@ class FileSystem {
   // Reads up to the end of file; answers the bytes read. Holes read as zeros.
   virtual Result<std::size_t> read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into,
                                    AccessTime access_time = AccessTime::kUpdate) = 0;
-  // Writes all or fails. Allocates, and moves the end of file where it must.
-  virtual Result<void> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
-                             AttributeChanges::Privileges privileges) = 0;
+  // Writes all or fails. Allocates, and moves the end of file where it must. Answers what the file owned and
+  // owns.
+  virtual Result<SectorCounts> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
+                                     AttributeChanges::Privileges privileges) = 0;
 
   // fallocate(2); EOPNOTSUPP for what the inode's form of map cannot. After a failure some of it may be done;
   // the size is then as it was.

@@ -71,8 +71,9 @@ Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber inode, const Attri
   return synced(set_attributes_unsynced(inode, changes), Changed::kInode, {inode});
 }
 
-Result<void> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
-                                   AttributeChanges::Privileges privileges) {
+Result<SectorCounts> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offset,
+                                           std::span<const std::byte> from,
+                                           AttributeChanges::Privileges privileges) {
   return synced(data_.write(inode, offset, from, privileges), Changed::kInode, {inode});
 }
 

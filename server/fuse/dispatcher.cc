@@ -2,12 +2,15 @@
 #include "server/fuse/dispatcher.h"
 
 #include <fuse_lowlevel.h>
+#include <linux/fs.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
@@ -15,6 +18,7 @@
 #include "server/fuse/kernel_abi.h"
 #include "server/fuse/mode_watch.h"
 #include "server/fuse/negotiation.h"
+#include "server/fuse/notifications.h"
 #include "server/fuse/operations.h"
 #include "server/fuse/range_operations.h"
 #include "server/fuse/reply.h"
@@ -116,6 +120,12 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
       return copy_file_range_64(file_system_, request);
     case FUSE_INTERRUPT:
       return;
+    case FUSE_GETATTR:
+      return getattr(request) ? void() : hand_to_libfuse(request);
+    case FUSE_IOCTL:
+    case FUSE_FALLOCATE:
+      if (workers_ > 1 && locks_inode(opcode, request)) return serve_after_dirty_pages(request);
+      return hand_to_libfuse(request);
     default:
       if (serve_extra_operation(file_system_, opcode, request)) return;
       return hand_to_libfuse(request);
@@ -135,8 +145,44 @@ void Dispatcher::write(std::span<const std::byte> request) {
   const ModeWatch watch(file_system_, header.nodeid, privileges);
   const auto written = file_system_.write(inode_number(header.nodeid), in.offset,
                                           request.subspan(kWriteHeaderSize), privileges);
-  if (written) watch.content_changed();
-  written ? reply.written(in.size) : reply.error(written.error());
+  if (written) {
+    watch.content_changed();
+    late_news_.written(header.nodeid, *written);
+    return reply.written(in.size);
+  }
+  if ((in.write_flags & FUSE_WRITE_CACHE) != 0) late_news_.not_written(header.nodeid, written.error());
+  reply.error(written.error());
+}
+
+bool Dispatcher::getattr(std::span<const std::byte> request) {
+  fuse_in_header header{};
+  fuse_getattr_in in{};
+  if (!copy_from(request, header) || !copy_from(request.subspan(sizeof header), in)) return false;
+  if ((in.getattr_flags & FUSE_GETATTR_FH) == 0) return false;
+  const auto error = late_news_.error_for_writer(header.nodeid);
+  if (error) Reply().error(*error);
+  return error.has_value();
+}
+
+bool Dispatcher::locks_inode(std::uint32_t opcode, std::span<const std::byte> request) {
+  if (opcode == FUSE_IOCTL) return ioctl_locks_inode(request);
+  fuse_in_header header{};
+  if (opcode != FUSE_FALLOCATE || !copy_from(request, header)) return false;
+  // It moves the end of the file, before which nothing may be written.
+  const auto flags = file_system_.flags(inode_number(header.nodeid));
+  return flags && (flags->flags & FS_APPEND_FL) != 0;
+}
+
+void Dispatcher::serve_after_dirty_pages(std::span<const std::byte> request) {
+  serial_queue_.run([this, device_fd = CurrentRequest::device_fd(),
+                     copy = std::vector<std::byte>(request.begin(), request.end())]() mutable {
+    fuse_in_header header{};
+    copy_from(copy, header);
+    const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode,
+                                      std::span(copy).subspan(sizeof header));
+    write_dirty_pages(device_fd, header.nodeid, 0, 0);
+    hand_to_libfuse(copy);
+  });
 }
 
 void Dispatcher::destroy() {
@@ -157,6 +203,7 @@ Result<void> Dispatcher::unmount() {
 Result<void> Dispatcher::write_back() {
   const std::shared_lock running(running_);
   if (unmounted_) return {};
+  late_news_.tell();
   return file_system_.write_back();
 }
 

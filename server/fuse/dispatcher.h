@@ -18,9 +18,11 @@
 
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/fuse/late_news.h"
 #include "server/fuse/negotiation.h"
 #include "server/fuse/request_counters.h"
 #include "server/fuse/seek_queue.h"
+#include "server/fuse/serial_queue.h"
 
 struct fuse_session;
 
@@ -36,7 +38,10 @@ class Dispatcher {
   Dispatcher& operator=(const Dispatcher&) = delete;
 
   // How many threads will dispatch. Before the first request.
-  void set_workers(std::size_t workers) { seeks_.set_workers(workers); }
+  void set_workers(std::size_t workers) {
+    workers_ = workers;
+    seeks_.set_workers(workers);
+  }
 
   // Any thread. `request` is one whole message as read from `device_fd`, which also gets the answer.
   void dispatch(int device_fd, std::span<std::byte> request);
@@ -53,17 +58,25 @@ class Dispatcher {
 
  private:
   Dispatcher(ext4::FileSystem& file_system, const SessionOptions& options)
-      : file_system_(file_system), options_(options), seeks_(file_system) {}
+      : file_system_(file_system), options_(options), seeks_(file_system, serial_queue_) {}
 
   void serve(std::uint32_t opcode, std::span<std::byte> request);
   void write(std::span<const std::byte> request);
+  // Whether it was answered: with what a write to the file came to earlier.
+  bool getattr(std::span<const std::byte> request);
+  // After it the inode may refuse what the kernel still has to write to it.
+  bool locks_inode(std::uint32_t opcode, std::span<const std::byte> request);
+  void serve_after_dirty_pages(std::span<const std::byte> request);
   void destroy();
   void hand_to_libfuse(std::span<std::byte> request);
 
   ext4::FileSystem& file_system_;
   const SessionOptions options_;
   RequestCounters counters_;
+  SerialQueue serial_queue_;
   SeekQueue seeks_;
+  LateNews late_news_;
+  std::size_t workers_ = 1;
   // Shared by every running request, exclusive for unmount. The outermost lock.
   std::shared_mutex running_;
   // Guarded by running_. What the one unmount came to, once it was tried.

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "server/fuse/conversions.h"
 #include "server/fuse/kernel_abi.h"
+#include "server/fuse/notifications.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/operations.h"
 
@@ -231,6 +232,28 @@ void bmap(FileSystem&, Reply& reply, fuse_req_t, fuse_ino_t inode, std::size_t, 
 }
 
 }  // namespace
+
+bool ioctl_locks_inode(std::span<const std::byte> request) {
+  fuse_ioctl_in in{};
+  constexpr std::size_t kBefore = sizeof(fuse_in_header) + sizeof in;
+  if (request.size() < kBefore) return false;
+  std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
+  std::uint32_t flags = 0;
+  switch (in.cmd) {
+    case FS_IOC_SETFLAGS:
+    case FS_IOC32_SETFLAGS:
+    // Its flags are the first field.
+    case FS_IOC_FSSETXATTR:
+      break;
+    default:
+      return false;
+  }
+  if (request.size() < kBefore + sizeof flags) return false;
+  std::memcpy(&flags, request.data() + kBefore, sizeof flags);
+  const std::uint32_t locking =
+      in.cmd == FS_IOC_FSSETXATTR ? FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND : FS_IMMUTABLE_FL | FS_APPEND_FL;
+  return (flags & locking) != 0;
+}
 
 void add_ioctl_operations(fuse_lowlevel_ops& ops) {
   ops.ioctl = Entry<ioctl>::call;

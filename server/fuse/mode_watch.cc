@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "server/fuse/conversions.h"
+#include "server/fuse/notifications.h"
 #include "server/fuse/reply.h"
 
 namespace fuse4fs::fuse {

@@ -13,6 +13,7 @@
 #include "server/fuse/conversions.h"
 #include "server/fuse/kernel_abi.h"
 #include "server/fuse/mode_watch.h"
+#include "server/fuse/notifications.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/operations.h"
 

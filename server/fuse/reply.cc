@@ -44,18 +44,6 @@ unsigned CurrentRequest::open_flags() {
   return in.flags;
 }
 
-void invalidate_attributes(std::uint64_t node) {
-  fuse_out_header header{};
-  fuse_notify_inval_inode_out out{};
-  header.len = sizeof header + sizeof out;
-  header.error = FUSE_NOTIFY_INVAL_INODE;
-  out.ino = node;
-  out.off = -1;  // no pages
-  std::array<iovec, 2> parts{{{&header, sizeof header}, {&out, sizeof out}}};
-  // It fails where the kernel does not know the node any more: then there is nothing to forget.
-  [[maybe_unused]] const auto sent = ::writev(current.device_fd, parts.data(), parts.size());
-}
-
 Reply::~Reply() {
   // A request without an answer would hang its caller for ever.
   if (!answered_) error(Errno(EIO));

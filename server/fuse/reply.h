@@ -35,10 +35,6 @@ class CurrentRequest {
   static unsigned open_flags();
 };
 
-// Not an answer: the kernel is to ask for this node's attributes before it relies on them again. May be sent
-// while a request of the same node waits.
-void invalidate_attributes(std::uint64_t node);
-
 // Answers exactly once. A request that was decoded by libfuse is given back to it at the end.
 class Reply {
  public:

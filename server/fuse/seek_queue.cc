@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/fuse/seek_queue.h"
 
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstring>
 #include <exception>
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
 #include "server/fuse/kernel_abi.h"
+#include "server/fuse/notifications.h"
 #include "server/fuse/reply.h"
 
 namespace fuse4fs::fuse {
@@ -33,18 +32,7 @@ void SeekQueue::serve(std::span<const std::byte> request) {
     const auto found = look(seek, seek.offset, SeekTarget::kData);
     if (found && *found == seek.offset) return Reply().structure(fuse_lseek_out{.offset = *found});
   }
-  std::unique_lock lock(mutex_);
-  waiting_.push_back(seek);
-  if (busy_) return;
-  busy_ = true;
-  while (!waiting_.empty()) {
-    const Seek next = waiting_.front();
-    waiting_.pop_front();
-    lock.unlock();
-    answer(next);
-    lock.lock();
-  }
-  busy_ = false;
+  queue_.run([this, seek] { answer(seek); });
 }
 
 void SeekQueue::answer(const Seek& seek) {
@@ -67,7 +55,7 @@ Result<std::uint64_t> SeekQueue::find(const Seek& seek) {
   if (!data && data.error() != Errno(ENXIO)) return data;
   if (seek.target == SeekTarget::kData) {
     if (data && *data == seek.offset) return data;
-    write_dirty_pages(seek, seek.offset, data);
+    write_pages(seek, seek.offset, data);
     return look(seek, seek.offset, SeekTarget::kData);
   }
   // The first hole that stays one.
@@ -78,7 +66,7 @@ Result<std::uint64_t> SeekQueue::find(const Seek& seek) {
     if (!hole && hole.error() == Errno(ENXIO) && from != seek.offset) hole = from;
     if (!hole && hole.error() != Errno(ENXIO)) return hole;
     const std::uint64_t begin = hole.value_or(from);
-    write_dirty_pages(seek, begin, look(seek, begin, SeekTarget::kData));
+    write_pages(seek, begin, look(seek, begin, SeekTarget::kData));
     const auto again = look(seek, begin, SeekTarget::kHole);
     if (!again && again.error() == Errno(ENXIO) && hole) return begin;
     if (!again || *again == begin) return again;
@@ -86,18 +74,8 @@ Result<std::uint64_t> SeekQueue::find(const Seek& seek) {
   }
 }
 
-void SeekQueue::write_dirty_pages(const Seek& seek, std::uint64_t begin, const Result<std::uint64_t>& end) {
-  fuse_notify_inval_inode_out what{};
-  what.ino = seek.node;
-  what.off = static_cast<std::int64_t>(begin);
-  what.len = end ? static_cast<std::int64_t>(*end - begin) : 0;  // 0: to the end
-  fuse_out_header header{};
-  header.error = FUSE_NOTIFY_INVAL_INODE;
-  header.len = sizeof header + sizeof what;
-  std::array<iovec, 2> parts{{{&header, sizeof header}, {&what, sizeof what}}};
-  // ENOENT: the kernel has forgotten the inode, so it holds no pages of it.
-  if (::writev(seek.device_fd, parts.data(), parts.size()) < 0 && errno != ENOENT && errno != ENODEV)
-    log_warning("the kernel would not write its pages of node {}: {}", seek.node, Errno::last().message());
+void SeekQueue::write_pages(const Seek& seek, std::uint64_t begin, const Result<std::uint64_t>& end) {
+  write_dirty_pages(seek.device_fd, seek.node, begin, end ? *end - begin : 0);
 }
 
 }  // namespace fuse4fs::fuse

@@ -3,27 +3,25 @@
 // written.
 //
 // The kernel asks without writing its dirty pages first (seen on 6.18). So before a hole is told it is made
-// to write what it holds of that hole, by FUSE_NOTIFY_INVAL_INODE; of a hole's pages nothing else is lost.
-// That call returns when other workers have served the WRITEs, so one worker at a time may be in it: seeks
-// that come meanwhile wait in a queue, and the worker answers them too.
+// to write what it holds of that hole; of a hole's pages nothing else is lost. Such a seek waits its turn in
+// a SerialQueue.
 //
 // Any thread. Below two workers it answers ENOSYS once: all is data then, as far as the kernel knows.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <mutex>
 #include <span>
 
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/fuse/serial_queue.h"
 
 namespace fuse4fs::fuse {
 
 class SeekQueue {
  public:
-  explicit SeekQueue(ext4::FileSystem& file_system) : file_system_(file_system) {}
+  SeekQueue(ext4::FileSystem& file_system, SerialQueue& queue) : file_system_(file_system), queue_(queue) {}
 
   // Before the first request.
   void set_workers(std::size_t workers) { workers_ = workers; }
@@ -41,13 +39,11 @@ class SeekQueue {
   Result<std::uint64_t> find(const Seek& seek);
   Result<std::uint64_t> look(const Seek& seek, std::uint64_t offset, ext4::SeekTarget target);
   // Up to before `end`, without one to the end of the file.
-  static void write_dirty_pages(const Seek& seek, std::uint64_t begin, const Result<std::uint64_t>& end);
+  static void write_pages(const Seek& seek, std::uint64_t begin, const Result<std::uint64_t>& end);
 
   ext4::FileSystem& file_system_;
+  SerialQueue& queue_;
   std::size_t workers_ = 1;
-  std::mutex mutex_;
-  std::deque<Seek> waiting_;  // guarded by mutex_
-  bool busy_ = false;         // guarded by mutex_: a worker is at it
 };
 
 }  // namespace fuse4fs::fuse

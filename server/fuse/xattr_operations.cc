@@ -11,6 +11,7 @@
 
 #include "server/fuse/conversions.h"
 #include "server/fuse/kernel_abi.h"
+#include "server/fuse/notifications.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/operations.h"
 #include "server/fuse/reply.h"

@@ -192,8 +192,6 @@ bool seek_is_left_out(mode_t mode, std::uint32_t flags) {
   return S_ISDIR(mode) || (flags & FS_INLINE_DATA_FL) != 0;
 }
 
-bool needs_sync_before(const Step& step) { return step.operation == Operation::kSetFlags; }
-
 // The kernel's FUSE opens such a file for writing and takes the bytes into its cache; the server's refusal
 // comes when they are written back (fsync, close), where ext4 refuses open(2) or write(2).
 bool writing_is_left_out(const Step& step, std::uint64_t attributes) {

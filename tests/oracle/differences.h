@@ -66,9 +66,6 @@ std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules
 
 // Whether SEEK_DATA and SEEK_HOLE of a file of this mode and with these flags (FS_*_FL) are left out.
 bool seek_is_left_out(mode_t mode, std::uint32_t flags);
-// Whether everything is written first: dirty data of a file that is made immutable is refused when it is
-// written back.
-bool needs_sync_before(const Step& step);
 // Whether the step is left out because it writes a file with these STATX_ATTR_* attributes.
 bool writing_is_left_out(const Step& step, std::uint64_t attributes);
 // Whether truncate(2) to this size is left out because it changes nothing but times.

@@ -123,8 +123,6 @@ std::optional<Failure> Session::run(const Step& step) {
     last_ = {.error = EPERM, .at = "left out"};
     return std::nullopt;
   }
-  if (needs_sync_before(step))
-    for (const auto& side : sides_) settle(*side);
   if (rules_.inline_data && step.operation == Operation::kTruncate && step.slot < 0)
     open_for_the_kernel(step.path);
   std::array<Returned, 2> returned;

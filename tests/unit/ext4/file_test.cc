@@ -24,7 +24,7 @@ TEST_P(Full, SaysSoAndStaysWhole) {
   const auto file = volume.make_file(kRootInode, "file");
   const std::string piece(300'000, 'x');
   std::uint64_t size = 0;
-  Result<void> done;
+  Result<SectorCounts> done;
   while ((done = fs.write(file, size, bytes_of(piece), kKeep))) size += piece.size();
   EXPECT_EQ(done.error(), Errno(ENOSPC));
   const std::string crumb(100, 'c');

@@ -391,7 +391,10 @@ TEST(Range, ManyThreadsAllocatePunchAndWriteSideBySide) {
               EXPECT_TRUE(fs.trim({0, UINT64_MAX}, 0));
               break;
             default:
-              done = fs.write(file, offset, std::as_bytes(std::span(text)), kKeepPrivileges);
+              if (const auto written =
+                      fs.write(file, offset, std::as_bytes(std::span(text)), kKeepPrivileges);
+                  !written)
+                done = fail(written.error());
           }
           EXPECT_TRUE(done) << done.error().message();
         }

@@ -179,9 +179,9 @@ TEST_F(DispatcherTest, NamesOver255BytesNeverReachTheEngine) {
 TEST_F(DispatcherTest, WriteHandsOnDataOffsetAndPrivileges) {
   init(kEverything);
   EXPECT_CALL(fs_, write(12, 4096, _, ext4::AttributeChanges::Privileges::kClear))
-      .WillOnce([](auto, auto, std::span<const std::byte> data, auto) -> Result<void> {
+      .WillOnce([](auto, auto, std::span<const std::byte> data, auto) -> Result<ext4::SectorCounts> {
         EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(data.data()), data.size()), "data");
-        return {};
+        return ext4::SectorCounts{};
       });
   fuse_write_in in{};
   in.offset = 4096;
@@ -274,7 +274,9 @@ TEST_F(DispatcherTest, WhatTheLastFlushCameToIsNotLostWithDestroysAnswer) {
 
 TEST_F(DispatcherTest, AnExceptionIsAnAnswerAndNotTheEnd) {
   init(kEverything);
-  EXPECT_CALL(fs_, write).WillOnce([](auto, auto, auto, auto) -> Result<void> { throw std::bad_alloc(); });
+  EXPECT_CALL(fs_, write).WillOnce([](auto, auto, auto, auto) -> Result<ext4::SectorCounts> {
+    throw std::bad_alloc();
+  });
   fuse_write_in in{};
   in.size = 4;
   send(FUSE_WRITE, 12, in, "data");

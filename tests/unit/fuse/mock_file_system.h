@@ -43,7 +43,7 @@ class MockFileSystem : public ext4::FileSystem {
               (ext4::InodeNumber, std::uint64_t, const ext4::DirectorySink&, ext4::AccessTime), (override));
   MOCK_METHOD(Result<std::size_t>, read,
               (ext4::InodeNumber, std::uint64_t, std::span<std::byte>, ext4::AccessTime), (override));
-  MOCK_METHOD(Result<void>, write,
+  MOCK_METHOD(Result<ext4::SectorCounts>, write,
               (ext4::InodeNumber, std::uint64_t, std::span<const std::byte>,
                ext4::AttributeChanges::Privileges),
               (override));

@@ -28,7 +28,6 @@ class Ext4FileSystem final : public FileSystem {
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }
   [[nodiscard]] bool has_acls() const override { return volume_->has_acls(); }
   [[nodiscard]] std::string label() const override;
-  [[nodiscard]] std::array<std::byte, 16> uuid() const override;
   [[nodiscard]] std::uint32_t time_granularity() const override;
 
   Result<Attributes> lookup(InodeNumber parent, std::string_view name) override;

@@ -189,7 +189,6 @@ class FileSystem {
   [[nodiscard]] virtual cache::Access access() const = 0;      // kReadOnly once errors= made it so
   [[nodiscard]] virtual bool has_acls() const = 0;             // MountOptions::acls
   [[nodiscard]] virtual std::string label() const = 0;
-  [[nodiscard]] virtual std::array<std::byte, 16> uuid() const = 0;
   // Of the times that inodes of this volume can hold: 1, or a second where they have 128 bytes.
   [[nodiscard]] virtual std::uint32_t time_granularity() const = 0;  // nanoseconds
 

@@ -49,12 +49,6 @@ bool dax_fits(const Inode& inode, std::uint32_t flags) {
 
 }  // namespace
 
-std::array<std::byte, 16> Ext4FileSystem::uuid() const {
-  std::array<std::byte, 16> bytes;
-  std::memcpy(bytes.data(), volume_->super().s_uuid, bytes.size());
-  return bytes;
-}
-
 std::string Ext4FileSystem::label() const {
   const auto metadata = metadata_.lock();
   return volume_->label();

@@ -30,14 +30,8 @@ constexpr unsigned kOldGetVersion = _IOR('f', 3, long);
 constexpr unsigned kOldGetVersion32 = _IOR('f', 3, int);
 constexpr unsigned kOldSetVersion = _IOW('f', 4, long);
 constexpr unsigned kOldSetVersion32 = _IOW('f', 4, int);
-// The kernel's header has these only since 6.10 and 6.9.
+// The kernel's header has it only since 6.10.
 constexpr unsigned kShutdown = _IOR('X', 125, std::uint32_t);
-struct VolumeUuid {
-  std::uint8_t length;
-  std::array<std::byte, 16> bytes;
-};
-static_assert(sizeof(VolumeUuid) == 17);
-constexpr unsigned kGetUuid = _IOR(0x15, 0, VolumeUuid);
 
 constexpr std::size_t kLabelRoom = 17;  // 16 bytes and a NUL, as much as ext4 reads and writes
 
@@ -158,8 +152,6 @@ void set_label(const Call& call) {
   call.done(call.fs.set_label({wanted.begin(), end}));
 }
 
-void get_uuid(const Call& call) { call.give(VolumeUuid{.length = 16, .bytes = call.fs.uuid()}); }
-
 void trim(const Call& call) {
   fstrim_range range{};
   if (!call.is_administrator()) return call.reply.error(Errno(EPERM));
@@ -210,8 +202,6 @@ void ioctl(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inode, u
       return get_label(call);
     case FS_IOC_SETFSLABEL:
       return set_label(call);
-    case kGetUuid:
-      return get_uuid(call);
     case FITRIM:
       return trim(call);
     case kShutdown:

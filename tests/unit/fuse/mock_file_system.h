@@ -17,8 +17,6 @@ class MockFileSystem : public ext4::FileSystem {
   MOCK_METHOD(bool, has_acls, (), (const, override));
   MOCK_METHOD(std::string, label, (), (const, override));
   MOCK_METHOD(std::uint32_t, time_granularity, (), (const, override));
-  using Uuid = std::array<std::byte, 16>;
-  MOCK_METHOD(Uuid, uuid, (), (const, override));
   MOCK_METHOD(AttributesResult, lookup, (ext4::InodeNumber, std::string_view), (override));
   MOCK_METHOD(AttributesResult, look_up_inode, (ext4::InodeNumber), (override));
   MOCK_METHOD(void, forget, (ext4::InodeNumber, std::uint64_t), (override));

@@ -118,8 +118,12 @@ std::optional<Failure> Session::run(const Step& step) {
   }
   const Circumstances there = circumstances(step);
   const bool written_second = step.operation == Operation::kCopy;
-  if (there.locked && writing_is_left_out(step, kernel_attributes(written_second ? step.other : step.path,
-                                                                  written_second ? -1 : step.slot))) {
+  // What open(2) opens is named; the slot is where it goes.
+  const bool by_name = written_second || step.operation == Operation::kOpen;
+  if (const auto attributes =
+          there.locked ? kernel_attributes(written_second ? step.other : step.path, by_name ? -1 : step.slot)
+                       : 0;
+      writing_is_left_out(step, attributes) || times_are_left_out(step, attributes)) {
     last_ = {.error = EPERM, .at = "left out"};
     return std::nullopt;
   }

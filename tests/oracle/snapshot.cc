@@ -80,6 +80,22 @@ bool read_range(int file, off_t at, off_t end, Entry& entry) {
   return true;
 }
 
+// Those that are not all zeros, each behind its offset.
+bool read_pages(int file, off_t at, off_t end, Entry& entry) {
+  Entry whole;
+  if (!read_range(file, at, end, whole)) {
+    entry.trouble += whole.trouble;
+    return false;
+  }
+  for (std::size_t begin = 0; begin < whole.content.size(); begin += kPage) {
+    const auto page = std::string_view(whole.content).substr(begin, kPage);
+    if (page.find_first_not_of('\0') == std::string_view::npos || entry.content.size() >= kMostData) continue;
+    entry.content += fmt::format("[{}]", at + static_cast<off_t>(begin));
+    entry.content += page;
+  }
+  return true;
+}
+
 void look_at_edges(int file, Entry& entry) {
   const auto size = static_cast<off_t>(entry.status.stx_size);
   for (off_t at = 0; at < size && entry.edges.size() < kMostEdges;) {
@@ -101,7 +117,8 @@ void look_at_edges(int file, Entry& entry) {
 
 // A file of usual size is read from end to end, as the page cache has it. Then the cache is emptied: the
 // kernel takes what is cached over an unwritten range for data, what it reads ahead too. Of a large sparse
-// file only the data is read, in whole pages: holes in them are not the same everywhere (differences.h).
+// file only the data is read, in whole pages: holes in them are not the same everywhere (differences.h), and
+// a page of zeros counts as a hole.
 void look_at_content(int file, const Look& look, Entry& entry) {
   const auto size = static_cast<off_t>(entry.status.stx_size);
   const bool usual = size <= kUsualSize;
@@ -113,7 +130,7 @@ void look_at_content(int file, const Look& look, Entry& entry) {
   for (std::size_t i = 0; !usual && i + 1 < entry.edges.size(); i += 2) {
     const off_t begin = std::max(entry.edges[i] / kPage * kPage, read);
     const off_t end = std::min((entry.edges[i + 1] + kPage - 1) / kPage * kPage, size);
-    if (begin < end && !read_range(file, begin, end, entry)) return;
+    if (begin < end && !read_pages(file, begin, end, entry)) return;
     read = std::max(end, read);
   }
   if (!look.edges) entry.edges.clear();

@@ -116,6 +116,10 @@ std::optional<Failure> Session::run(const Step& step) {
     std::ofstream("/proc/sys/vm/drop_caches") << 2;
     return std::nullopt;
   }
+  if (would_hurt_the_kernel(step)) {
+    last_ = {.error = EPERM, .at = "left out"};
+    return std::nullopt;
+  }
   const Circumstances there = circumstances(step);
   const bool written_second = step.operation == Operation::kCopy;
   // What open(2) opens is named; the slot is where it goes.
@@ -127,8 +131,6 @@ std::optional<Failure> Session::run(const Step& step) {
     last_ = {.error = EPERM, .at = "left out"};
     return std::nullopt;
   }
-  if (rules_.inline_data && step.operation == Operation::kTruncate && step.slot < 0)
-    open_for_the_kernel(step.path);
   std::array<Returned, 2> returned;
   for (const int image : {0, 1}) {
     timeline_.begins(image);
@@ -142,14 +144,29 @@ std::optional<Failure> Session::run(const Step& step) {
   return signed_by(std::move(failure));
 }
 
-// The kernel's ext4 (6.18) dereferences NULL when truncate(2) lengthens a file inside of its inode that
-// nobody has opened for writing since it was read (jbd2_journal_file_inode, from ext4_convert_inline_data),
-// and from then on sync(2) hangs for the whole machine.
-void Session::open_for_the_kernel(const std::string& path) {
-  const int root = side(servers_[1] == Server::kKernel ? 1 : 0).root();
+// The kernel's ext4 (6.18) does not survive truncate(2) and fallocate(2) of a file inside of its inode: what
+// is written to it afterwards is lost with the page cache (write "abc", truncate to 2447726, write "XY" at 2,
+// umount), and where nobody has opened it for writing since it was read, truncate dereferences NULL
+// (jbd2_journal_file_inode, from ext4_convert_inline_data), after which sync(2) hangs for the whole machine.
+bool Session::would_hurt_the_kernel(const Step& step) {
+  if (!rules_.inline_data) return false;
+  if (step.operation != Operation::kTruncate && step.operation != Operation::kFallocate) return false;
+  Mounted& kernels = side(servers_[1] == Server::kKernel ? 1 : 0);
+  UniqueFd opened;
+  int file = -1;
   struct stat status{};
-  if (::fstatat(root, path.c_str(), &status, 0) != 0 || !S_ISREG(status.st_mode)) return;
-  const UniqueFd opened(::openat(root, path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  if (step.slot >= 0) {
+    file = kernels.files().slots[static_cast<std::size_t>(step.slot)].get();
+    if (::fstat(file, &status) != 0) return false;
+  } else {
+    if (::fstatat(kernels.root(), step.path.c_str(), &status, 0) != 0 || !S_ISREG(status.st_mode))
+      return false;
+    opened = UniqueFd(::openat(kernels.root(), step.path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    file = opened.get();
+  }
+  int flags = 0;
+  if (::ioctl(file, FS_IOC_GETFLAGS, &flags) != 0 || (flags & FS_INLINE_DATA_FL) == 0) return false;
+  return step.operation == Operation::kFallocate || static_cast<off_t>(step.length) > status.st_size;
 }
 
 void Session::note_unsure(const Step& step) {

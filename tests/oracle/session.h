@@ -51,7 +51,7 @@ class Session {
   enum class Next { kSame, kSwapped };
 
   void note_unsure(const Step& step);
-  void open_for_the_kernel(const std::string& path);
+  bool would_hurt_the_kernel(const Step& step);
   [[nodiscard]] std::uint64_t kernel_attributes(const std::string& path, int slot);
   [[nodiscard]] Circumstances circumstances(const Step& step);
   std::optional<Failure> run_all(const std::vector<Step>& steps);

@@ -123,7 +123,11 @@ void look_at_content(int file, const Look& look, Entry& entry) {
   const auto size = static_cast<off_t>(entry.status.stx_size);
   const bool usual = size <= kUsualSize;
   if (usual && !read_range(file, 0, size, entry)) return;
-  if (seek_is_left_out(entry.status.stx_mode, entry.flags.value_or(0))) return;
+  if (seek_is_left_out(entry.status.stx_mode, entry.flags.value_or(0))) {
+    // All that an inode can hold.
+    if (!usual) read_pages(file, 0, kPage, entry);
+    return;
+  }
   forget_cached(file);
   look_at_edges(file, entry);
   off_t read = 0;  // up to here

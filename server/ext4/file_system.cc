@@ -137,7 +137,7 @@ Result<std::string> Ext4FileSystem::symlink_target(InodeNumber number) {
     RETURN_IF_ERROR(volume_->cache().read(parts[0].physical << volume_->block_bits(), bytes));
   }
   if (size > bytes.size()) return fail(volume_->corrupted(number, 0, "a symbolic link longer than its room"));
-  const std::string target(reinterpret_cast<const char*>(bytes.data()), size);
+  std::string target(reinterpret_cast<const char*>(bytes.data()), size);
   if (target.find('\0') != std::string::npos)
     return fail(volume_->corrupted(number, 0, "a symbolic link with a NUL in its target"));
   return target;

@@ -33,7 +33,7 @@ seconds judged(seconds check_interval) { return std::clamp(check_interval, kShor
 template <std::size_t kSize>
 void put(std::uint8_t (&field)[kSize], std::string_view text) {
   std::memset(field, 0, kSize);
-  std::memcpy(field, text.data(), std::min(text.size(), kSize));
+  std::ranges::copy(text.substr(0, kSize), field);
 }
 
 template <std::size_t kSize>
@@ -253,7 +253,7 @@ bool MultiMountProtection::is_sound(const mmp_struct& block) const {
 }
 
 std::uint32_t MultiMountProtection::checksum(const mmp_struct& block) const {
-  return ext2fs_crc32c_le(*place_.checksum_seed, reinterpret_cast<const unsigned char*>(&block),
+  return ext2fs_crc32c_le(place_.checksum_seed.value_or(0), reinterpret_cast<const unsigned char*>(&block),
                           offsetof(mmp_struct, mmp_checksum));
 }
 

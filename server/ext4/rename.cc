@@ -61,7 +61,8 @@ Result<bool> Ext4FileSystem::is_inside(Metadata& metadata, InodeNumber directory
 
 Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
                                        std::string_view new_name, const std::optional<NewInode>& whiteout) {
-  Inode& moved = *from.child;
+  // rename() has looked that they are there.
+  Inode& moved = *from.child;  // NOLINT(bugprone-unchecked-optional-access)
   const bool same_parent = from.parent.number == to.parent.number;
   const bool is_directory = moved.is_directory();
   if (to.child) {
@@ -118,8 +119,8 @@ Result<void> Ext4FileSystem::exchange_names(Metadata& metadata, Named& from, std
                                             Named& to, std::string_view new_name) {
   const bool same_parent = from.parent.number == to.parent.number;
   Inode& target = same_parent ? from.parent : to.parent;
-  Inode& first = *from.child;
-  Inode& second = *to.child;
+  Inode& first = *from.child;  // NOLINT(bugprone-unchecked-optional-access)
+  Inode& second = *to.child;   // NOLINT(bugprone-unchecked-optional-access)
   if (!same_parent && first.is_directory() != second.is_directory())
     RETURN_IF_ERROR(may_link_more(first.is_directory() ? to.parent : from.parent));
   RETURN_IF_ERROR(metadata.directories.replace(target, new_name, first.number, first.mode()));

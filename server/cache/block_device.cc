@@ -105,7 +105,7 @@ Result<void> BlockDevice::write(std::uint64_t offset, std::span<const std::byte>
   // A regular file would grow.
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
   if (access() != Access::kReadWrite) return fail(EROFS);
-  return write_through(buffered_.get(), offset, from);
+  return write_and_count(buffered_.get(), offset, from);
 }
 
 Result<void> BlockDevice::read_direct(std::uint64_t offset, std::span<std::byte> into) const {
@@ -118,11 +118,12 @@ Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const std
   if (!direct_ || !aligned(offset, from.data(), from.size(), direct_alignment_)) return write(offset, from);
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
   if (access() != Access::kReadWrite) return fail(EROFS);
-  return write_through(direct_.get(), offset, from);
+  return write_and_count(direct_.get(), offset, from);
 }
 
 // Counted also where it failed: a part may have been written.
-Result<void> BlockDevice::write_through(int fd, std::uint64_t offset, std::span<const std::byte> from) const {
+Result<void> BlockDevice::write_and_count(int fd, std::uint64_t offset,
+                                          std::span<const std::byte> from) const {
   auto written = transfer_all(::pwrite, fd, offset, from);
   ++writes_->done;
   return written;

@@ -69,7 +69,7 @@ class BlockDevice {
 
  private:
   BlockDevice() = default;
-  Result<void> write_through(int fd, std::uint64_t offset, std::span<const std::byte> from) const;
+  Result<void> write_and_count(int fd, std::uint64_t offset, std::span<const std::byte> from) const;
   Result<void> sync_page_cache() const;
 
   UniqueFd buffered_;

@@ -40,9 +40,7 @@ Result<void> AclStore::set(Inode& inode, const XattrName& name, const Acl& acl, 
   ASSIGN_OR_RETURN(const auto change, store(changed, name, stored));
   if (change == XattrStore::Change::kNone) {
     if (changed.mode() == inode.mode()) return {};
-    RETURN_IF_ERROR(volume_.check(
-        ext2fs_write_inode_full(volume_.fs(), changed.number, changed.brief(), sizeof changed.raw),
-        changed.number, "writing an inode"));
+    RETURN_IF_ERROR(volume_.write_inode(changed));
   }
   inode = changed;
   return {};

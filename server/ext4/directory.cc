@@ -9,13 +9,7 @@ namespace fuse4fs::ext4 {
 
 Result<void> Directory::write_touched(Inode& directory) {
   directory.touch();
-  return write_inode(directory);
-}
-
-Result<void> Directory::write_inode(Inode& directory) {
-  return volume_.check(
-      ext2fs_write_inode_full(volume_.fs(), directory.number, directory.brief(), sizeof directory.raw),
-      directory.number, "writing an inode");
+  return volume_.write_inode(directory);
 }
 
 Result<std::optional<InodeNumber>> Directory::find(Inode& directory, std::string_view name) {
@@ -230,7 +224,7 @@ Result<InodeNumber> Directory::parent_of(Inode& directory) {
 Result<void> Directory::set_parent(Inode& directory, InodeNumber parent) {
   if (directory.has(EXT4_INLINE_DATA_FL)) {
     directory.raw.i_block[0] = parent;
-    return write_inode(directory);
+    return volume_.write_inode(directory);
   }
   RETURN_IF_ERROR(parent_of(directory));
   ASSIGN_OR_RETURN(State * state, state_of(directory));

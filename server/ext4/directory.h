@@ -117,7 +117,6 @@ class Directory {
   Result<void> append_block(Inode& directory, State& state, std::string_view name, InodeNumber inode,
                             mode_t mode);
   Result<void> drop_index(Inode& directory, State& state);
-  Result<void> write_inode(Inode& directory);
   Result<void> write_touched(Inode& directory);
 
   // Directories inside their inode: directory_inline.cc.

@@ -19,16 +19,14 @@ Result<std::vector<std::byte>> InlineData::read(const Inode& inode) {
 Result<void> InlineData::rewrite(Inode& inode, const std::vector<std::byte>& bytes) {
   std::memcpy(inode.raw.i_block, bytes.data(), kInMap);
   if (bytes.size() > kInMap) return xattrs_.set_inline_data(inode, std::span(bytes).subspan(kInMap));
-  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                       inode.number, "writing an inode");
+  return volume_.write_inode(inode);
 }
 
 Result<void> InlineData::drop(Inode& inode) {
   RETURN_IF_ERROR(xattrs_.remove(inode, kInlineDataXattr));
   inode.raw.i_flags &= ~static_cast<std::uint32_t>(EXT4_INLINE_DATA_FL);
   extents_.initialise(inode);
-  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                       inode.number, "writing an inode");
+  return volume_.write_inode(inode);
 }
 
 Result<void> InlineData::move_out(Inode& inode, const std::vector<std::byte>& block, std::uint64_t new_size) {
@@ -45,8 +43,7 @@ Result<void> InlineData::move_out(Inode& inode, const std::vector<std::byte>& bl
   RETURN_IF_ERROR(extents_.insert(inode, 0, run.first, 1));
   RETURN_IF_ERROR(extents_.add_blocks(inode, 1));
   inode.set_size(new_size);
-  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                       inode.number, "writing an inode");
+  return volume_.write_inode(inode);
 }
 
 }  // namespace fuse4fs::ext4

@@ -116,11 +116,7 @@ Result<void> InodeTable::judge(const Inode& inode) {
   return {};
 }
 
-Result<void> InodeTable::write(Inode& inode) {
-  volume_.note_flags(inode.raw.i_flags);
-  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                       inode.number, "writing an inode");
-}
+Result<void> InodeTable::write(Inode& inode) { return volume_.write_inode(inode); }
 
 Result<Inode> InodeTable::read_for_change(InodeNumber number) {
   ASSIGN_OR_RETURN(Inode inode, read(number));

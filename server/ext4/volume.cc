@@ -283,6 +283,12 @@ Result<void> Volume::check(errcode_t code, InodeNumber inode, std::string_view d
   return fail(failed(code, inode, doing));
 }
 
+Result<void> Volume::write_inode(Inode& inode) {
+  note_flags(inode.raw.i_flags);
+  return check(ext2fs_write_inode_full(fs_, inode.number, inode.brief(), sizeof inode.raw), inode.number,
+               "writing an inode");
+}
+
 void Volume::record_error(InodeNumber inode, std::uint64_t block, int error) {
   auto& super = *fs_->super;
   if ((fs_->flags & EXT2_FLAG_RW) == 0) return;

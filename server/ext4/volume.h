@@ -20,6 +20,7 @@
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/freed_groups.h"
+#include "server/ext4/inode.h"
 #include "server/ext4/multi_mount_protection.h"
 
 namespace fuse4fs::ext4 {
@@ -74,6 +75,8 @@ class Volume {
   // What libext2fs answered, as ours. `doing` names what was tried.
   Errno failed(errcode_t code, InodeNumber inode, std::string_view doing);
   Result<void> check(errcode_t code, InodeNumber inode, std::string_view doing);
+  // All of it that this project knows; what lies behind it on the volume stays.
+  Result<void> write_inode(Inode& inode);
 
   // Metadata could not be written: told, recorded, and the policy applied. Answers EIO.
   Errno write_failed(std::string_view words, Errno error);

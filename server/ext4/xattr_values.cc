@@ -163,10 +163,7 @@ Result<void> XattrValues::fill(Inode& inode, std::span<const std::byte> value) {
   return write(inode);
 }
 
-Result<void> XattrValues::write(Inode& inode) {
-  return volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, inode.brief(), sizeof inode.raw),
-                       inode.number, "writing an inode");
-}
+Result<void> XattrValues::write(Inode& inode) { return volume_.write_inode(inode); }
 
 Result<void> XattrValues::count(Inode& inode, int change) {
   const std::uint64_t now = references(inode);

@@ -121,10 +121,12 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
     case FUSE_INTERRUPT:
       return;
     case FUSE_GETATTR:
-      return getattr(request) ? void() : hand_to_libfuse(request);
+      if (getattr(request)) return;
+      return hand_to_libfuse(request);
     case FUSE_IOCTL:
     case FUSE_FALLOCATE:
-      if (workers_ > 1 && locks_inode(opcode, request)) return serve_after_dirty_pages(request);
+      if (serial_queue_.others_serve() && locks_inode(opcode, request))
+        return serve_after_dirty_pages(request);
       return hand_to_libfuse(request);
     default:
       if (serve_extra_operation(file_system_, opcode, request)) return;

@@ -38,10 +38,7 @@ class Dispatcher {
   Dispatcher& operator=(const Dispatcher&) = delete;
 
   // How many threads will dispatch. Before the first request.
-  void set_workers(std::size_t workers) {
-    workers_ = workers;
-    seeks_.set_workers(workers);
-  }
+  void set_workers(std::size_t workers) { serial_queue_.set_workers(workers); }
 
   // Any thread. `request` is one whole message as read from `device_fd`, which also gets the answer.
   void dispatch(int device_fd, std::span<std::byte> request);
@@ -76,7 +73,6 @@ class Dispatcher {
   SerialQueue serial_queue_;
   SeekQueue seeks_;
   LateNews late_news_;
-  std::size_t workers_ = 1;
   // Shared by every running request, exclusive for unmount. The outermost lock.
   std::shared_mutex running_;
   // Guarded by running_. What the one unmount came to, once it was tried.

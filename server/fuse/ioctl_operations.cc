@@ -228,20 +228,21 @@ bool ioctl_locks_inode(std::span<const std::byte> request) {
   constexpr std::size_t kBefore = sizeof(fuse_in_header) + sizeof in;
   if (request.size() < kBefore) return false;
   std::memcpy(&in, request.data() + sizeof(fuse_in_header), sizeof in);
-  std::uint32_t flags = 0;
+  std::uint32_t locking = 0;
   switch (in.cmd) {
     case FS_IOC_SETFLAGS:
     case FS_IOC32_SETFLAGS:
-    // Its flags are the first field.
-    case FS_IOC_FSSETXATTR:
+      locking = FS_IMMUTABLE_FL | FS_APPEND_FL;
+      break;
+    case FS_IOC_FSSETXATTR:  // its flags are the first field
+      locking = FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND;
       break;
     default:
       return false;
   }
+  std::uint32_t flags = 0;
   if (request.size() < kBefore + sizeof flags) return false;
   std::memcpy(&flags, request.data() + kBefore, sizeof flags);
-  const std::uint32_t locking =
-      in.cmd == FS_IOC_FSSETXATTR ? FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND : FS_IMMUTABLE_FL | FS_APPEND_FL;
   return (flags & locking) != 0;
 }
 

@@ -2,6 +2,7 @@
 #include "server/fuse/late_news.h"
 
 #include "base/log.h"
+#include "server/fuse/conversions.h"
 #include "server/fuse/notifications.h"
 #include "server/fuse/reply.h"
 
@@ -37,7 +38,8 @@ void LateNews::not_written(std::uint64_t node, Errno error) {
     if (first && failures_.size() >= kMostWaiting) return;
     failures_.insert_or_assign(node, Failure{error, Clock::now()});
     if (first)
-      log_warning("node {}: what was written to the file earlier cannot be kept: {}", node, error.message());
+      log_warning("inode {}: what was written to the file earlier cannot be kept: {}", inode_number(node),
+                  error.message());
   }
   invalidate_attributes(node);
 }

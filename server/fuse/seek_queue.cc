@@ -22,7 +22,7 @@ void SeekQueue::serve(std::span<const std::byte> request) {
   if (request.size() < sizeof header + sizeof in) return Reply().error(Errno(EINVAL));
   std::memcpy(&header, request.data(), sizeof header);
   std::memcpy(&in, request.data() + sizeof header, sizeof in);
-  if (workers_ < 2) return Reply().error(Errno(ENOSYS));
+  if (!queue_.others_serve()) return Reply().error(Errno(ENOSYS));
   if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) return Reply().error(Errno(EINVAL));
   if (in.offset > INT64_MAX) return Reply().error(Errno(ENXIO));
   const Seek seek{CurrentRequest::device_fd(), header.unique, header.nodeid, in.offset,

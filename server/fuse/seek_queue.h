@@ -23,8 +23,6 @@ class SeekQueue {
  public:
   SeekQueue(ext4::FileSystem& file_system, SerialQueue& queue) : file_system_(file_system), queue_(queue) {}
 
-  // Before the first request.
-  void set_workers(std::size_t workers) { workers_ = workers; }
   // One whole LSEEK message, the current request. Answers it, now or later.
   void serve(std::span<const std::byte> request);
 
@@ -43,7 +41,6 @@ class SeekQueue {
 
   ext4::FileSystem& file_system_;
   SerialQueue& queue_;
-  std::size_t workers_ = 1;
 };
 
 }  // namespace fuse4fs::fuse

@@ -6,14 +6,21 @@
 // Any thread. Tasks run in the order of their coming, with no lock held; they must not throw.
 #pragma once
 
+#include <cstddef>
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <utility>
 
 namespace fuse4fs::fuse {
 
 class SerialQueue {
  public:
+  // Before the first request.
+  void set_workers(std::size_t workers) { workers_ = workers; }
+  // Whether somebody is left to serve the WRITEs; without, no task may wait for them.
+  [[nodiscard]] bool others_serve() const { return workers_ > 1; }
+
   // The task runs now, or on the thread that is at it already.
   void run(std::function<void()> task) {
     std::unique_lock lock(mutex_);
@@ -31,6 +38,7 @@ class SerialQueue {
   }
 
  private:
+  std::size_t workers_ = 1;
   std::mutex mutex_;
   std::deque<std::function<void()>> waiting_;  // guarded by mutex_
   bool busy_ = false;                          // guarded by mutex_: a thread is at it

@@ -2,7 +2,6 @@
 // What the server learns only when the kernel writes its pages back: blocks, missing room, and that a file
 // was locked in the meantime.
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -23,12 +22,12 @@ namespace fs = std::filesystem;
 
 class WrittenBack : public MountTest {
  protected:
-  void mount_fresh(const std::string& size = "64M", const Command& mkfs_arguments = {}) {
-    image_ = make_image(size, mkfs_arguments);
+  void mount_fresh(const std::string& size = "64M") {
+    image_ = make_image(size);
     mount_or_fail(image_);
   }
-  [[nodiscard]] UniqueFd open_file(int more = 0) const {
-    return UniqueFd(::open(path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | more, 0644));
+  [[nodiscard]] UniqueFd open_file() const {
+    return UniqueFd(::open(path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   }
   [[nodiscard]] fs::path path() const { return mount_point() / "file"; }
   [[nodiscard]] blkcnt_t sectors() const {
@@ -39,7 +38,6 @@ class WrittenBack : public MountTest {
   static void put(const UniqueFd& file, const std::string& bytes, off_t offset) {
     ASSERT_EQ(::pwrite(file.get(), bytes.data(), bytes.size(), offset), static_cast<ssize_t>(bytes.size()));
   }
-  // Takes the flags away, or nobody could clean up.
   static void set_flags(const UniqueFd& file, int flags) {
     ASSERT_EQ(::ioctl(file.get(), FS_IOC_SETFLAGS, &flags), 0);
   }
@@ -150,9 +148,7 @@ TEST_F(WrittenBack, TheSameByFsxattr) {
 
 TEST_F(WrittenBack, AnAppendBeforeAGrowingFallocateStays) {
   mount_fresh();
-  {
-    set_flags(open_file(), FS_APPEND_FL | FS_EXTENT_FL);
-  }
+  set_flags(open_file(), FS_APPEND_FL | FS_EXTENT_FL);
   {
     const UniqueFd file(::open(path().c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
     ASSERT_EQ(::write(file.get(), "kept", 4), 4);

@@ -116,18 +116,8 @@ std::optional<Failure> Session::run(const Step& step) {
     std::ofstream("/proc/sys/vm/drop_caches") << 2;
     return std::nullopt;
   }
-  if (would_hurt_the_kernel(step)) {
-    last_ = {.error = EPERM, .at = "left out"};
-    return std::nullopt;
-  }
   const Circumstances there = circumstances(step);
-  const bool written_second = step.operation == Operation::kCopy;
-  // What open(2) opens is named; the slot is where it goes.
-  const bool by_name = written_second || step.operation == Operation::kOpen;
-  if (const auto attributes =
-          there.locked ? kernel_attributes(written_second ? step.other : step.path, by_name ? -1 : step.slot)
-                       : 0;
-      writing_is_left_out(step, attributes) || times_are_left_out(step, attributes)) {
+  if (is_left_out(step, there)) {
     last_ = {.error = EPERM, .at = "left out"};
     return std::nullopt;
   }
@@ -137,11 +127,22 @@ std::optional<Failure> Session::run(const Step& step) {
     returned[static_cast<std::size_t>(image)] = execute(step, side(static_cast<std::size_t>(image)).files());
     timeline_.ends(image);
   }
-  last_ = returned[servers_[1] == Server::kKernel ? 1 : 0];
+  last_ = returned[kernels_image()];
   note_unsure(step);
   auto failure = compare_step(step, there, returned[0], returned[1]);
   if (!failure) failure = check_touched(step, returned[0]);
   return signed_by(std::move(failure));
+}
+
+bool Session::is_left_out(const Step& step, const Circumstances& there) {
+  if (would_hurt_the_kernel(step)) return true;
+  if (!there.locked) return false;
+  const bool written_second = step.operation == Operation::kCopy;
+  // What open(2) opens is named; the slot is where it goes.
+  const bool by_name = written_second || step.operation == Operation::kOpen;
+  const auto attributes =
+      kernel_attributes(written_second ? step.other : step.path, by_name ? -1 : step.slot);
+  return writing_is_left_out(step, attributes) || times_are_left_out(step, attributes);
 }
 
 // The kernel's ext4 (6.18) does not survive truncate(2) and fallocate(2) of a file inside of its inode: what
@@ -151,7 +152,7 @@ std::optional<Failure> Session::run(const Step& step) {
 bool Session::would_hurt_the_kernel(const Step& step) {
   if (!rules_.inline_data) return false;
   if (step.operation != Operation::kTruncate && step.operation != Operation::kFallocate) return false;
-  Mounted& kernels = side(servers_[1] == Server::kKernel ? 1 : 0);
+  Mounted& kernels = side(kernels_image());
   UniqueFd opened;
   int file = -1;
   struct stat status{};
@@ -164,8 +165,7 @@ bool Session::would_hurt_the_kernel(const Step& step) {
     opened = UniqueFd(::openat(kernels.root(), step.path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     file = opened.get();
   }
-  int flags = 0;
-  if (::ioctl(file, FS_IOC_GETFLAGS, &flags) != 0 || (flags & FS_INLINE_DATA_FL) == 0) return false;
+  if ((flags_of(file) & FS_INLINE_DATA_FL) == 0) return false;
   return step.operation == Operation::kFallocate || static_cast<off_t>(step.length) > status.st_size;
 }
 
@@ -184,7 +184,7 @@ void Session::note_unsure(const Step& step) {
 
 // STATX_ATTR_* on the kernel's side; 0 if there is nothing. The kernel's FUSE does not show them.
 std::uint64_t Session::kernel_attributes(const std::string& path, int slot) {
-  Mounted& kernels = side(servers_[1] == Server::kKernel ? 1 : 0);
+  Mounted& kernels = side(kernels_image());
   struct statx status{};
   const int fd = slot >= 0 ? kernels.files().slots[static_cast<std::size_t>(slot)].get() : kernels.root();
   if (::statx(fd, slot >= 0 ? "" : path.c_str(), slot >= 0 ? AT_EMPTY_PATH : 0, STATX_BASIC_STATS, &status) !=
@@ -236,8 +236,8 @@ std::optional<Failure> Session::check_trace(const Step& step, const Returned& re
       failure ? failure : Comparison(timeline_, rules_, {}).compare(what, found[0], found[1], Depth::kLight);
   if (!trace) return std::nullopt;
   if (found[0] && found[1]) {
-    const Entry& ours = *found[servers_[1] == Server::kOurs ? 1 : 0];
-    const Entry& kernels = *found[servers_[1] == Server::kOurs ? 0 : 1];
+    const Entry& kernels = *found[kernels_image()];
+    const Entry& ours = *found[1 - kernels_image()];
     for (const KnownTrace& known : known_traces()) {
       if (!known.applies(step, returned, trace->category, ours, kernels)) continue;
       return run_all(known.repair(step, path, kernels));

@@ -51,6 +51,7 @@ class Session {
   enum class Next { kSame, kSwapped };
 
   void note_unsure(const Step& step);
+  bool is_left_out(const Step& step, const Circumstances& there);
   bool would_hurt_the_kernel(const Step& step);
   [[nodiscard]] std::uint64_t kernel_attributes(const std::string& path, int slot);
   [[nodiscard]] Circumstances circumstances(const Step& step);
@@ -71,6 +72,8 @@ class Session {
     return look;
   }
   Mounted& side(std::size_t image) { return *sides_[image]; }
+  // With the kernel on both sides the second is the judge.
+  [[nodiscard]] std::size_t kernels_image() const { return servers_[1] == Server::kKernel ? 1 : 0; }
   // Adds who served what.
   [[nodiscard]] std::optional<Failure> signed_by(std::optional<Failure> failure) const;
 

@@ -71,6 +71,22 @@ ControlData take_control_data(msghdr& message) {
   return data;
 }
 
+ssize_t send_with_descriptor(int socket, ByteView packet, int fd) {
+  iovec data{.iov_base = const_cast<std::byte*>(packet.data()), .iov_len = packet.size()};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  return ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_EOR);
+}
+
 }  // namespace
 
 Result<Channel> Channel::adopt(UniqueFd socket) {
@@ -91,23 +107,11 @@ Result<Channel> Channel::adopt(UniqueFd socket) {
 
 Result<void> Channel::send(ByteView packet, std::optional<int> borrowed_fd) {
   if (packet.size() > kMaxPacket) return fail(EMSGSIZE);
-  iovec data{.iov_base = const_cast<std::byte*>(packet.data()), .iov_len = packet.size()};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-  if (borrowed_fd) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &*borrowed_fd, sizeof(int));
-  }
   for (;;) {
-    const ssize_t sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_EOR);
+    const ssize_t sent = borrowed_fd
+                             ? send_with_descriptor(socket_.get(), packet, *borrowed_fd)
+                             // Not sendmsg: the server sends no descriptors, and its sandbox does not let it.
+                             : ::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL | MSG_EOR);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0) return fail_transfer();
     if (static_cast<std::size_t>(sent) != packet.size()) return fail(EMSGSIZE);

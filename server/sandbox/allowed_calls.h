@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/futex.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -25,11 +26,13 @@ struct ArgumentIs {
     kEqual,       // argument == value
     kBitsClear,   // (argument & value) == 0
     kBitsSet,     // (argument & value) == value
+    kMasked,      // (argument & mask) == value
     kOwnProcess,  // argument == getpid()
   };
   Kind kind = Kind::kUnused;
   unsigned argument = 0;  // counted from 0
   std::uint64_t value = 0;
+  std::uint64_t mask = 0;
 };
 
 struct AllowedCall {
@@ -46,6 +49,12 @@ constexpr ArgumentIs lacks(unsigned argument, std::uint64_t bits) {
 }
 constexpr ArgumentIs has(unsigned argument, std::uint64_t bits) {
   return {ArgumentIs::Kind::kBitsSet, argument, bits};
+}
+// futex(2) by operation; private or not, and by which clock, makes no difference. The operations that lend a
+// priority take the number of any thread, and say whether there is one.
+constexpr ArgumentIs futex_operation(std::uint64_t operation) {
+  return {ArgumentIs::Kind::kMasked, 1, operation,
+          ~static_cast<std::uint64_t>(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)};
 }
 constexpr ArgumentIs own_process(unsigned argument) { return {ArgumentIs::Kind::kOwnProcess, argument, 0}; }
 
@@ -88,10 +97,11 @@ inline constexpr AllowedCall kAllowedCalls[] = {
     {SCMP_SYS(madvise), "malloc and ended threads give memory back"},
     {SCMP_SYS(brk), "malloc"},
 
-    // The protocol's socket and the datagram sockets of the helper, all connected: no addresses.
-    {SCMP_SYS(sendmsg), "protocol"},
+    // The protocol's socket and the datagram sockets of the helper, all connected: no addresses, and no
+    // sendmsg,
+    // which could name one and pass descriptors.
     {SCMP_SYS(recvmsg), "protocol: descriptors come with it"},
-    {SCMP_SYS(sendto), "send(2): log and notify datagrams", equals(4, 0)},
+    {SCMP_SYS(sendto), "send(2): protocol, log and notify datagrams", equals(4, 0)},
     {SCMP_SYS(send), "the same on 32-bit machines"},
     {SCMP_SYS(recvfrom), "recv(2): protocol"},
     {SCMP_SYS(recv), "the same on 32-bit machines"},
@@ -105,8 +115,12 @@ inline constexpr AllowedCall kAllowedCalls[] = {
     {SCMP_SYS(set_robust_list), "start of a thread"},
     {SCMP_SYS(rseq), "start of a thread"},
     {SCMP_SYS(prctl), "a thread names itself", equals(0, PR_SET_NAME)},
-    {SCMP_SYS(futex), "locks, condition variables, join"},
-    {SCMP_SYS(futex_time64), "the same on 32-bit machines"},
+    {SCMP_SYS(futex), "locks, condition variables, join", futex_operation(FUTEX_WAIT)},
+    {SCMP_SYS(futex), "the same, with a time limit", futex_operation(FUTEX_WAIT_BITSET)},
+    {SCMP_SYS(futex), "the same", futex_operation(FUTEX_WAKE)},
+    {SCMP_SYS(futex_time64), "the same on 32-bit machines", futex_operation(FUTEX_WAIT)},
+    {SCMP_SYS(futex_time64), "the same on 32-bit machines", futex_operation(FUTEX_WAIT_BITSET)},
+    {SCMP_SYS(futex_time64), "the same on 32-bit machines", futex_operation(FUTEX_WAKE)},
     {SCMP_SYS(sched_yield), "locks that spin"},
     {SCMP_SYS(gettid), "owner of a lock; abort"},
     {SCMP_SYS(exit), "end of a thread"},

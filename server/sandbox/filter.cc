@@ -20,6 +20,8 @@ scmp_arg_cmp comparison(const ArgumentIs& wanted) {
       return {wanted.argument, SCMP_CMP_MASKED_EQ, wanted.value, 0};
     case ArgumentIs::Kind::kBitsSet:
       return {wanted.argument, SCMP_CMP_MASKED_EQ, wanted.value, wanted.value};
+    case ArgumentIs::Kind::kMasked:
+      return {wanted.argument, SCMP_CMP_MASKED_EQ, wanted.mask, wanted.value};
     case ArgumentIs::Kind::kOwnProcess:
       return {wanted.argument, SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()), 0};
     case ArgumentIs::Kind::kUnused:

@@ -196,9 +196,7 @@ TEST(Sandbox, AllowsDescriptorsOverTheKeptSocket) {
     REQUIRE(::pread(received, &byte, 1, 0) == 1);
     std::uint64_t range[] = {0, 4096};
     REQUIRE(::ioctl(received, BLKDISCARD, range) == 0);
-    message.msg_control = nullptr;
-    message.msg_controllen = 0;
-    REQUIRE(::sendmsg(socket, &message, 0) == 1);
+    REQUIRE(::send(socket, &byte, 1, MSG_NOSIGNAL | MSG_EOR) == 1);
     REQUIRE(::recv(socket, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
   });
   sockets.child.reset();

@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/fuse.h>
+#include <linux/futex.h>
 #include <linux/loop.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -119,6 +120,9 @@ constexpr DeniedCall kDenied[] = {
     {"kill_all", [](int, int) { raw(SYS_kill, -1, 0); }},
     {"tkill", [](int, int) { raw(SYS_tkill, ::gettid(), 0); }},
     {"tgkill_of_another_process", [](int, int) { raw(SYS_tgkill, ::getpid() + 1, ::getpid() + 1, 0); }},
+    {"futex_that_lends_a_priority", [](int, int) { raw(SYS_futex, page, FUTEX_LOCK_PI, 0, nullptr, nullptr, 0); }},
+    {"futex_with_upper_bits",
+     [](int, int) { raw(SYS_futex, page, (1L << 32) | FUTEX_WAKE, 1, nullptr, nullptr, 0); }},
     {"rt_sigqueueinfo", [](int, int) { raw(SYS_rt_sigqueueinfo, ::getpid(), 0, page); }},
     {"pidfd_open", [](int, int) { raw(SYS_pidfd_open, 1, 0); }},
     {"pidfd_getfd", [](int device, int) { raw(SYS_pidfd_getfd, device, 0, 0); }},
@@ -171,6 +175,12 @@ constexpr DeniedCall kDenied[] = {
     {"listen", [](int, int socket) { raw(SYS_listen, socket, 1); }},
     {"accept4", [](int, int socket) { raw(SYS_accept4, socket, nullptr, nullptr, 0); }},
     {"setsockopt", [](int, int socket) { raw(SYS_setsockopt, socket, SOL_SOCKET, SO_SNDBUF, page, 4); }},
+    {"sendmsg",
+     [](int, int socket) {
+       msghdr message{};
+       raw(SYS_sendmsg, socket, &message, 0);
+     }},
+    {"sendmmsg", [](int, int socket) { raw(SYS_sendmmsg, socket, page, 1, 0); }},
     {"sendto_an_address", [](int, int socket) { raw(SYS_sendto, socket, "x", 1, 0, page, 16); }},
 
     // Memory

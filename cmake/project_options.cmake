@@ -1,5 +1,5 @@
-# What every target is compiled with. FUSE4FS_SANITIZE is set by the presets asan and tsan.
-set(FUSE4FS_SANITIZE "" CACHE STRING "address, thread or empty")
+# What every target is compiled with. FUSE4FS_SANITIZE is set by the presets asan, tsan and fuzz.
+set(FUSE4FS_SANITIZE "" CACHE STRING "address, thread, fuzz or empty")
 option(BUILD_TESTING "Build the tests" ON)
 
 add_library(project_options INTERFACE)
@@ -17,6 +17,10 @@ elseif(FUSE4FS_SANITIZE STREQUAL "thread")
   # -Wtsan warns of std::atomic_thread_fence in the library's own headers.
   target_compile_options(project_options INTERFACE -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan)
   target_link_options(project_options INTERFACE -fsanitize=thread)
+elseif(FUSE4FS_SANITIZE STREQUAL "fuzz")
+  target_compile_definitions(project_options INTERFACE FUSE4FS_SANITIZED)
+  target_compile_options(project_options INTERFACE -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(project_options INTERFACE -fsanitize=address,undefined)
 else()
   target_compile_options(project_options INTERFACE $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
   target_link_options(project_options INTERFACE -Wl,-z,relro,-z,now -pie)

@@ -70,7 +70,6 @@ inline constexpr AllowedCall kAllowedCalls[] = {
     {SCMP_SYS(pwritev), "device: the same for writing back"},
     {SCMP_SYS(fdatasync), "device: flush"},
     {SCMP_SYS(fsync), "device: flush, as libext2fs calls it"},
-    {SCMP_SYS(fallocate), "device: discard and zero by range, the page cache kept right"},
     {SCMP_SYS(lseek), "size of the device, as libext2fs asks for it"},
     {SCMP_SYS(_llseek), "lseek on 32-bit machines"},
     {SCMP_SYS(fstat), "what kind a received descriptor is (newer glibc)"},
@@ -88,9 +87,9 @@ inline constexpr AllowedCall kAllowedCalls[] = {
     {SCMP_SYS(ioctl), "device: discard of freed blocks, FITRIM", equals(1, BLKDISCARD)},
     {SCMP_SYS(ioctl), "device: zeros without sending them", equals(1, BLKZEROOUT)},
 
-    // Memory: never executable, never a file.
-    {SCMP_SYS(mmap), "malloc", lacks(2, PROT_EXEC), has(3, MAP_ANONYMOUS)},
-    {SCMP_SYS(mmap2), "mmap on 32-bit machines", lacks(2, PROT_EXEC), has(3, MAP_ANONYMOUS)},
+    // Memory: never executable, never a file, never shared (which RLIMIT_DATA would not count).
+    {SCMP_SYS(mmap), "malloc", lacks(2, PROT_EXEC), has(3, MAP_ANONYMOUS | MAP_PRIVATE)},
+    {SCMP_SYS(mmap2), "mmap on 32-bit machines", lacks(2, PROT_EXEC), has(3, MAP_ANONYMOUS | MAP_PRIVATE)},
     {SCMP_SYS(mprotect), "malloc: heaps of threads grow by it", lacks(2, PROT_EXEC)},
     {SCMP_SYS(munmap), "malloc; stacks of threads that ended"},
     {SCMP_SYS(mremap), "realloc of large blocks"},

@@ -25,7 +25,6 @@ Outcome<void> lower_limits(std::span<const int> kept) {
   // helper.
   constexpr rlim_t kReceivedLater = 64;
   const int highest = kept.empty() ? 2 : std::max(2, *std::ranges::max_element(kept));
-  // No limit on file size: in tests the device is a file. None on memory: the caches watch the pressure.
   if (!lower_limit(RLIMIT_NOFILE, static_cast<rlim_t>(highest) + 1 + kReceivedLater) ||
       !lower_limit(RLIMIT_CORE, 0) ||  // a core would hold other people's files
       !lower_limit(RLIMIT_MEMLOCK, 0) || !lower_limit(RLIMIT_MSGQUEUE, 0) || !lower_limit(RLIMIT_RTPRIO, 0) ||
@@ -34,6 +33,23 @@ Outcome<void> lower_limits(std::span<const int> kept) {
   }
   // A core pattern with a pipe ignores the limit; this it heeds. /proc/PID then belongs to root.
   if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return fail_to("forbid core dumps");
+  return {};
+}
+
+Outcome<void> limit_memory([[maybe_unused]] std::uint64_t bytes) {
+#ifndef FUSE4FS_SANITIZED  // the sanitizers map terabytes of shadow
+  // Of each thread malloc reserves an arena that it then makes its own piece by piece.
+  constexpr rlim_t kReserved = rlim_t{2} << 30;
+  // The first counts what can be written and is not shared: the heap, the stacks of threads. The second
+  // counts all, so that no kind of mapping goes uncounted, and neither do the page tables behind it.
+  if (!lower_limit(RLIMIT_DATA, bytes) || !lower_limit(RLIMIT_AS, bytes + kReserved))
+    return fail_to("limit the memory");
+#endif
+  return {};
+}
+
+Outcome<void> limit_files(std::uint64_t largest) {
+  if (!lower_limit(RLIMIT_FSIZE, largest)) return fail_to("limit the size of files");
   return {};
 }
 

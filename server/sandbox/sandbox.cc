@@ -19,6 +19,8 @@ Outcome<Report> enter(const Options& options) {
   ASSIGN_OR_RETURN(report.empty_root, internal::make_root_empty());
   RETURN_IF_ERROR(internal::blind_standard_descriptors(options.kept_descriptors));
   RETURN_IF_ERROR(internal::lower_limits(options.kept_descriptors));
+  RETURN_IF_ERROR(internal::limit_files(options.largest_file));
+  if (options.memory != 0) RETURN_IF_ERROR(internal::limit_memory(options.memory));
   ASSIGN_OR_RETURN(report.empty_bounding_set, internal::drop_privileges());
   ASSIGN_OR_RETURN(report.landlock_abi, internal::forbid_by_landlock());
   report.landlock = report.landlock_abi > 0;

@@ -3,6 +3,9 @@
 // Irreversible.
 #pragma once
 
+#include <sys/resource.h>
+
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -15,6 +18,11 @@ struct Options {
   // Descriptors that stay open; every other one is closed. 0, 1 and 2 are looked after here: 0 and 1 become
   // O_PATH descriptors of the empty root (a stray printf goes nowhere), 2 is left for the log.
   std::vector<int> kept_descriptors;
+  // Bytes of memory that the process may call its own; with what it only reserves, some more. 0: as many as
+  // it may now.
+  std::uint64_t memory = 0;
+  // Bytes that no regular file may grow beyond: the log may not fill a disk. Devices do not count.
+  std::uint64_t largest_file = RLIM_INFINITY;
   // Starts all threads that there will ever be: the filter has no clone. Called after privileges are gone and
   // before the system-call filter, which then covers every thread.
   std::function<Result<void>()> start_threads;

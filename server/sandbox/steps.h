@@ -6,6 +6,7 @@
 // Errors: the words name the step; a step that failed may have been done in part.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -33,6 +34,9 @@ Outcome<bool> make_root_empty();
 // 0 and 1, unless kept, become descriptors of the root that can be neither read nor written.
 Outcome<void> blind_standard_descriptors(std::span<const int> kept);
 Outcome<void> lower_limits(std::span<const int> kept);
+// As Options::memory and Options::largest_file.
+Outcome<void> limit_memory(std::uint64_t bytes);
+Outcome<void> limit_files(std::uint64_t largest);
 // Answers whether the bounding set is empty too.
 Outcome<bool> drop_privileges();
 // Answers the kernel's Landlock ABI; 0: a kernel without Landlock, nothing done.

@@ -91,6 +91,7 @@ constexpr DeniedCall kDenied[] = {
     {"chroot", [](int, int) { raw(SYS_chroot, "/"); }},
     {"fchmod", [](int device, int) { raw(SYS_fchmod, device, 0666); }},
     {"fchmodat2", [](int device, int) { raw(kFchmodat2, device, "", 0666, AT_EMPTY_PATH); }},
+    {"fallocate", [](int device, int) { raw(SYS_fallocate, device, FALLOC_FL_KEEP_SIZE, 0L, 4096L); }},
     {"ftruncate", [](int device, int) { raw(SYS_ftruncate, device, 0L); }},
     {"getdents64", [](int, int) { raw(SYS_getdents64, 0, page, sizeof(page)); }},
     {"open_by_handle_at", [](int device, int) { raw(SYS_open_by_handle_at, device, page, O_RDONLY); }},
@@ -187,6 +188,10 @@ constexpr DeniedCall kDenied[] = {
     {"mmap_executable",
      [](int, int) {
        raw(SYS_mmap, nullptr, 4096L, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+     }},
+    {"mmap_shared",
+     [](int, int) {
+       raw(SYS_mmap, nullptr, 4096L, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0L);
      }},
     {"mmap_of_the_device",
      [](int device, int) { raw(SYS_mmap, nullptr, 4096L, PROT_READ, MAP_SHARED, device, 0L); }},

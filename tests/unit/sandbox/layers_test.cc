@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -122,6 +123,47 @@ TEST(SandboxLayers, LowerLimits) {
     REQUIRE(::prctl(PR_GET_DUMPABLE) == 0);
     value_or_end(internal::forbid_new_threads());
     REQUIRE_ERROR(::fork(), EAGAIN);
+  });
+}
+
+#ifndef FUSE4FS_SANITIZED  // the sanitizers map terabytes of shadow
+TEST(SandboxLayers, LimitTheMemory) {
+  expect_clean(Start::kNoCapability, [] {
+    constexpr std::size_t kLimit = std::size_t{256} << 20;
+    value_or_end(internal::limit_memory(kLimit));
+    const auto map = [](std::size_t bytes, int protection, int flags) {
+      return ::mmap(nullptr, bytes, protection, flags | MAP_ANONYMOUS, -1, 0) != MAP_FAILED;
+    };
+    REQUIRE(map(kLimit / 2, PROT_READ | PROT_WRITE, MAP_PRIVATE));
+    REQUIRE(!map(kLimit / 2, PROT_READ | PROT_WRITE, MAP_PRIVATE) && errno == ENOMEM);
+    // What is only reserved, or not counted as data, has an end too.
+    int reserved = 0;
+    while (reserved < 100 && map(kLimit, PROT_READ, MAP_SHARED)) ++reserved;
+    REQUIRE(reserved >= 1 && reserved <= 8 && errno == ENOMEM);
+  });
+}
+#endif
+
+// The log may be written behind its end, up to the limit: neither erased nor grown until the disk is full.
+TEST(SandboxLayers, LimitTheLogButNotTheDevice) {
+  LoopDevice device;
+  const UniqueFd log(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC | O_APPEND, 0600));
+  ASSERT_TRUE(log);
+  expect_clean(Start::kNoCapability, [&] {
+    constexpr std::size_t kLimit = 8192;
+    value_or_end(internal::limit_files(kLimit));
+    ::signal(SIGXFSZ, SIG_IGN);
+    std::array<char, 4096> block{};
+    REQUIRE(::pwrite(log.get(), "old", 3, 0) == 3);
+    REQUIRE(::pwrite(log.get(), "new", 3, 0) == 3);  // behind it all the same
+    REQUIRE(::pread(log.get(), block.data(), block.size(), 0) == 6);
+    REQUIRE(std::strcmp(block.data(), "oldnew") == 0);
+    REQUIRE(::write(log.get(), block.data(), block.size()) == 4096);
+    REQUIRE(::write(log.get(), block.data(), block.size()) == kLimit - 4096 - 6);
+    REQUIRE_ERROR(::write(log.get(), block.data(), block.size()), EFBIG);
+    REQUIRE_ERROR(::pwrite(log.get(), block.data(), block.size(), 1 << 20), EFBIG);
+    REQUIRE(::pwrite(device.fd(), block.data(), block.size(), LoopDevice::kSize - 4096) == 4096);
+    REQUIRE(::fdatasync(device.fd()) == 0);
   });
 }
 

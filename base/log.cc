@@ -11,7 +11,7 @@
 namespace fuse4fs {
 namespace {
 
-void write_to_stderr(LogLevel, std::string_view line) {
+void write_to_stderr(LogLevel, std::string_view line, const LogDetails&) {
   std::string text(line);
   text += '\n';
   // A log that cannot be written has nowhere to say so.
@@ -37,8 +37,8 @@ void set_log_level(LogLevel most_verbose) { logger().most_verbose = most_verbose
 
 bool log_enabled(LogLevel level) { return level <= logger().most_verbose; }
 
-void log_line(LogLevel level, std::string_view line) {
-  if (log_enabled(level)) (*logger().writer.lock())(level, line);
+void log_line(LogLevel level, std::string_view line, const LogDetails& details) {
+  if (log_enabled(level)) (*logger().writer.lock())(level, line, details);
 }
 
 }  // namespace fuse4fs

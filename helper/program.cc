@@ -21,7 +21,7 @@
 namespace fuse4fs::helper {
 namespace {
 
-void write_with_name(LogLevel, std::string_view line) {
+void write_with_name(LogLevel, std::string_view line, const LogDetails&) {
   const std::string text = fmt::format("mount.fuse4fs: {}\n", line);
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
 }

@@ -130,7 +130,9 @@ std::vector<std::string> environment() {
   // The server writes its title (device and mount point) over its arguments and environment: it needs the
   // room.
   constexpr std::size_t kTitleRoom = 512;
-  std::vector<std::string> variables = {"LISTEN_FDS=1", "TITLE_ROOM=" + std::string(kTitleRoom, '.')};
+  // In its pid namespace, which it always has, it is the first process.
+  std::vector<std::string> variables = {"LISTEN_FDS=1", "LISTEN_PID=1",
+                                        "TITLE_ROOM=" + std::string(kTitleRoom, '.')};
 #ifdef FUSE4FS_SANITIZED
   for (const char* const name : {"ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"})
     if (const char* const value = std::getenv(name)) variables.push_back(fmt::format("{}={}", name, value));

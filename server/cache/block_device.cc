@@ -12,6 +12,8 @@
 #include <bit>
 #include <cerrno>
 
+#include "base/activity.h"
+
 namespace fuse4fs::cache {
 namespace {
 
@@ -65,6 +67,7 @@ Result<void> transfer_all(Transfer transfer, int fd, std::uint64_t offset, std::
       return fail_last();
     }
     if (done == 0) return fail(EIO);
+    Activity::step();
     bytes = bytes.subspan(static_cast<std::size_t>(done));
     offset += static_cast<std::uint64_t>(done);
   }
@@ -163,6 +166,7 @@ Result<void> BlockDevice::discard(std::uint64_t offset, std::uint64_t length) co
     if (errno != EBUSY || tried == kTries) return fail_last();
     RETURN_IF_ERROR(sync_page_cache());
   }
+  Activity::step();
   return {};
 }
 
@@ -190,6 +194,7 @@ Result<void> BlockDevice::sync_page_cache() const {
   while (::fdatasync(buffered_.get()) != 0) {
     if (errno != EINTR) return fail_last();
   }
+  Activity::step();
   return {};
 }
 

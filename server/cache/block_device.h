@@ -6,6 +6,8 @@
 // O_DIRECT: large aligned file data, so that nothing is cached twice. The kernel keeps the two coherent: a
 // direct transfer writes back and drops what the page cache holds of its range first.
 //
+// Each transfer that ends is a step of the calling thread (base/activity.h).
+//
 // Offsets and lengths are in bytes. Any thread; there is no state but the descriptors and forbid_writes().
 // Errors: EIO and whatever else pread(2), pwrite(2) and fdatasync(2) give; a short transfer at the device's
 // end is EIO.

@@ -148,7 +148,8 @@ Result<SectorCounts> FileData::write(InodeNumber number, std::uint64_t offset,
   auto metadata = metadata_.lock();
   if (!written) {
     volume_.device_failed(
-        fmt::format("file data could not be written: {}, inode {}", written.error().message(), number));
+        fmt::format("file data could not be written: {}, inode {}", written.error().message(), number),
+        {.inode = number, .error = written.error().value()});
     abandon(*metadata, number, pieces);
     return fail(written.error());
   }
@@ -368,7 +369,8 @@ Result<void> FileData::read_bytes(std::uint64_t device_offset, std::span<std::by
   if (done && !into.empty()) done = device.read(device_offset, into);
   if (!done)
     volume_.device_failed(fmt::format("file data could not be read: {}, byte {} of the device",
-                                      done.error().message(), device_offset));
+                                      done.error().message(), device_offset),
+                          {.block = device_offset >> volume_.block_bits(), .error = done.error().value()});
   return done;
 }
 

@@ -157,17 +157,30 @@ struct MountOptions {
   std::function<bool(std::chrono::seconds)> wait = {};
 };
 
+// What an event is about, for logs that keep such things apart. 0: not known, or not about one.
+struct EventSubject {
+  InodeNumber inode = 0;
+  std::uint64_t block = 0;
+  int error = 0;  // as errno
+};
+// kRecovered: what a crash had left unfinished (journal, orphans) has been brought to its end.
+enum class Notice { kOther, kReadOnly, kShutDown, kRecovered };
+
 // What the engine tells about itself while it runs. Called from any thread, with locks held: only log.
 class Events {
  public:
   virtual ~Events() = default;
   // The volume says something that cannot be. The words name inode and block. Already recorded in the
   // superblock.
-  virtual void corruption(std::string_view words) = 0;
+  virtual void corruption(std::string_view words, const EventSubject& about) = 0;
   // The device failed. The words name what was read or written.
-  virtual void device_error(std::string_view words) = 0;
+  virtual void device_error(std::string_view words, const EventSubject& about) = 0;
   // Something a user should know: mounted with errors, turned read-only, …
-  virtual void notice(std::string_view words) = 0;
+  virtual void notice(Notice kind, std::string_view words) = 0;
+
+  void corruption(std::string_view words) { corruption(words, {.error = EUCLEAN}); }
+  void device_error(std::string_view words) { device_error(words, {.error = EIO}); }
+  void notice(std::string_view words) { notice(Notice::kOther, words); }
 };
 
 // Of 512 bytes, as Attributes::sectors.

@@ -183,7 +183,7 @@ std::optional<std::string> MultiMountProtection::failed(std::string_view done, E
   const auto words =
       fmt::format("the block that guards against mounting twice could not be {} ({})", done, error.message());
   if (silent <= timing_.promised) {
-    events_.device_error(words);
+    events_.device_error(words, {.error = error.value()});
     return std::nullopt;
   }
   // By now others may believe that nobody has it.
@@ -225,7 +225,8 @@ void MultiMountProtection::give_back() {
   if (const auto written = write(signed_block(EXT4_MMP_SEQ_CLEAN)); !written)
     events_.device_error(
         fmt::format("the volume could not be given free for others ({}): the next mount waits",
-                    written.error().message()));
+                    written.error().message()),
+        {.error = written.error().value()});
 }
 
 Result<mmp_struct> MultiMountProtection::read() const {

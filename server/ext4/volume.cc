@@ -105,10 +105,10 @@ void Volume::claim_lost(std::string_view why) {
   lost_writes_ = true;
   auto good = Health::kGood;
   health_.compare_exchange_strong(good, Health::kReadOnly);
-  events_.notice(
-      fmt::format("{}: read-only from now on, and nothing is written any more; what was not yet "
-                  "written is lost",
-                  why));
+  events_.notice(Notice::kReadOnly,
+                 fmt::format("{}: read-only from now on, and nothing is written any more; what was not yet "
+                             "written is lost",
+                             why));
 }
 
 void Volume::close() {
@@ -260,7 +260,7 @@ Errno Volume::corrupted(InodeNumber inode, std::uint64_t block, std::string_view
   if (inode != 0) line += fmt::format(", inode {}", inode);
   if (block != 0) line += fmt::format(", block {}", block);
   record_error(inode, block, EUCLEAN);
-  events_.corruption(line);
+  events_.corruption(line, {.inode = inode, .block = block, .error = EUCLEAN});
   apply_policy();
   return kCorrupted;
 }
@@ -272,7 +272,8 @@ Errno Volume::failed(errcode_t code, InodeNumber inode, std::string_view doing) 
   if (is_corruption(code)) return corrupted(inode, 0, fmt::format("{}: {}", doing, error_message(code)));
   if (error == Errno(EIO)) {
     record_error(inode, 0, EIO);
-    events_.device_error(fmt::format("{}: {}, inode {}", doing, error_message(code), inode));
+    events_.device_error(fmt::format("{}: {}, inode {}", doing, error_message(code), inode),
+                         {.inode = inode, .error = EIO});
     apply_policy();
   }
   return error;
@@ -326,10 +327,10 @@ void Volume::apply_policy() {
     health_ = Health::kShutDown;
     std::string words;
     if (!push(words)) lost_writes_ = true;
-    events_.notice("shut down after an error: everything answers EIO from now on");
+    events_.notice(Notice::kShutDown, "shut down after an error: everything answers EIO from now on");
   } else if (health_ == Health::kGood) {
     health_ = Health::kReadOnly;
-    events_.notice("turned read-only after an error");
+    events_.notice(Notice::kReadOnly, "turned read-only after an error");
   }
 }
 
@@ -390,7 +391,7 @@ Result<void> Volume::flush_device() {
 Errno Volume::write_failed(std::string_view words, Errno error) {
   lost_writes_ = true;
   record_error(0, 0, EIO);
-  events_.device_error(fmt::format("{} ({})", words, error.message()));
+  events_.device_error(fmt::format("{} ({})", words, error.message()), {.error = error.value()});
   apply_policy();
   return Errno(EIO);
 }
@@ -424,7 +425,7 @@ Result<void> Volume::shut_down(ShutdownMode mode) {
   Result<void> outcome;
   if (mode == ShutdownMode::kFlushFirst) outcome = write_out();
   health_ = Health::kShutDown;
-  events_.notice("shut down as asked: everything answers EIO from now on");
+  events_.notice(Notice::kShutDown, "shut down as asked: everything answers EIO from now on");
   return outcome;
 }
 

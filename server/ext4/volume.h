@@ -48,7 +48,9 @@ class Volume {
   // EIO after a shutdown; the second also EROFS where nothing may be written.
   [[nodiscard]] Result<void> check_alive() const;
   [[nodiscard]] Result<void> check_writable() const;
-  void device_failed(std::string_view words) { events_.device_error(words); }
+  void device_failed(std::string_view words, const EventSubject& about) {
+    events_.device_error(words, about);
+  }
   // Metadata that was promised may never have reached the medium. The kernel tells of such a failure once, so
   // what comes after it may look well: nothing is called synced or clean any more.
   [[nodiscard]] bool has_lost_writes() const { return lost_writes_; }

@@ -209,6 +209,12 @@ Result<void> Dispatcher::write_back() {
   return file_system_.write_back();
 }
 
+Result<ext4::VolumeStatistics> Dispatcher::statistics() {
+  const std::shared_lock running(running_);
+  if (unmounted_) return fail(ENODEV);
+  return file_system_.statistics();
+}
+
 bool Dispatcher::initialised() const { return initialised_; }
 
 void Dispatcher::hand_to_libfuse(std::span<std::byte> request) {

@@ -49,6 +49,8 @@ class Dispatcher {
 
   // FileSystem::write_back(), as one of the running requests.
   Result<void> write_back();
+  // FileSystem::statistics(), as one of the running requests. ENODEV once the volume is unmounted.
+  Result<ext4::VolumeStatistics> statistics();
   // INIT has been answered: the mount serves.
   [[nodiscard]] bool initialised() const;
   [[nodiscard]] const RequestCounters& counters() const { return counters_; }

@@ -36,6 +36,7 @@ Result<void> Session::serve_one(int device_fd, std::span<std::byte> buffer) {
     if (errno == ENOENT || errno == EINTR || errno == EAGAIN) return {};
     return fail_last();
   }
+  const Activity::Turn turn;
   dispatcher_->dispatch(device_fd, buffer.first(static_cast<std::size_t>(bytes)));
   return {};
 }
@@ -59,9 +60,10 @@ void Session::serve_until_gone(int device_fd) {
   }
 }
 
-void Session::serve(WorkerPool& pool, int finished_fd) {
+void Session::serve(WorkerPool& pool, int finished_fd, Activity& activity) {
   dispatcher_->set_workers(pool.size());
-  pool.start([this, finished_fd](std::size_t worker) {
+  pool.start([this, finished_fd, &activity](std::size_t worker) {
+    const Activity::Member member(activity, worker);
     serve_until_gone(devices_[worker % devices_.size()].get());
     const std::uint64_t one = 1;
     // Cannot fail but by overflow, and then it has been signalled often enough.

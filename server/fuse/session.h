@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/activity.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "server/fuse/dispatcher.h"
@@ -24,12 +25,15 @@ class Session {
   // A /dev/fuse descriptor bound to the same mount, so that workers do not share one queue. Before serve()
   // only.
   void add_clone(UniqueFd clone) { devices_.push_back(std::move(clone)); }
-  // Puts the pool to work; `finished_fd`, an eventfd, is written to when the mount is gone.
-  void serve(WorkerPool& pool, int finished_fd);
+  // Puts the pool to work; `finished_fd`, an eventfd, is written to when the mount is gone. Each worker is
+  // the member of `activity` with its number, and a request is a turn. `activity` outlives the workers.
+  void serve(WorkerPool& pool, int finished_fd, Activity& activity);
 
   // Metadata that has been dirty for a while. Nothing if the volume is unmounted.
   Result<void> write_back() { return dispatcher_->write_back(); }
   [[nodiscard]] const RequestCounters& counters() const { return dispatcher_->counters(); }
+  // ENODEV once the volume is unmounted.
+  Result<ext4::VolumeStatistics> statistics() { return dispatcher_->statistics(); }
   // Writes everything and marks the volume clean, unless umount has done so. Waits for running requests.
   Result<void> unmount() { return dispatcher_->unmount(); }
 

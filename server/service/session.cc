@@ -86,6 +86,12 @@ UniqueFd Session::open_log() {
   return log ? *std::move(log) : UniqueFd();
 }
 
+UniqueFd Session::open_notify() {
+  if (!helper_knows_us_) return {};
+  auto socket = open_reserved(protocol::kNotifyName);
+  return socket && has_type(*socket, S_IFSOCK) ? *std::move(socket) : UniqueFd();
+}
+
 Result<UniqueFd> Session::open_source(int flags) {
   // Not quiet, since the helper's words are what the user sees; but a device without direct I/O is nothing to
   // report.

@@ -2,10 +2,10 @@
 // The server's side of the start: from the connected socket to the descriptors and the options, and on to the
 // mount.
 //
-// One thread. Order: accept(), open_log(), open_device(); then the sandbox and the volume, which are main's;
-// then mount(), open_clone() as often as wanted, say_goodbye(). Errors carry words that name the step and the
-// thing. A Session that is destroyed without say_goodbye() closes the socket: the helper then reports a
-// failed mount.
+// One thread. Order: accept(), open_log(), open_notify(), open_device(); then the sandbox and the volume,
+// which are main's; then mount(), open_clone() as often as wanted, say_goodbye(). Errors carry words that
+// name the step and the thing. A Session that is destroyed without say_goodbye() closes the socket: the
+// helper then reports a failed mount.
 #pragma once
 
 #include <chrono>
@@ -37,7 +37,7 @@ struct ClaimPatience {
 
 class Session {
  public:
-  // Takes the connected socket: descriptor 3, or what LISTEN_FDS says. Reads and checks arguments and
+  // Takes the connected socket (inherited.h). Reads and checks arguments and
   // options.
   static Outcome<Session> accept(UniqueFd socket);
 
@@ -45,9 +45,13 @@ class Session {
   // /dev/fuse, not mounted yet. Once.
   UniqueFd take_fuse_device() { return std::move(fuse_device_); }
 
-  // Where the log goes for good: a file or /dev/kmsg, one write per line. Empty if the helper has nothing to
-  // give: then standard error it is. Also finds out whose helper it is, so it comes before open_device().
+  // Where the log goes for good: a file or /dev/kmsg, one write per line, or a socket of systemd's journal.
+  // Empty if the helper has nothing to give: then standard error it is. Also finds out whose helper it is, so
+  // it comes before open_device().
   UniqueFd open_log();
+  // A datagram socket that is connected to systemd's, for notifier.h; empty if the helper has none to give.
+  // After open_log().
+  UniqueFd open_notify();
   // Read-write unless the options say ro; falls back to read-only media, and the mount is then read-only too.
   // Under libfuse's helper it makes its own exclusive claim, which mount() drops.
   Outcome<DeviceDescriptors> open_device(ClaimPatience patience = {});

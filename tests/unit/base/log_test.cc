@@ -13,10 +13,12 @@ namespace {
 class LogTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    set_log_writer([this](LogLevel level, std::string_view line) { lines_.emplace_back(level, line); });
+    set_log_writer([this](LogLevel level, std::string_view line, const LogDetails&) {
+      lines_.emplace_back(level, line);
+    });
   }
   void TearDown() override {
-    set_log_writer([](LogLevel, std::string_view) {});
+    set_log_writer([](LogLevel, std::string_view, const LogDetails&) {});
     set_log_level(LogLevel::kInfo);
   }
   std::vector<std::pair<LogLevel, std::string>> lines_;

@@ -23,14 +23,16 @@ CommandOutcome run(const std::string& command);
 
 class RecordedEvents final : public Events {
  public:
-  void corruption(std::string_view words) override {
+  void corruption(std::string_view words, const EventSubject&) override {
     corruptions.emplace_back(words);
     // The first one explains what fails after it.
     if (echo && corruptions.size() == 1) ADD_FAILURE() << words;
   }
   bool echo = true;
-  void device_error(std::string_view words) override { device_errors.emplace_back(words); }
-  void notice(std::string_view words) override { notices.emplace_back(words); }
+  void device_error(std::string_view words, const EventSubject&) override {
+    device_errors.emplace_back(words);
+  }
+  void notice(Notice, std::string_view words) override { notices.emplace_back(words); }
   std::vector<std::string> corruptions, device_errors, notices;
 };
 

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/confinement.h"
+
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "base/log.h"
+#include "server/sandbox/sandbox.h"
+
+namespace fuse4fs {
+namespace {
+
+constexpr std::uint64_t kMebibyte = 1 << 20;
+// Caches, stacks and buffers, many times over, and what a volume of the common sizes needs for its bitmaps.
+constexpr std::uint64_t kMemoryAtLeast = 1024 * kMebibyte;
+// A bit for each block of 1 KiB, twice, in trees that take more where the free blocks are scattered.
+constexpr std::uint64_t kDeviceBytesPerByte = 1024;
+constexpr std::uint64_t kMemoryInAnyCase = 256 * kMebibyte;
+constexpr std::uint64_t kLogGrowth = 64 * kMebibyte;
+
+// A server over which a volume has taken control shall not take the machine's memory with it.
+std::uint64_t memory_for(std::uint64_t device_size) {
+  const std::uint64_t wanted = kMemoryAtLeast + device_size / kDeviceBytesPerByte;
+  struct sysinfo machine{};
+  if (::sysinfo(&machine) != 0) return wanted;
+  const std::uint64_t most = std::uint64_t{machine.totalram} * machine.mem_unit / 4 * 3;
+  return std::max(std::min(wanted, most), kMemoryInAnyCase);
+}
+
+// 0 if it is no regular file.
+std::uint64_t size_of_file(int descriptor) {
+  struct stat status{};
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+}  // namespace
+
+void Confinement::keep(int descriptor) {
+  if (descriptor >= 0) kept_.push_back(descriptor);
+}
+
+Outcome<void> Confinement::enter(const Needs& needs) {
+  sigset_t expected;
+  sigemptyset(&expected);
+  for (const int signal : {SIGTERM, SIGUSR1}) sigaddset(&expected, signal);
+  // Of whatever terminal or session the mount was made in: no business of a file system. A log that may not
+  // grow any more (SIGXFSZ) is no reason to end either.
+  for (const int unrelated : {SIGHUP, SIGINT, SIGPIPE, SIGXFSZ}) std::signal(unrelated, SIG_IGN);
+  // Blocked before the threads exist, so that they inherit it: only the descriptor delivers.
+  pthread_sigmask(SIG_BLOCK, &expected, nullptr);
+  signals_ = UniqueFd(::signalfd(-1, &expected, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return fail(Errno::last(), "cannot make a signalfd");
+  keep(signals_.get());
+
+  // A namespace of our own was made with a copy of the host's.
+  if (utsname name{}; ::uname(&name) == 0) node_name_ = name.nodename;
+
+  sandbox::Options options;
+  options.kept_descriptors = kept_;
+  options.memory = memory_for(needs.device_size);
+  options.largest_file = std::max(size_of_file(needs.log_file), size_of_file(STDERR_FILENO)) + kLogGrowth;
+  options.start_threads = [&needs]() -> Result<void> {
+    needs.start_threads();
+    return {};
+  };
+  ASSIGN_OR_RETURN(const auto report, sandbox::enter(options));
+  if (!report.landlock) log_warning("this kernel has no Landlock: confined without it");
+  if (!report.empty_root) log_debug("the root directory is whatever the service manager gave");
+  return {};
+}
+
+}  // namespace fuse4fs

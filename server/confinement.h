@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What is left of the process once the volume may be read: the descriptors that stay, the signals, the
+// memory, the sandbox.
+//
+// One thread. Order: keep() for each descriptor that was received, then enter(), once. What enter() makes
+// itself stays too. Errors carry words.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace fuse4fs {
+
+class Confinement {
+ public:
+  // Borrowed: it stays open, and belongs to whoever has it. Negative ones do not count.
+  void keep(int descriptor);
+
+  struct Needs {
+    // Of the volume, in bytes: what libext2fs keeps in memory grows with it.
+    std::uint64_t device_size = 0;
+    // Of the regular file that is the log, -1 without one: it may grow by so much and no more.
+    int log_file = -1;
+    // Starts all threads that there will ever be.
+    std::function<void()> start_threads;
+  };
+  // Irreversible. SIGTERM and SIGUSR1 come through signals() from here on.
+  Outcome<void> enter(const Needs& needs);
+
+  // Readable when a signal has come; a signalfd, never blocks.
+  [[nodiscard]] int signals() const { return signals_.get(); }
+  // The name that others see on the volume: the host's.
+  [[nodiscard]] const std::string& node_name() const { return node_name_; }
+
+ private:
+  std::vector<int> kept_;
+  UniqueFd signals_;
+  std::string node_name_;
+};
+
+}  // namespace fuse4fs

@@ -129,6 +129,26 @@ const std::vector<Case>& cases() {
        .damage = [](LogBuilder& log) { flip(log, log.find(Role::kData, 10, 1)); },
        .transactions = 3},
 
+      // Several commits a second are nothing unusual.
+      {.name = "DescriptorWrongInTheSameSecond",
+       .shape = {.incompatible = kV3},
+       .damage =
+           [](LogBuilder& log) {
+             flip(log, log.find(Role::kDescriptor, 12));
+             set_seconds(log, 12, 1011);
+           },
+       .error = EBADMSG,
+       .words = "journal block 11 (transaction 12)"},
+      {.name = "CommitWrongInTheSameSecond",
+       .shape = {.incompatible = kV3},
+       .damage =
+           [](LogBuilder& log) {
+             flip(log, log.find(Role::kCommit, 12), 20);
+             set_seconds(log, 12, 1011);
+           },
+       .error = EBADMSG,
+       .words = "journal block 14 (transaction 12)"},
+
       // An older time: blocks of an older use of the log, which happen to carry the right number.
       {.name = "StaleCommit",
        .shape = {.incompatible = kV3},
@@ -264,7 +284,7 @@ LogBuilder three_transactions(const LogShape& shape) {
 void PrintTo(const Case& one, std::ostream* out) { *out << one.name; }
 
 class Damage : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Journal, Damage, testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(JournalForms, Damage, testing::ValuesIn(cases()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST_P(Damage, IsJudged) {

@@ -54,7 +54,9 @@ int run(const std::string& command, const std::string& output) {
 
 std::string whole_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string bytes(file ? fs::file_size(path) : 0, '\0');
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  return bytes;
 }
 
 struct Scenario {
@@ -312,7 +314,7 @@ class Scenarios : public testing::TestWithParam<Scenario> {
   std::string log_ = scratch_ / "output";
 };
 
-INSTANTIATE_TEST_SUITE_P(E2fsprogs, Scenarios, testing::ValuesIn(scenarios()),
+INSTANTIATE_TEST_SUITE_P(JournalForms, Scenarios, testing::ValuesIn(scenarios()),
                          [](const auto& info) { return std::string(info.param.word); });
 
 TEST_P(Scenarios, AreReplayedAsE2fsckDoes) {

@@ -58,7 +58,7 @@ void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
 
 class Field : public testing::TestWithParam<Row> {};
 INSTANTIATE_TEST_SUITE_P(
-    Journal, Field,
+    JournalForms, Field,
     testing::Values(
         Row{"Magic", 0, 0xC03B3999, EUCLEAN, "magic"},
         Row{"DescriptorInItsPlace", 4, 1, EUCLEAN, "a record of kind 1"},

@@ -30,8 +30,8 @@ class RevokeTable {
 
   // False past the limit.
   bool add(std::uint64_t home, std::uint32_t sequence);
-  // No add() after this; before covers().
-  void seal() { compact(); }
+  // No add() after this; before covers(). False past the limit.
+  bool seal();
   [[nodiscard]] bool covers(std::uint64_t home, std::uint32_t sequence) const;
 
  private:

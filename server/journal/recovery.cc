@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/journal/recovery.h"
 
+#include <new>
 #include <utility>
 
 #include "server/journal/passes.h"
 
 namespace fuse4fs::journal {
+namespace {
 
-Outcome<ReplayPlan> plan_recovery(LogSource& log, const JournalSuperblock& superblock,
-                                  const RecoveryOptions& options) {
+Outcome<ReplayPlan> plan_within_memory(LogSource& log, const JournalSuperblock& superblock,
+                                       const RecoveryOptions& options) {
   ReplayPlan plan;
   plan.first_sequence = superblock.sequence;
   plan.end_sequence = superblock.sequence;
@@ -31,6 +33,18 @@ Outcome<ReplayPlan> plan_recovery(LogSource& log, const JournalSuperblock& super
                         .count = superblock.max_length - superblock.fast_commit_first,
                         .sequence = extent.end_sequence};
   return plan;
+}
+
+}  // namespace
+
+Outcome<ReplayPlan> plan_recovery(LogSource& log, const JournalSuperblock& superblock,
+                                  const RecoveryOptions& options) {
+  try {
+    return plan_within_memory(log, superblock, options);
+  } catch (const std::bad_alloc&) {
+    // The limits are those of a large machine; the server's own may be lower.
+    return fail(Errno(ENOMEM), "the journal's log is too long for the memory there is");
+  }
 }
 
 }  // namespace fuse4fs::journal

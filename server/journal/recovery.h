@@ -11,9 +11,9 @@
 //
 // A plan is bounded in memory (RecoveryLimits) and in time: no pass goes around the log more than once.
 // Errors: a Failure whose words name the log block. EBADMSG where a checksum is wrong (the kernel's
-// EFSBADCRC), EUCLEAN where the log says what cannot be, E2BIG past a limit, otherwise the device's. Locking:
-// none; one thread. Elsewhere: what the fast-commit blocks mean is server/ext4/fast_commit_log.h; where the
-// log lies is LogSource.
+// EFSBADCRC), EUCLEAN where the log says what cannot be, E2BIG past a limit, ENOMEM, otherwise the device's.
+// Locking: none; one thread. Elsewhere: what the fast-commit blocks mean is server/ext4/fast_commit_log.h;
+// where the log lies is LogSource.
 #pragma once
 
 #include <cstddef>

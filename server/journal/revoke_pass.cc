@@ -19,6 +19,12 @@ bool RevokeTable::add(std::uint64_t home, std::uint32_t sequence) {
   return entries_.size() <= limit_;
 }
 
+bool RevokeTable::seal() {
+  compact();
+  entries_.shrink_to_fit();
+  return entries_.size() <= limit_;
+}
+
 void RevokeTable::compact() {
   std::ranges::sort(entries_, [](const Entry& one, const Entry& other) {
     return one.home != other.home ? one.home < other.home : one.age > other.age;
@@ -35,6 +41,10 @@ bool RevokeTable::covers(std::uint64_t home, std::uint32_t sequence) const {
 Outcome<Revokes> revoke_pass(LogSource& log, const JournalSuperblock& superblock,
                              const RecoveryOptions& options, const LogExtent& extent) {
   LogWalk walk(log, superblock, options, RecoveryPass::kRevoke, extent.blocks);
+  const auto too_many = [&] {
+    return fail(Errno(E2BIG),
+                walk.about(fmt::format("the log revokes more than {} blocks", options.limits.revokes)));
+  };
   Revokes revokes{.table = RevokeTable(superblock.sequence, options.limits.revokes)};
   for (std::uint32_t sequence = superblock.sequence; sequence != extent.end_sequence;) {
     ASSIGN_OR_RETURN(const auto header, walk.next_record(sequence));
@@ -49,14 +59,12 @@ Outcome<Revokes> revoke_pass(LogSource& log, const JournalSuperblock& superblock
       for (const std::uint64_t home : *homes) {
         if (const auto objection = options.object(home, HomeUse::kRevoke))
           return fail(kCorrupted, walk.about(fmt::format("revokes block {}, which {}", home, *objection)));
-        if (!revokes.table.add(home, sequence))
-          return fail(Errno(E2BIG),
-                      walk.about(fmt::format("the log revokes more than {} blocks", options.limits.revokes)));
+        if (!revokes.table.add(home, sequence)) return too_many();
       }
       revokes.records += homes->size();
     }
   }
-  revokes.table.seal();
+  if (!revokes.table.seal()) return too_many();
   return revokes;
 }
 

@@ -192,13 +192,16 @@ TEST(Recovery, BoundsItsMemory) {
     std::string name;
     std::uint32_t blocks;
     std::uint32_t revokes;
+    std::uint32_t times;
     bool fits;
   };
-  for (const Row& row : {Row{"at both limits", 40, 30, true}, Row{"one block more", 41, 30, false},
-                         Row{"one revoke more", 40, 31, false}}) {
+  for (const Row& row :
+       {Row{"at both limits", 40, 30, 4, true}, Row{"one block more", 41, 30, 4, false},
+        Row{"one block more, once", 41, 30, 1, false}, Row{"one revoke more", 40, 31, 4, false},
+        Row{"one revoke more, once", 40, 31, 1, false}}) {
     SCOPED_TRACE(row.name);
     LogBuilder log(LogShape{.incompatible = kFeatureRevoke | kFeatureChecksumV3});
-    for (std::uint32_t number = 0; number < 4; ++number) {
+    for (std::uint32_t number = 0; number < row.times; ++number) {
       Transaction transaction;
       for (std::uint32_t home = 0; home < row.blocks; ++home)
         transaction.copies.push_back({.home = home, .content = number});
@@ -211,8 +214,8 @@ TEST(Recovery, BoundsItsMemory) {
     ASSERT_EQ(plan.has_value(), row.fits);
     if (row.fits) {
       EXPECT_EQ(plan->blocks.size(), row.blocks);
-      EXPECT_EQ(plan->copies, 4U * row.blocks);
-      EXPECT_EQ(plan->revoke_records, 4U * row.revokes);
+      EXPECT_EQ(plan->copies, row.times * row.blocks);
+      EXPECT_EQ(plan->revoke_records, row.times * row.revokes);
     } else {
       EXPECT_EQ(plan.error().error, Errno(E2BIG));
       EXPECT_THAT(plan.error().message, testing::HasSubstr("journal block"));

@@ -79,6 +79,10 @@ Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
   if (ext2fs_find_first_zero_block_bitmap2(fs->block_map, run.first, run.first + inside - 1, &unused) == 0)
     return fail(volume_.corrupted(owner, unused, "a block that a file owns is marked free"));
   volume_.note_freed(run.first, run.count);
+  if (keeper_) {
+    keeper_(run);
+    return {};
+  }
   if (cluster == 1) {
     ext2fs_block_alloc_stats_range(fs, run.first, static_cast<blk_t>(run.count), -1);
   } else {
@@ -86,6 +90,29 @@ Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
       ext2fs_block_alloc_stats2(fs, block, -1);
   }
   return {};
+}
+
+std::vector<BlockRun> BlockAllocator::take_free(BlockRun run) {
+  auto* const fs = volume_.fs();
+  const std::uint64_t cluster = volume_.cluster_blocks();
+  const std::uint64_t end = std::min(run.first + run.count, volume_.blocks());
+  std::vector<BlockRun> taken;
+  if (cluster == 1) {
+    for (std::uint64_t from = run.first; from < end;) {
+      const BlockRun free = next_free_run(from, end, end - from);
+      if (free.count == 0) break;
+      ext2fs_block_alloc_stats_range(fs, free.first, static_cast<blk_t>(free.count), +1);
+      taken.push_back(free);
+      from = free.first + free.count;
+    }
+    return taken;
+  }
+  for (std::uint64_t first = run.first & ~(cluster - 1); first < end; first += cluster) {
+    if (ext2fs_test_block_bitmap2(fs->block_map, first) != 0) continue;
+    ext2fs_block_alloc_stats2(fs, first, +1);
+    taken.push_back({first, cluster});
+  }
+  return taken;
 }
 
 std::uint64_t BlockAllocator::free_blocks() { return ext2fs_free_blocks_count(volume_.fs()->super); }

@@ -7,6 +7,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "server/ext4/volume.h"
@@ -29,6 +32,13 @@ class BlockAllocator {
   // file cannot own, is corruption of `owner` and is left alone.
   Result<void> give_back(BlockRun run, InodeNumber owner);
 
+  // For replays, whose files may exchange blocks: while `keeper` is set, what is given back stays in use and
+  // is handed to it instead. Blocks that libext2fs frees by itself (of extent trees) are free at once.
+  using Keeper = std::function<void(BlockRun)>;
+  void keep_back(Keeper keeper) { keeper_ = std::move(keeper); }
+  // Takes what is free of the run, in whole clusters, and answers it.
+  std::vector<BlockRun> take_free(BlockRun run);
+
   [[nodiscard]] std::uint64_t free_blocks();
   // Of those take() gives none: an extent tree, whose blocks libext2fs takes by itself, can still split when
   // the volume is full. As the kernel: a fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/
@@ -39,6 +49,7 @@ class BlockAllocator {
   [[nodiscard]] BlockRun next_free_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
 
   Volume& volume_;
+  Keeper keeper_;
 };
 
 }  // namespace fuse4fs::ext4

@@ -22,6 +22,10 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
   return number;
 }
 
+void InodeAllocator::take_this(InodeNumber inode, mode_t mode) {
+  ext2fs_inode_alloc_stats2(volume_.fs(), inode, +1, S_ISDIR(mode) ? 1 : 0);
+}
+
 void InodeAllocator::give_back(InodeNumber inode, mode_t mode) {
   ext2fs_inode_alloc_stats2(volume_.fs(), inode, -1, S_ISDIR(mode) ? 1 : 0);
 }

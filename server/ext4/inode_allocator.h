@@ -16,6 +16,8 @@ class InodeAllocator {
   // Files go to their directory's group. Directories of the root are spread over the volume, so that trees
   // that grow apart do not mix.
   Result<InodeNumber> take(InodeNumber parent, mode_t mode);
+  // This one, which is free.
+  void take_this(InodeNumber inode, mode_t mode);
   void give_back(InodeNumber inode, mode_t mode);
   [[nodiscard]] bool in_use(InodeNumber inode);
 

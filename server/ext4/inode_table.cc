@@ -239,6 +239,13 @@ Result<void> InodeTable::delete_orphans() {
 
 Result<void> InodeTable::remove(Inode& inode) {
   RETURN_IF_ERROR(volume_.check_writable());
+  return release(inode);
+}
+
+Result<void> InodeTable::release(Inode& inode) {
+  // A crash may have come when a symbolic link had lost its size, but not its block.
+  if (inode.is_symlink() && inode.size() < sizeof inode.raw.i_block && inode.has(EXT4_EXTENTS_FL))
+    inode.set_size(sizeof inode.raw.i_block);
   // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
   Result<void> outcome = extents_.truncate(inode, 0);
   if (auto released = xattrs_.release_all(inode); !released) outcome = released;

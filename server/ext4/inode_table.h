@@ -52,6 +52,12 @@ class InodeTable {
   // What still waits to be forgotten is deleted.
   Result<void> delete_orphans();
 
+  // For replays, of inodes that may not be what read() takes: whether a file can have that number, the inode
+  // as it lies there, and its end, with all blocks and attributes. Its map was checked.
+  [[nodiscard]] bool may_be_a_file(std::uint64_t number) const;
+  Result<Inode> read_raw(InodeNumber number);
+  Result<void> release(Inode& inode);
+
  private:
   struct Known {
     std::uint64_t lookups = 0;
@@ -60,8 +66,6 @@ class InodeTable {
     bool waits_for_name = false;
   };
 
-  [[nodiscard]] bool may_be_a_file(std::uint64_t number) const;
-  Result<Inode> read_raw(InodeNumber number);
   Result<void> judge(const Inode& inode);
   Result<void> remove(Inode& inode);
 

@@ -7,6 +7,8 @@
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 
 namespace fuse4fs::ext4 {
 
@@ -73,6 +75,11 @@ std::string TestVolume::check() const {
 
 std::string TestVolume::debugfs(const std::string& command) const {
   return run("debugfs -R '" + command + "' " + image_.string() + " 2>/dev/null").output;
+}
+
+std::string TestVolume::image_bytes() const {
+  std::ifstream in(image_, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 InodeNumber TestVolume::make_file(InodeNumber parent, std::string_view name, mode_t mode) {

@@ -54,6 +54,8 @@ class TestVolume {
   // What e2fsck -fn says against the image, empty if nothing.
   [[nodiscard]] std::string check() const;
   [[nodiscard]] std::string debugfs(const std::string& command) const;
+  // All of the image: equal before and after where nothing was to be written.
+  [[nodiscard]] std::string image_bytes() const;
 
   InodeNumber make_file(InodeNumber parent, std::string_view name, mode_t mode = S_IFREG | 0644);
   InodeNumber make_directory(InodeNumber parent, std::string_view name);

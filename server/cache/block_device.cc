@@ -155,6 +155,7 @@ Result<void> BlockDevice::discard(std::uint64_t offset, std::uint64_t length) co
     if (::fallocate(buffered_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                     static_cast<off_t>(length)) != 0)
       return fail_last();
+    Activity::step();
     return {};
   }
   // Where the device is mounted the kernel refuses to drop what its page cache still has to write there, or

@@ -51,7 +51,11 @@ bool Watchdog::look(TimePoint now) {
   seen.reserve(members_.size());
   for (std::size_t i = 0; i < members_.size(); ++i) seen.push_back(activity_.of(i));
   bool anybody = false;
-  for (std::size_t i = 0; i < members_.size(); ++i) anybody = anybody || seen[i] != members_[i].seen;
+  for (std::size_t i = 0; i < members_.size(); ++i) {
+    // The main thread takes a turn every few seconds, with or without something to do.
+    const bool turned = i != main_member_ && seen[i].turns != members_[i].seen.turns;
+    anybody = anybody || turned || seen[i].steps != members_[i].seen.steps;
+  }
   bool all_well = true;
   for (std::size_t i = 0; i < members_.size(); ++i)
     all_well = judge(members_[i], seen[i], i, anybody, elapsed) && all_well;

@@ -7,8 +7,8 @@
 // at most five limits. Where nobody gets on, for one. Slow is not hung: each transfer of the device that ends
 // is a step.
 //
-// The main thread has no such excuse of its own: a turn of it may take five limits, however many steps it
-// makes.
+// The main thread comes back to its work by itself every few seconds. So its turns excuse nobody, but its
+// steps do, and a turn of it may take five limits, however many steps it makes.
 //
 // One thread. The clock is the caller's. Times during which nobody looked (the process was stopped, the
 // machine asleep) do not count.

@@ -112,11 +112,20 @@ TEST_F(Containment, ItLeavesNoCoreAndIsLimited) {
   const auto limits = contents_of(proc_ / "limits");
   EXPECT_THAT(limits, ::testing::ContainsRegex("Max core file size +0 +0 "));
   std::istringstream lines(limits);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with("Max open files")) {
-      EXPECT_LE(std::stoul(line.substr(26)), 256U) << line;
-    }
-  }
+  std::map<std::string, std::uint64_t> numbers;
+  // "Max open files            74                   74                   files", and "unlimited".
+  for (std::string line; std::getline(lines, line);)
+    numbers[line.substr(0, line.find("  "))] =
+        line[26] == 'u' ? UINT64_MAX : std::strtoull(line.c_str() + 26, nullptr, 10);
+  EXPECT_LE(numbers["Max open files"], 256U);
+  constexpr std::uint64_t kMebibyte = 1 << 20;
+  EXPECT_LE(numbers["Max file size"], 65 * kMebibyte) << "of the log";
+  EXPECT_GE(numbers["Max file size"], 64 * kMebibyte) << "of the log";
+#ifndef FUSE4FS_SANITIZED
+  EXPECT_LE(numbers["Max data size"], 1025 * kMebibyte);
+  EXPECT_GE(numbers["Max data size"], 256 * kMebibyte);
+  EXPECT_EQ(numbers["Max address space"], numbers["Max data size"] + 2048 * kMebibyte);
+#endif
 }
 
 TEST_F(Containment, UnmountingAnotherFileSystemFreesItsDeviceAtOnce) {

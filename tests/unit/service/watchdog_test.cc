@@ -139,6 +139,26 @@ TEST_F(WatchdogTest, TheMainThreadIsExcusedForFiveLimitsOnly) {
   EXPECT_EQ(lives(10h), kLimit);
 }
 
+TEST_F(WatchdogTest, TheMainThreadsTurnsExcuseNobodyButItsTransfersDo) {
+  first_.begin();
+  EXPECT_EQ(lives(10h,
+                  [&] {
+                    main_.begin();
+                    main_.end();
+                  }),
+            kLimit);
+  first_.end();
+  EXPECT_EQ(lives(1h), 1h);
+  first_.begin();
+  EXPECT_EQ(lives(10h,
+                  [&] {
+                    main_.begin();
+                    main_.step();
+                    main_.end();
+                  }),
+            5 * kLimit);
+}
+
 TEST_F(WatchdogTest, TimeInWhichNobodyLookedDoesNotCount) {
   first_.begin();
   ASSERT_TRUE(watchdog_.look(now_ += 25s));

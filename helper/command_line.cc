@@ -5,7 +5,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include "base/quoted.h"
 
@@ -27,6 +30,24 @@ Outcome<std::string> subtype_of(std::string type) {
   if (type.empty() || type.size() > kLongest || type.starts_with('.') || !plain)
     return fail(Errno(EINVAL), fmt::format("-t: {} cannot be the name of a file system type", quoted(type)));
   return type;
+}
+
+// What --stop is told; systemd's commands are told the server's process by $MAINPID, or nothing when it has
+// ended.
+Outcome<void> take_stop(CommandLine& line, std::string server) {
+  line.action = Action::kStop;
+  const bool by_directory = !line.source.empty();
+  if (!line.mount_point.empty() || int{by_directory} + int{!line.unit.empty()} + int{!server.empty()} > 1)
+    return fail(Errno(EINVAL), "--stop takes one directory, or --unit, or --pid");
+  line.mount_point = std::exchange(line.source, {});
+  if (by_directory || !line.unit.empty()) return {};
+  if (const char* const main_process = std::getenv("MAINPID"); server.empty() && main_process != nullptr)
+    server = main_process;
+  if (server.empty()) return {};
+  const auto [end, error] = std::from_chars(server.data(), server.data() + server.size(), line.server);
+  if (error != std::errc() || end != server.data() + server.size() || line.server <= 0)
+    return fail(Errno(EINVAL), fmt::format("--pid: {} is no process number", quoted(server)));
+  return {};
 }
 
 constexpr char kFooter[] =
@@ -63,6 +84,12 @@ Outcome<CommandLine> parse_command_line(const std::vector<std::string>& argument
   app.add_flag("-v", line.verbose, "say what is done");
   app.add_option("-N", line.name_space, "mount in this mount namespace: a process number or a path");
   app.add_option("-t", type, "the type: fuse4fs, or that of a service in /run/filesystems");
+  bool stop = false;
+  std::string server;
+  app.add_flag("--stop", stop, "unmount what is mounted at the directory, or what --unit or --pid serves");
+  app.add_option("--unit", line.unit, "with --stop: the systemd unit of the server")->type_name("NAME");
+  app.add_option("--pid", server, "with --stop: the server's process number")->type_name("PID");
+  app.add_flag("--lazy", line.lazy, "with --stop: detach it even if it is in use");
   app.add_option("--abort", abort_directory, "end the hung mount at this directory")->type_name("DIRECTORY");
 
   try {
@@ -87,6 +114,12 @@ Outcome<CommandLine> parse_command_line(const std::vector<std::string>& argument
     line.mount_point = abort_directory;
     return line;
   }
+  if (stop) {
+    RETURN_IF_ERROR(take_stop(line, server));
+    return line;
+  }
+  if (line.lazy || !line.unit.empty() || !server.empty())
+    return fail(Errno(EINVAL), "--unit, --pid and --lazy belong to --stop");
   if (line.source.empty() || line.mount_point.empty())
     return fail(Errno(EINVAL), "a source and a directory are needed\nTry mount.fuse4fs --help.");
   if (read_only && line.demand_writable) return fail(Errno(EINVAL), "-r and -w exclude each other");

@@ -10,15 +10,18 @@
 
 namespace fuse4fs::helper {
 
-enum class Action { kMount, kRemount, kAbort, kShowText };
+enum class Action { kMount, kRemount, kAbort, kStop, kShowText };
 
 struct CommandLine {
   Action action = Action::kMount;
   std::string text;              // kShowText: what to print (--help, --version)
   std::string source;            // as written
-  std::string mount_point;       // as written; the directory of --abort
+  std::string mount_point;       // as written; the directory of --abort and --stop
   std::string type = "fuse4fs";  // subtype: "fuse." and "fuseblk." are taken off
   MountOptions options;
+  std::string unit;              // --stop: the server's unit
+  pid_t server = 0;              // --stop: its process
+  bool lazy = false;             // --stop: at once, whoever uses it still
   std::string name_space;        // -N: a path, or a process number; empty: this one
   bool verbose = false;          // -v
   bool fake = false;             // -f

@@ -41,7 +41,11 @@ Result<void> once(bool& known) {
 }  // namespace
 
 Result<std::uint32_t> CommandSession::run(protocol::HelperEnd& end, const Wait& wait) {
-  for (;;) {
+  // An honest server sends some eighty, most of them for clones; one that is kept waiting for its device by
+  // EBUSY asks again.
+  constexpr int kMostCommands = 1000;
+  for (int commands = 0;; ++commands) {
+    if (commands == kMostCommands) return fail(E2BIG);
     ASSIGN_OR_RETURN(const protocol::Command command, end.next_command(wait));
     if (const auto* const goodbye = std::get_if<protocol::Goodbye>(&command)) return goodbye->exit_code;
     RETURN_IF_ERROR(answer(end, command));

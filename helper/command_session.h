@@ -30,13 +30,14 @@ struct SessionRules {
 class CommandSession {
  public:
   using MountAction = std::function<Outcome<void>(const MountRequest&)>;
-  // Returns when the channel has something to read (or has ended).
-  using Wait = std::function<void()>;
+  // Returns when the channel has something to read (or has ended), or with the error that ends the session.
+  using Wait = protocol::HelperEnd::Wait;
 
   CommandSession(SessionRules rules, FileOpener& opener, MountAction mount)
       : rules_(std::move(rules)), opener_(opener), mount_(std::move(mount)) {}
 
-  // Until BYEE: its exit code; or the channel's error (ECONNRESET: the server is gone without a goodbye).
+  // Until BYEE: its exit code; or the channel's error (ECONNRESET: the server is gone without a goodbye),
+  // that of `wait`, or E2BIG when there is no end of commands.
   Result<std::uint32_t> run(protocol::HelperEnd& end, const Wait& wait);
 
   [[nodiscard]] bool mounted() const { return state_ == State::kMounted; }

@@ -15,6 +15,8 @@ namespace {
 
 // One for each worker of the largest server; each costs the kernel a queue.
 constexpr int kMostClones = 64;
+// Of each of the other reserved names. An honest server asks once.
+constexpr int kMostOfAName = 4;
 
 }  // namespace
 
@@ -32,7 +34,6 @@ Outcome<UniqueFd> open_log_file(const std::string& path) {
 
 Result<UniqueFd> FileOpener::open(const protocol::OpenFile& request) {
   ASSIGN_OR_RETURN(const OpenVerdict verdict, policy_.judge(request));
-  if (verdict.what == OpenVerdict::What::kClone) return open_clone();
   return open_allowed(verdict, request.path);
 }
 
@@ -47,38 +48,64 @@ Result<UniqueFd> FileOpener::open(const protocol::OpenBlockDevice& request) {
     RETURN_IF_ERROR(source_.set_block_size(request.block_size));
     return fd;
   }
+  if (verdict.what == OpenVerdict::What::kJournalDevice) return fail(EINVAL);
   const int size = static_cast<int>(request.block_size);
   if (::ioctl(fd.get(), BLKBSZSET, &size) != 0) return fail_last();
   return fd;
 }
 
-Result<UniqueFd> FileOpener::open_allowed(const OpenVerdict& verdict, const std::string& path) const {
+Result<UniqueFd> FileOpener::open_allowed(const OpenVerdict& verdict, const std::string& path) {
   switch (verdict.what) {
     case OpenVerdict::What::kDevice:
       return source_.reopen(verdict.flags);
+    case OpenVerdict::What::kJournalDevice:
+      return open_journal_device(verdict.flags);
     case OpenVerdict::What::kLog:
       return open_log();
+    case OpenVerdict::What::kNotify:
+      return open_notify();
+    case OpenVerdict::What::kClone:
+      return open_clone();
     case OpenVerdict::What::kAnyPath: {
       UniqueFd fd(::open(path.c_str(), verdict.flags | O_CLOEXEC | O_NOCTTY));
       if (!fd) return fail_last();
       return fd;
     }
-    case OpenVerdict::What::kClone:
-      break;
   }
   return fail(EACCES);
 }
 
-Result<UniqueFd> FileOpener::open_log() const {
-  UniqueFd fd(log_file_ ? ::fcntl(log_file_.get(), F_DUPFD_CLOEXEC, 3)
-                        : ::open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NOCTTY));
+Result<UniqueFd> FileOpener::open_journal_device(int flags) const {
+  if (belongings_.journal == nullptr) return fail(EACCES);
+  // The claim goes with the descriptor: the server holds it when this process is gone.
+  if ((flags & O_DIRECT) == 0) return belongings_.journal->share_claim();
+  return belongings_.journal->reopen(flags);
+}
+
+Result<UniqueFd> FileOpener::open_log() {
+  if (logs_ == kMostOfAName) return fail(EMFILE);
+  ++logs_;
+  if (!belongings_.log_file) {
+    if (auto socket = sockets_.connect(belongings_.journal_socket)) return socket;
+  }
+  UniqueFd fd(belongings_.log_file ? ::fcntl(belongings_.log_file.get(), F_DUPFD_CLOEXEC, 3)
+                                   : ::open("/dev/kmsg", O_WRONLY | O_CLOEXEC | O_NOCTTY));
   if (!fd) return fail(EOPNOTSUPP);
   return fd;
 }
 
+Result<UniqueFd> FileOpener::open_notify() {
+  if (belongings_.notify_socket.empty()) return fail(EOPNOTSUPP);
+  if (notifiers_ == kMostOfAName) return fail(EMFILE);
+  ++notifiers_;
+  auto socket = sockets_.connect(belongings_.notify_socket);
+  if (!socket) return fail(EOPNOTSUPP);
+  return socket;
+}
+
 Result<UniqueFd> FileOpener::open_clone() {
   if (clones_ == kMostClones) return fail(EMFILE);
-  auto clone = clone_fuse_device(fuse_device_);
+  auto clone = clone_fuse_device(belongings_.fuse_device);
   if (!clone) return fail(EOPNOTSUPP);
   ++clones_;
   return clone;

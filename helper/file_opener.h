@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "helper/datagram_sockets.h"
 #include "helper/open_policy.h"
 #include "helper/source.h"
 
@@ -15,28 +16,37 @@ namespace fuse4fs::helper {
 // link in the last place, regular.
 Outcome<UniqueFd> open_log_file(const std::string& path);
 
+// What there is to give beside the source. The borrowed ones must outlive the opener.
+struct Belongings {
+  int fuse_device = -1;             // borrowed
+  UniqueFd log_file;                // empty: journald, or else the kernel's log
+  const Source* journal = nullptr;  // borrowed; the device of journal_path=, claimed. Null: none was named
+  // The manager's socket: empty for a server that is no service of its.
+  std::string notify_socket;
+  std::string journal_socket = kJournalSocket;
+};
+
 class FileOpener {
  public:
-  // `log_file`: empty if the kernel's log is to be used. `fuse_device`: borrowed. Both references must
-  // outlive this.
-  FileOpener(OpenPolicy policy, const Source& source, int fuse_device, UniqueFd log_file)
-      : policy_(std::move(policy)),
-        source_(source),
-        fuse_device_(fuse_device),
-        log_file_(std::move(log_file)) {}
+  FileOpener(OpenPolicy policy, const Source& source, Belongings belongings)
+      : policy_(std::move(policy)), source_(source), belongings_(std::move(belongings)) {}
 
   Result<UniqueFd> open(const protocol::OpenFile& request);
   Result<UniqueFd> open(const protocol::OpenBlockDevice& request);
 
  private:
-  Result<UniqueFd> open_allowed(const OpenVerdict& verdict, const std::string& path) const;
-  Result<UniqueFd> open_log() const;
+  Result<UniqueFd> open_allowed(const OpenVerdict& verdict, const std::string& path);
+  Result<UniqueFd> open_journal_device(int flags) const;
+  Result<UniqueFd> open_log();
+  Result<UniqueFd> open_notify();
   Result<UniqueFd> open_clone();
 
   OpenPolicy policy_;
   const Source& source_;
-  int fuse_device_;
-  UniqueFd log_file_;
+  Belongings belongings_;
+  DatagramSockets sockets_;
+  int logs_ = 0;
+  int notifiers_ = 0;
   int clones_ = 0;
 };
 

@@ -8,59 +8,16 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <array>
-#include <string_view>
+#include <utility>
 
 #include "base/quoted.h"
 #include "helper/connection_control.h"
+#include "helper/fs_context.h"
 #include "helper/fuse_device.h"
+#include "helper/mount_table.h"
 
 namespace fuse4fs::helper {
 namespace {
-
-// One superblock in the making. Keeps the first error with the kernel's own words for it.
-class FsContext {
- public:
-  explicit FsContext(const char* type) : fd_(::fsopen(type, FSOPEN_CLOEXEC)) { note(fd_ ? 0 : -1, type); }
-
-  void set(const char* key, const std::string& value) {
-    if (ok()) note(::fsconfig(fd_.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0), key);
-  }
-  void set(const char* flag) {
-    if (ok()) note(::fsconfig(fd_.get(), FSCONFIG_SET_FLAG, flag, nullptr, 0), flag);
-  }
-  void create() {
-    if (ok()) note(::fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0), "mount");
-  }
-  Result<UniqueFd> mount(unsigned attributes) {
-    UniqueFd fd(::fsmount(fd_.get(), FSMOUNT_CLOEXEC, attributes));
-    if (!fd) return fail_last();
-    return fd;
-  }
-
-  [[nodiscard]] bool ok() const { return error_ == Errno(0); }
-  [[nodiscard]] Errno error() const { return error_; }
-  [[nodiscard]] const std::string& words() const { return words_; }
-
- private:
-  void note(int result, const char* step) {
-    if (result == 0) return;
-    error_ = Errno::last();
-    words_ = fmt::format("{}: {}", step, error_.message());
-    // Lines like "e fuse: Bad value for 'fd'": level, space, text.
-    std::array<char, 512> line{};
-    for (ssize_t length = 0; fd_ && (length = ::read(fd_.get(), line.data(), line.size())) > 0;) {
-      std::string_view text(line.data(), static_cast<std::size_t>(length));
-      if (text.size() > 2) text.remove_prefix(2);
-      while (text.ends_with('\n')) text.remove_suffix(1);
-      words_ += fmt::format("; kernel: {}", quoted(text));
-    }
-  }
-
-  UniqueFd fd_;
-  Errno error_{0};
-  std::string words_;
-};
 
 // Nothing can be done about a connection that cannot be ended, but to go on undoing.
 void end_connection(dev_t device) { [[maybe_unused]] const auto ended = abort_connection(device); }
@@ -95,7 +52,7 @@ unsigned mount_attributes(unsigned long flags) {
   return attributes;
 }
 
-Outcome<UniqueFd> FuseMount::create(const MountRequest& request) {
+FsContext FuseMount::configure(const MountRequest& request) const {
   FsContext context(request.type == MountType::kFuseBlock ? "fuseblk" : "fuse");
   context.set("source", source_.path());
   context.set("subtype", subtype_);
@@ -111,6 +68,11 @@ Outcome<UniqueFd> FuseMount::create(const MountRequest& request) {
   if ((request.flags & MS_RDONLY) != 0) context.set("ro");
   if ((request.flags & MS_SYNCHRONOUS) != 0) context.set("sync");
   if ((request.flags & MS_DIRSYNC) != 0) context.set("dirsync");
+  return context;
+}
+
+Outcome<UniqueFd> FuseMount::create(const MountRequest& request) {
+  FsContext context = configure(request);
   if (context.ok()) source_.drop_claim();
   context.create();
   if (!context.ok())
@@ -125,6 +87,31 @@ Outcome<UniqueFd> FuseMount::create(const MountRequest& request) {
   if (mount) return std::move(*mount);
   // Dropping the context would wait for the server's answer to DESTROY.
   if (request.type == MountType::kFuseBlock) end_connection(source_.device_number());
+  return fail(mount.error(),
+              fmt::format("fsmount of {}: {}", quoted(source_.path()), mount.error().message()));
+}
+
+Outcome<UniqueFd> FuseMount::create_shared(const MountRequest& request) {
+  FsContext context = configure(request);
+  context.create();
+  if (context.error() == Errno(EBUSY)) {
+    const bool read_only = (request.flags & MS_RDONLY) != 0;
+    return fail(Errno(EBUSY),
+                fmt::format("{} is mounted already, for {}: a further mount must be so, too (ro or rw; "
+                            "kernel: {})",
+                            quoted(source_.path()), read_only ? "reading and writing" : "reading only",
+                            context.words()));
+  }
+  if (!context.ok())
+    return fail(context.error(),
+                fmt::format("the kernel does not mount {}: {}", quoted(source_.path()), context.words()));
+  // The superblock must not be a new one, which nobody would serve: it would have taken our descriptor.
+  if (clone_fuse_device(fuse_device_)) {
+    end_connection(source_.device_number());
+    return fail(Errno(EAGAIN), fmt::format("{} was unmounted in this moment", quoted(source_.path())));
+  }
+  auto mount = context.mount(mount_attributes(request.flags));
+  if (mount) return std::move(*mount);
   return fail(mount.error(),
               fmt::format("fsmount of {}: {}", quoted(source_.path()), mount.error().message()));
 }
@@ -145,15 +132,35 @@ Outcome<void> FuseMount::mount(const MountRequest& request) {
   if (!visit) return fail(visit.error(), fmt::format("mount namespace: {}", visit.error().message()));
   ASSIGN_OR_RETURN(const UniqueFd mount, create(request));
   auto outcome = check(mount.get());
-  if (outcome && ::move_mount(mount.get(), "", mount_point_.directory(), "",
-                              MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
-    outcome = fail(Errno::last(),
-                   fmt::format("mount point {}: {}", quoted(mount_point_.path()), Errno::last().message()));
-  }
+  if (outcome && before_attaching_) before_attaching_(mount.get());
+  if (outcome) outcome = attach(mount.get());
   // Closing the mount would wait for the server's answer to DESTROY.
   if (!outcome && device_number_ != 0) end_connection(device_number_);
   attached_ = outcome.has_value();
   return outcome;
+}
+
+Outcome<void> FuseMount::attach(int mount) const {
+  if (::move_mount(mount, "", mount_point_.directory(), "",
+                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) == 0)
+    return {};
+  return fail(Errno::last(),
+              fmt::format("mount point {}: {}", quoted(mount_point_.path()), Errno::last().message()));
+}
+
+Outcome<void> FuseMount::mount_again(const MountRequest& request) {
+  type_ = MountType::kFuseBlock;
+  const auto visit = mount_point_.enter();
+  if (!visit) return fail(visit.error(), fmt::format("mount namespace: {}", visit.error().message()));
+  // The kernel refuses this to mount(2), but not to move_mount(2).
+  const auto there = find_mount(mount_point_.path());
+  if (there && there->device == source_.device_number()) {
+    return fail(Errno(EBUSY), fmt::format("{} is mounted on {} already", quoted(source_.path()),
+                                          quoted(mount_point_.path())));
+  }
+  ASSIGN_OR_RETURN(const UniqueFd mount, create_shared(request));
+  RETURN_IF_ERROR(check(mount.get()));
+  return attach(mount.get());
 }
 
 void FuseMount::undo() {

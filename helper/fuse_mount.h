@@ -6,9 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "base/result.h"
+#include "helper/fs_context.h"
 #include "helper/mount_point.h"
 #include "helper/source.h"
 
@@ -33,8 +35,15 @@ class FuseMount {
   FuseMount(std::string subtype, Source& source, const MountPoint& mount_point, int fuse_device)
       : subtype_(std::move(subtype)), source_(source), mount_point_(mount_point), fuse_device_(fuse_device) {}
 
+  // Called by mount() when all but the attaching is done, with the mount that is attached nowhere yet.
+  void before_attaching(std::function<void(int mount)> action) { before_attaching_ = std::move(action); }
   // Gives up the claim on the device to the kernel. On failure nothing is left of the mount. Once.
   Outcome<void> mount(const MountRequest& request);
+  // In place of mount(), for a device that is mounted already by a server of this type: its superblock once
+  // more, with the flags of the request, as the kernel does it for its own file systems. EBUSY if only one of
+  // the two is read-only, or if it is mounted at this very place; EAGAIN if it is mounted no more. The source
+  // is not claimed.
+  Outcome<void> mount_again(const MountRequest& request);
   // Takes the mount away again, whatever the server does.
   void undo();
 
@@ -43,7 +52,10 @@ class FuseMount {
   [[nodiscard]] MountType type() const { return type_; }
 
  private:
+  [[nodiscard]] FsContext configure(const MountRequest& request) const;
   Outcome<UniqueFd> create(const MountRequest& request);
+  Outcome<UniqueFd> create_shared(const MountRequest& request);
+  [[nodiscard]] Outcome<void> attach(int mount) const;
   Outcome<void> check(int mount);
 
   std::string subtype_;
@@ -53,6 +65,7 @@ class FuseMount {
   MountType type_ = MountType::kFuseBlock;
   dev_t device_number_ = 0;
   bool attached_ = false;
+  std::function<void(int mount)> before_attaching_;
 };
 
 // MOUNT_ATTR_* for MS_*; relatime where neither noatime nor strictatime is asked for.

@@ -55,19 +55,32 @@ std::optional<loop_info64> status_of(const std::string& path) {
   return info;
 }
 
-// The loop device that stands in the way of a further one with `access`.
-std::optional<std::string> rival_of(const struct stat& image, Access access) {
+struct BoundLoop {
+  std::string path;
+  loop_info64 info = {};
+};
+
+std::vector<BoundLoop> loop_devices_of(const struct stat& image) {
+  std::vector<BoundLoop> loops;
   const std::unique_ptr<DIR, CloseDirectory> directory(::opendir("/sys/block"));
-  if (!directory) return std::nullopt;
+  if (!directory) return loops;
   while (const dirent* const entry = ::readdir(directory.get())) {
     const std::string name = entry->d_name;
     if (!name.starts_with("loop")) continue;
     // Opening an unbound loop device is slow and wakes udev: ask sysfs which are bound.
     if (::access(fmt::format("/sys/block/{}/loop/backing_file", name).c_str(), F_OK) != 0) continue;
     const auto info = status_of("/dev/" + name);
-    if (!info || info->lo_device != image.st_dev || info->lo_inode != image.st_ino) continue;
-    const bool both_only_read = access == Access::kReadOnly && (info->lo_flags & LO_FLAGS_READ_ONLY) != 0;
-    if (!both_only_read) return "/dev/" + name;
+    if (info && info->lo_device == image.st_dev && info->lo_inode == image.st_ino)
+      loops.push_back({.path = "/dev/" + name, .info = *info});
+  }
+  return loops;
+}
+
+// The loop device that stands in the way of a further one with `access`.
+std::optional<std::string> rival_of(const struct stat& image, Access access) {
+  for (BoundLoop& loop : loop_devices_of(image)) {
+    const bool both_only_read = access == Access::kReadOnly && (loop.info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
+    if (!both_only_read) return std::move(loop.path);
   }
   return std::nullopt;
 }
@@ -98,6 +111,13 @@ Result<LoopDevice> bind_free_device(int control, int image, Access access) {
 }
 
 }  // namespace
+
+std::vector<std::string> whole_loop_devices_of(const struct stat& image) {
+  std::vector<std::string> paths;
+  for (BoundLoop& loop : loop_devices_of(image))
+    if (loop.info.lo_offset == 0 && loop.info.lo_sizelimit == 0) paths.push_back(std::move(loop.path));
+  return paths;
+}
 
 Outcome<LoopDevice> make_loop_device(int image, const std::string& name, Access access) {
   const auto lock = FileLock::take(image);

@@ -3,7 +3,10 @@
 // undone.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -16,6 +19,9 @@ struct LoopDevice {
   UniqueFd device;   // open as asked for
   std::string path;  // /dev/loopN
 };
+
+// The loop devices (/dev/loopN) that show this file from its first byte to its last.
+std::vector<std::string> whole_loop_devices_of(const struct stat& image);
 
 // `image`: a borrowed descriptor of a regular file, open as `access` says; `name`: for words only.
 // EBUSY, with words, if the file is behind a loop device already and one of the two may write: two writers,

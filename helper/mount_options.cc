@@ -14,6 +14,7 @@ namespace fuse4fs::helper {
 namespace {
 
 constexpr unsigned kMostThreads = 64;
+constexpr unsigned kMostStartSeconds = 86400;
 
 struct FlagName {
   unsigned long flag;
@@ -71,10 +72,13 @@ std::unexpected<Failure> refuse(const Item& item, std::string_view reason) {
 
 bool is_vfs_flag(const OptionRow& row) { return (row.set | row.clear) != 0; }
 
-bool is_number_up_to(std::string_view text, unsigned most) {
+// From 1 to `most`.
+std::optional<unsigned> number_up_to(std::string_view text, unsigned most) {
   unsigned number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() && number >= 1 && number <= most;
+  if (error != std::errc() || end != text.data() + text.size() || number < 1 || number > most)
+    return std::nullopt;
+  return number;
 }
 
 class Parser {
@@ -104,7 +108,8 @@ class Parser {
     if (row == nullptr) return true;
     if (is_vfs_flag(*row)) return false;
     return row->use == OptionUse::kServer || row->use == OptionUse::kIgnored ||
-           row->use == OptionUse::kWarned || row->use == OptionUse::kRefused;
+           row->use == OptionUse::kWarned || row->use == OptionUse::kRefused ||
+           row->use == OptionUse::kJournalPath;
   }
 
   Outcome<void> take_unknown(const Item& item) {
@@ -157,15 +162,46 @@ class Parser {
         note_for_new_mounts(item);
         options.trusted_service = true;
         return {};
+      case OptionUse::kService:
+        if (!item.value.starts_with('/')) return refuse(item, "the socket must be named from the root");
+        options.service = item.value;
+        options.standalone = false;
+        return {};
+      case OptionUse::kStandalone:
+        if (rules_.vocabulary == Vocabulary::kForeignService)
+          return refuse(item, "only a service can serve this type");
+        options.standalone = true;
+        options.service.clear();
+        return {};
+      case OptionUse::kStartTimeout:
+        return take_start_timeout(item);
+      case OptionUse::kJournalPath:
+        note_for_new_mounts(item);
+        options.journal_path = item.value;
+        return {};
+      case OptionUse::kNoFail:
+        options.no_fail = true;
+        return {};
+      case OptionUse::kUser:
+        options.user = item.value;
+        return {};
     }
     return fail(Errno(EINVAL), "option table");
   }
 
   Outcome<void> take_for_server(const Item& item) {
-    if (item.name == "threads" && !is_number_up_to(item.value, kMostThreads))
+    if (item.name == "threads" && !number_up_to(item.value, kMostThreads))
       return refuse(item, fmt::format("its value must be a number from 1 to {}", kMostThreads));
     add_last_word(options.for_server, item);
     note_for_new_mounts(item);
+    return {};
+  }
+
+  Outcome<void> take_start_timeout(const Item& item) {
+    const auto seconds = number_up_to(item.value, kMostStartSeconds);
+    if (!seconds)
+      return refuse(item, fmt::format("its value must be a number of seconds, 1 to {}", kMostStartSeconds));
+    options.start_timeout = std::chrono::seconds(*seconds);
     return {};
   }
 

@@ -2,6 +2,7 @@
 // The -o lists of the command line, sorted into what the kernel, the server and the helper do about them.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +29,12 @@ struct MountOptions {
   std::string log_file;                 // absolute; empty: none
   BdiTuning bdi = BdiTuning::kTune;
   bool trusted_service = false;
+  std::string service;  // absolute; empty: the usual one, if it is there
+  bool standalone = false;
+  std::chrono::seconds start_timeout{900};
+  std::string journal_path;  // as for the source: a path or a tag; empty: the journal is on the volume
+  bool no_fail = false;
+  std::string user;                   // user=NAME
   std::vector<std::string> remarks;   // for -v: what was left out, and why
   std::vector<std::string> warnings;  // the same, for everybody: what was left out would be missed
 };

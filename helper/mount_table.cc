@@ -4,7 +4,9 @@
 #include <libmount/libmount.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <string_view>
 
@@ -33,37 +35,62 @@ unsigned long flags_in(const char* options) {
 
 std::string text_of(const char* text) { return text == nullptr ? "" : text; }
 
-// The last mount for which `fits` holds.
+MountEntry entry_of(libmnt_fs* fs) {
+  return {.mount_point = text_of(mnt_fs_get_target(fs)),
+          .type = text_of(mnt_fs_get_fstype(fs)),
+          .device = mnt_fs_get_devno(fs),
+          .flags = flags_in(mnt_fs_get_vfs_options(fs)) | flags_in(mnt_fs_get_fs_options(fs)),
+          .id = mnt_fs_get_id(fs),
+          .parent = mnt_fs_get_parent_id(fs)};
+}
+
+// All mounts for which `fits` holds, the last ones first; `most` at most.
 template <class Fits>
-std::optional<MountEntry> find_last(Fits fits) {
+std::vector<MountEntry> find_last(Fits fits, std::size_t most) {
+  std::vector<MountEntry> found;
   const std::unique_ptr<libmnt_table, Free> table(mnt_new_table());
   const std::unique_ptr<libmnt_iter, Free> iterator(mnt_new_iter(MNT_ITER_BACKWARD));
-  if (!table || !iterator || mnt_table_parse_file(table.get(), "/proc/self/mountinfo") != 0)
-    return std::nullopt;
+  if (!table || !iterator || mnt_table_parse_file(table.get(), "/proc/thread-self/mountinfo") != 0)
+    return found;
   libmnt_fs* entry = nullptr;
-  while (mnt_table_next_fs(table.get(), iterator.get(), &entry) == 0) {
-    if (!fits(entry)) continue;
-    return MountEntry{
-        .mount_point = text_of(mnt_fs_get_target(entry)),
-        .type = text_of(mnt_fs_get_fstype(entry)),
-        .device = mnt_fs_get_devno(entry),
-        .flags = flags_in(mnt_fs_get_vfs_options(entry)) | flags_in(mnt_fs_get_fs_options(entry))};
-  }
-  return std::nullopt;
+  while (found.size() < most && mnt_table_next_fs(table.get(), iterator.get(), &entry) == 0)
+    if (fits(entry)) found.push_back(entry_of(entry));
+  return found;
 }
+
+constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
 }  // namespace
 
 std::optional<MountEntry> find_mount(const std::string& path) {
-  return find_last([&](libmnt_fs* entry) { return text_of(mnt_fs_get_target(entry)) == path; });
+  const auto found =
+      find_last([&](libmnt_fs* entry) { return text_of(mnt_fs_get_target(entry)) == path; }, 1);
+  if (found.empty()) return std::nullopt;
+  return found.front();
+}
+
+std::vector<MountEntry> mounts_of(dev_t device, const std::string& subtype) {
+  auto found = find_last(
+      [&](libmnt_fs* entry) {
+        return mnt_fs_get_devno(entry) == device && has_type(entry_of(entry), subtype);
+      },
+      kAll);
+  std::ranges::reverse(found);
+  return found;
+}
+
+std::vector<MountEntry> mounts_on(int id) {
+  return find_last([&](libmnt_fs* entry) { return mnt_fs_get_parent_id(entry) == id; }, kAll);
 }
 
 std::optional<std::string> mount_point_of(dev_t device, const std::string& source) {
-  const auto entry = find_last([&](libmnt_fs* candidate) {
-    return mnt_fs_get_devno(candidate) == device || text_of(mnt_fs_get_srcpath(candidate)) == source;
-  });
-  if (!entry) return std::nullopt;
-  return entry->mount_point;
+  const auto found = find_last(
+      [&](libmnt_fs* candidate) {
+        return mnt_fs_get_devno(candidate) == device || text_of(mnt_fs_get_srcpath(candidate)) == source;
+      },
+      1);
+  if (found.empty()) return std::nullopt;
+  return found.front().mount_point;
 }
 
 std::optional<std::string> spell_out(const std::string& path) {

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace fuse4fs::helper {
 
@@ -14,10 +15,18 @@ struct MountEntry {
   std::string type;  // with the subtype: fuseblk.fuse4fs
   dev_t device = 0;
   unsigned long flags = 0;  // MS_*, of the mount and its superblock
+  int id = 0;               // as statx(2) says it (STATX_MNT_ID)
+  int parent = 0;           // the id of the mount that it stands on
 };
 
 // The topmost mount at `path`, which must be canonical.
 std::optional<MountEntry> find_mount(const std::string& path);
+
+// All mounts of this device number that are FUSE's with this subtype, in the order in which they were made.
+std::vector<MountEntry> mounts_of(dev_t device, const std::string& subtype);
+
+// The mounts that stand on one with this id.
+std::vector<MountEntry> mounts_on(int id);
 
 // Where the block device is mounted, by its number or by its name `source`. Nothing if it is mounted nowhere
 // in this mount namespace.

@@ -21,15 +21,16 @@ bool is_block_size(std::uint32_t size) {
          size <= static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE));
 }
 
-Result<OpenVerdict> OpenPolicy::judge_device(std::uint32_t flags) const {
+Result<OpenVerdict> OpenPolicy::judge_device(OpenVerdict::What what, Access access,
+                                             std::uint32_t flags) const {
   if ((flags & ~(kPlainFlags | O_EXCL)) != 0) return fail(EACCES);
   const std::uint32_t mode = flags & O_ACCMODE;
   if (mode != O_RDONLY && mode != O_RDWR) return fail(EACCES);
-  if (mode == O_RDWR && access_ == Access::kReadOnly) return fail(EROFS);
+  if (mode == O_RDWR && access == Access::kReadOnly) return fail(EROFS);
   // Our own server's claim is held by the helper; a second one would only be refused by the kernel.
   const std::uint32_t kept =
       trust_ == Trust::kOwnServer ? O_ACCMODE | O_DIRECT : O_ACCMODE | O_DIRECT | O_EXCL;
-  return OpenVerdict{.what = OpenVerdict::What::kDevice, .flags = static_cast<int>(flags & kept)};
+  return OpenVerdict{.what = what, .flags = static_cast<int>(flags & kept)};
 }
 
 Result<OpenVerdict> OpenPolicy::judge_any_path(const std::string& path, std::uint32_t flags) const {
@@ -43,15 +44,21 @@ Result<OpenVerdict> OpenPolicy::judge(const protocol::OpenFile& request) const {
   if (trust_ == Trust::kOwnServer) {
     if (request.path == protocol::kJournalName) return OpenVerdict{.what = OpenVerdict::What::kLog};
     if (request.path == protocol::kCloneName) return OpenVerdict{.what = OpenVerdict::What::kClone};
-    if (request.path == protocol::kNotifyName || request.path == protocol::kPsiName) return fail(EOPNOTSUPP);
+    if (request.path == protocol::kNotifyName) return OpenVerdict{.what = OpenVerdict::What::kNotify};
+    if (request.path == protocol::kPsiName) return fail(EOPNOTSUPP);
   }
-  if (request.path == source_) return judge_device(request.open_flags);
-  return judge_any_path(request.path, request.open_flags);
+  return judge_path(request.path, request.open_flags);
+}
+
+Result<OpenVerdict> OpenPolicy::judge_path(const std::string& path, std::uint32_t flags) const {
+  if (path == source_.path) return judge_device(OpenVerdict::What::kDevice, source_.access, flags);
+  if (journal_ && path == journal_->path)
+    return judge_device(OpenVerdict::What::kJournalDevice, journal_->access, flags);
+  return judge_any_path(path, flags);
 }
 
 Result<OpenVerdict> OpenPolicy::judge(const protocol::OpenBlockDevice& request) const {
-  const auto verdict = request.path == source_ ? judge_device(request.open_flags)
-                                               : judge_any_path(request.path, request.open_flags);
+  const auto verdict = judge_path(request.path, request.open_flags);
   if (verdict && !is_block_size(request.block_size)) return fail(EINVAL);
   return verdict;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -21,16 +22,22 @@ enum class Trust {
 };
 
 struct OpenVerdict {
-  enum class What { kDevice, kLog, kClone, kAnyPath } what = What::kDevice;
-  int flags = 0;  // O_*, as the file is to be opened (kDevice, kAnyPath)
+  enum class What { kDevice, kJournalDevice, kLog, kNotify, kClone, kAnyPath } what = What::kDevice;
+  int flags = 0;  // O_*, as the file is to be opened (the devices, kAnyPath)
   friend bool operator==(const OpenVerdict&, const OpenVerdict&) = default;
+};
+
+// A block device that the user named, and what of it the mount may use.
+struct NamedDevice {
+  std::string path;  // as in the server's arguments
+  Access access = Access::kReadOnly;
 };
 
 class OpenPolicy {
  public:
-  // `source`: the name of the device in the server's arguments.
-  OpenPolicy(Trust trust, std::string source, Access access)
-      : trust_(trust), source_(std::move(source)), access_(access) {}
+  // `journal`: the device of journal_path=, for our own server.
+  OpenPolicy(Trust trust, std::string source, Access access, std::optional<NamedDevice> journal = {})
+      : trust_(trust), source_{.path = std::move(source), .access = access}, journal_(std::move(journal)) {}
 
   // EACCES for what may not be, EROFS for writing to a device that was asked for or is read-only, EOPNOTSUPP
   // for a reserved name that this helper has nothing to give for, EINVAL for a block size that no device has.
@@ -38,12 +45,14 @@ class OpenPolicy {
   [[nodiscard]] Result<OpenVerdict> judge(const protocol::OpenBlockDevice& request) const;
 
  private:
-  [[nodiscard]] Result<OpenVerdict> judge_device(std::uint32_t flags) const;
+  [[nodiscard]] Result<OpenVerdict> judge_path(const std::string& path, std::uint32_t flags) const;
+  [[nodiscard]] Result<OpenVerdict> judge_device(OpenVerdict::What what, Access access,
+                                                 std::uint32_t flags) const;
   [[nodiscard]] Result<OpenVerdict> judge_any_path(const std::string& path, std::uint32_t flags) const;
 
   Trust trust_;
-  std::string source_;
-  Access access_;
+  NamedDevice source_;
+  std::optional<NamedDevice> journal_;
 };
 
 // 0 (leave it) or a power of two from 512 to the page size.

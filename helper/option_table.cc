@@ -46,8 +46,6 @@ constexpr std::string_view kNoQuota =
     "fuse4fs enforces no quota limits, and mounts volumes that count usage (feature quota) read-only";
 constexpr std::string_view kNoLabels = "fuse4fs mounts have no security labels of their own";
 constexpr std::string_view kNoJournalYet = "fuse4fs does not write a journal yet; leave the option out";
-constexpr std::string_view kNoDeviceOfJournal =
-    "fuse4fs does not serve volumes whose journal is on another device";
 constexpr std::string_view kAccessTimes = "kept by the server";
 constexpr std::string_view kOthersBusiness = "for mount(8), systemd and other programs";
 constexpr std::string_view kHelperSets = "the helper sets it itself";
@@ -93,7 +91,7 @@ constexpr OptionRow kTable[] = {
     // ---- for programs above ----
     silent("auto", kNone, kOthersBusiness),
     silent("noauto", kNone, kOthersBusiness),
-    silent("user", kOptional, kOthersBusiness),
+    own("user", kOptional, OptionUse::kUser, kOthersBusiness),
     silent("nouser", kNone, kOthersBusiness),
     silent("users", kNone, kOthersBusiness),
     silent("nousers", kNone, kOthersBusiness),
@@ -102,7 +100,7 @@ constexpr OptionRow kTable[] = {
     silent("group", kNone, kOthersBusiness),
     silent("nogroup", kNone, kOthersBusiness),
     silent("_netdev", kNone, kOthersBusiness),
-    silent("nofail", kNone, kOthersBusiness),
+    own("nofail", kNone, OptionUse::kNoFail, "a source that is not there is no failure"),
     silent("comment", kRequired, kOthersBusiness),
     silent("x-*", kOptional, kOthersBusiness),
     silent("X-*", kOptional, kOthersBusiness),
@@ -160,8 +158,8 @@ constexpr OptionRow kTable[] = {
     refused("barrier", kRequired, "flushes to the device are never left out"),
     refused("nobarrier", kNone, "flushes to the device are never left out"),
     refused("commit", kRequired, kNoJournalYet),
-    refused("journal_dev", kRequired, kNoDeviceOfJournal),
-    refused("journal_path", kRequired, kNoDeviceOfJournal),
+    refused("journal_dev", kRequired, "device numbers change; name the journal's device with journal_path="),
+    own("journal_path", kRequired, OptionUse::kJournalPath, "the device that the volume's journal is on"),
     refused("journal_async_commit", kNone, kNoJournalYet),
     ignored("journal_checksum", kNone, "the volume says how its journal is checksummed"),
     ignored("nojournal_checksum", kNone, "the volume says how its journal is checksummed"),
@@ -223,6 +221,9 @@ constexpr OptionRow kTable[] = {
     own("log", kRequired, OptionUse::kLog, "the file that the server's log goes to"),
     own("bdi", kRequired, OptionUse::kBdi, "whether the write-back limits of the mount are raised",
         "keep|tune"),
+    own("service", kRequired, OptionUse::kService, "the socket of the service that is to serve"),
+    own("standalone", kNone, OptionUse::kStandalone, "a server without systemd, whatever sockets there are"),
+    own("start-timeout", kRequired, OptionUse::kStartTimeout, "the seconds that the start may take"),
     own("trusted-service", kNone, OptionUse::kTrustedService, "a service that may open paths of its own"),
     silent("noiomap", kNone, "always so"),
     refused("iomap", kNone, "fuse4fs does not serve mappings to the kernel yet"),

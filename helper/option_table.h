@@ -24,6 +24,12 @@ enum class OptionUse {
   kLog,
   kBdi,
   kTrustedService,
+  kService,       // which socket
+  kStandalone,    // no socket
+  kStartTimeout,  // seconds
+  kJournalPath,   // the device of the journal; given to the server as it was opened
+  kNoFail,        // a missing source is no failure
+  kUser,          // for whom mount(8) mounts
 };
 
 struct OptionRow {

@@ -26,7 +26,8 @@ Outcome<void> keep_needed_privileges(Errand errand) {
   };
   // setns(2) into a mount namespace asks for the one, opening /proc/N/ns/mnt of a process with more powers
   // than this one has left for the other.
-  if (errand == Errand::kMountElsewhere) needed.insert(needed.end(), {CAP_SYS_CHROOT, CAP_SYS_PTRACE});
+  if (errand == Errand::kMountElsewhere || errand == Errand::kStop)
+    needed.insert(needed.end(), {CAP_SYS_CHROOT, CAP_SYS_PTRACE});
   // Seeing another user's open descriptors in /proc.
   if (errand == Errand::kAbort) needed.push_back(CAP_SYS_PTRACE);
 

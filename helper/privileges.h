@@ -10,6 +10,7 @@ enum class Errand {
   kMount,           // or remount
   kMountElsewhere,  // in another mount namespace
   kAbort,           // of a mount, and of its server
+  kStop,            // the same, in the mount namespace where it is
 };
 
 // EPERM with words unless real and effective user are root with CAP_SYS_ADMIN. Whatever else is missing

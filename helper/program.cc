@@ -37,6 +37,7 @@ void fill_standard_descriptors() {
 
 Errand errand_of(const CommandLine& line) {
   if (line.action == Action::kAbort) return Errand::kAbort;
+  if (line.action == Action::kStop) return Errand::kStop;
   return line.name_space.empty() ? Errand::kMount : Errand::kMountElsewhere;
 }
 

@@ -30,28 +30,10 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
 
-std::vector<std::string> names_in(const std::string& path) {
-  std::vector<std::string> names;
-  const std::unique_ptr<DIR, CloseDirectory> directory(::opendir(path.c_str()));
-  if (!directory) return names;
-  while (const dirent* const entry = ::readdir(directory.get()))
-    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
-  return names;
-}
-
 std::string target_of(const std::string& link) {
   std::array<char, PATH_MAX> target{};
   const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
   return length <= 0 ? std::string() : std::string(target.data(), static_cast<std::size_t>(length));
-}
-
-// What is cached: stat(2) of a descriptor on a hung network or FUSE mount would hang as well.
-std::optional<struct statx> cached_status(const std::string& path) {
-  struct statx status = {};
-  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO,
-              &status) != 0)
-    return std::nullopt;
-  return status;
 }
 
 bool is_this_program(const std::string& process) {
@@ -106,6 +88,23 @@ bool serves(const std::string& process, dev_t device) {
 }
 
 }  // namespace
+
+std::vector<std::string> names_in(const std::string& path) {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, CloseDirectory> directory(::opendir(path.c_str()));
+  if (!directory) return names;
+  while (const dirent* const entry = ::readdir(directory.get()))
+    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+  return names;
+}
+
+std::optional<struct statx> cached_status(const std::string& path) {
+  struct statx status = {};
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_INO,
+              &status) != 0)
+    return std::nullopt;
+  return status;
+}
 
 bool RunningServer::ends_within(std::chrono::milliseconds patience) const {
   pollfd wait{.fd = process_.get(), .events = POLLIN, .revents = 0};

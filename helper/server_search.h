@@ -2,9 +2,12 @@
 // Which process serves a mount, found by what it has open: titles and names can be anybody's.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <chrono>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -31,6 +34,12 @@ class RunningServer {
 // /dev/fuse. Helpers like this one, which have both while they mount, are not among them. No file system is
 // asked anything on the way, so that none can hang it.
 std::vector<RunningServer> servers_of(dev_t device);
+
+// The names in a directory of /proc, without those that begin with a dot.
+std::vector<std::string> names_in(const std::string& path);
+
+// What is cached: stat(2) of a descriptor on a hung network or FUSE mount would hang as well.
+std::optional<struct statx> cached_status(const std::string& path);
 
 // Whether one of them may write to the device: the mode that its descriptors were opened with.
 bool has_writing_server(dev_t device);

@@ -44,14 +44,17 @@ void ServerWords::forward() {
   }
 }
 
-void ServerWords::forward_until_readable(int socket) {
+Result<void> ServerWords::forward_until_readable(int socket, std::chrono::steady_clock::time_point deadline) {
   for (;;) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    if (left <= 0) return fail(ETIMEDOUT);
     pollfd waits[] = {{.fd = socket, .events = POLLIN, .revents = 0},
                       {.fd = pipe_ ? pipe_.get() : -1, .events = POLLIN, .revents = 0}};
-    const int ready = ::poll(waits, std::size(waits), -1);
-    if (ready < 0 && errno != EINTR) return;
+    const int ready = ::poll(waits, std::size(waits), static_cast<int>(left));
+    if (ready < 0 && errno != EINTR) return fail_last();
     if (ready > 0 && waits[1].revents != 0) forward();
-    if (ready > 0 && waits[0].revents != 0) return;
+    if (ready > 0 && waits[0].revents != 0) return {};
   }
 }
 

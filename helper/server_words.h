@@ -2,9 +2,11 @@
 // What the server says on its standard error while the mount is under way, shown to the user of mount(8).
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 
+#include "base/result.h"
 #include "base/unique_fd.h"
 
 namespace fuse4fs::helper {
@@ -21,8 +23,8 @@ class ServerWords {
   // Shows what has come so far. 64 KiB at most in all: a server must not fill a disk through its caller's
   // log.
   void forward();
-  // Until `socket` has something to read or has ended, shows what comes.
-  void forward_until_readable(int socket);
+  // Until `socket` has something to read or has ended, shows what comes. ETIMEDOUT at `deadline`.
+  Result<void> forward_until_readable(int socket, std::chrono::steady_clock::time_point deadline);
 
  private:
   UniqueFd pipe_;

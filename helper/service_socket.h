@@ -2,6 +2,8 @@
 // The socket on which systemd (or whoever manages services) starts a server for each connection.
 #pragma once
 
+#include <sys/un.h>
+
 #include <string>
 
 #include "base/result.h"
@@ -11,7 +13,11 @@ namespace fuse4fs::helper {
 
 inline constexpr char kServiceDirectory[] = "/run/filesystems";
 
-// ENOENT if there is no such socket, ECONNREFUSED if nobody listens.
-Result<UniqueFd> connect_to_service(const std::string& directory, const std::string& type);
+// ENOENT if there is no such socket, ECONNREFUSED if nobody listens, EPERM if it is not root who does: the
+// device would be anybody's.
+Result<UniqueFd> connect_to_service(const std::string& path);
+
+// False if the path is too long for one.
+bool set_address(const std::string& path, sockaddr_un& address);
 
 }  // namespace fuse4fs::helper

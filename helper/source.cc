@@ -20,14 +20,6 @@ struct Free {
   void operator()(char* text) const { std::free(text); }
 };
 
-// libmount knows the tags (through libblkid), and keeps /dev/mapper's names.
-Outcome<std::string> canonical(const std::string& spec) {
-  const std::unique_ptr<char, Free> path(mnt_resolve_spec(spec.c_str(), nullptr));
-  if (!path || *path != '/')
-    return fail(Errno(ENOENT), fmt::format("{}: no such device or file", quoted(spec)));
-  return std::string(path.get());
-}
-
 std::string kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
   if (S_ISCHR(mode)) return "a character device";
@@ -86,9 +78,17 @@ Outcome<Opened> open_device_or_image(const std::string& path, const SourceOption
 
 }  // namespace
 
+// libmount knows the tags (through libblkid), and keeps /dev/mapper's names.
+Outcome<std::string> canonical_source(const std::string& spec) {
+  const std::unique_ptr<char, Free> path(mnt_resolve_spec(spec.c_str(), nullptr));
+  if (!path || *path != '/')
+    return fail(Errno(ENOENT), fmt::format("{}: no such device or file", quoted(spec)));
+  return std::string(path.get());
+}
+
 Outcome<Source> Source::open(const std::string& spec, const SourceOptions& options) {
   Source source;
-  ASSIGN_OR_RETURN(source.path_, canonical(spec));
+  ASSIGN_OR_RETURN(source.path_, canonical_source(spec));
   ASSIGN_OR_RETURN(Opened opened, open_device_or_image(source.path_, options));
   const std::string name = source.path_;
   if (S_ISREG(opened.status.st_mode)) {
@@ -109,8 +109,10 @@ Outcome<Source> Source::open(const std::string& spec, const SourceOptions& optio
   }
   source.access_ = opened.access;
 
-  if (options.claim == Claim::kExclusive) {
-    auto claim = retry_while_busy([&] { return source.reopen(O_RDONLY | O_EXCL); }, options.patience);
+  if (options.claim != Claim::kLeftToService) {
+    const bool writes = options.claim == Claim::kHandedOver && source.access_ == Access::kReadWrite;
+    auto claim = retry_while_busy([&] { return source.reopen((writes ? O_RDWR : O_RDONLY) | O_EXCL); },
+                                  options.patience);
     if (!claim && claim.error() == Errno(EBUSY))
       return fail(claim.error(),
                   fmt::format("{} is in use: it is mounted, or part of another device (see findmnt -S {} "
@@ -124,6 +126,12 @@ Outcome<Source> Source::open(const std::string& spec, const SourceOptions& optio
 
 Result<UniqueFd> Source::reopen(int flags) const {
   UniqueFd fd = open_again(device_.get(), flags);
+  if (!fd) return fail_last();
+  return fd;
+}
+
+Result<UniqueFd> Source::share_claim() const {
+  UniqueFd fd(::fcntl(claim_.get(), F_DUPFD_CLOEXEC, 3));
   if (!fd) return fail_last();
   return fd;
 }

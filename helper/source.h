@@ -19,7 +19,8 @@
 namespace fuse4fs::helper {
 
 enum class OnWriteProtection { kMountReadOnly, kRefuse };
-enum class Claim { kExclusive, kLeftToService };
+// kHandedOver: exclusive, by a descriptor with the access of the mount, which share_claim() passes on.
+enum class Claim { kExclusive, kHandedOver, kLeftToService };
 
 struct SourceOptions {
   Access access = Access::kReadWrite;
@@ -27,6 +28,9 @@ struct SourceOptions {
   Claim claim = Claim::kExclusive;
   std::chrono::milliseconds patience = kPatience;  // with a device that is in use
 };
+
+// The path that a path or a tag stands for. ENOENT with words for a tag that no device has.
+Outcome<std::string> canonical_source(const std::string& spec);
 
 class Source {
  public:
@@ -41,6 +45,9 @@ class Source {
 
   // A further descriptor of the same device. `flags`: access mode and O_DIRECT and the like.
   Result<UniqueFd> reopen(int flags) const;
+
+  // The claim itself once more (kHandedOver): it ends with the last copy.
+  Result<UniqueFd> share_claim() const;
 
   // BLKBSZSET. Through the claim: the kernel refuses it (EBUSY) on any other descriptor of a claimed device.
   Result<void> set_block_size(std::uint32_t bytes) const;

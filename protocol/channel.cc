@@ -21,6 +21,7 @@ namespace {
 constexpr std::size_t kLargestOpenCommand = 20 + kMaxPathLength + 1;
 // What the kernel lets one packet carry: with room for all of them none is cut off unseen.
 constexpr std::size_t kMostDescriptors = 253;
+constexpr std::size_t kRoomForSender = CMSG_SPACE(sizeof(ucred));
 
 using Clock = std::chrono::steady_clock;
 
@@ -51,12 +52,20 @@ std::unexpected<Errno> fail_transfer() {
 // Owns whatever descriptors came, before anything is judged.
 struct ControlData {
   std::vector<UniqueFd> descriptors;
+  std::optional<pid_t> sender;
   bool foreign = false;
 };
 
 ControlData take_control_data(msghdr& message) {
   ControlData data;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS &&
+        header->cmsg_len == CMSG_LEN(sizeof(ucred))) {
+      ucred credentials = {};
+      std::memcpy(&credentials, CMSG_DATA(header), sizeof credentials);
+      data.sender = credentials.pid;
+      continue;
+    }
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
       data.foreign = true;
       continue;
@@ -113,6 +122,7 @@ Result<void> Channel::send(ByteView packet, std::optional<int> borrowed_fd) {
                              // Not sendmsg: the server sends no descriptors, and its sandbox does not let it.
                              : ::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL | MSG_EOR);
     if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) return fail(ETIMEDOUT);  // limit_sending()
     if (sent < 0) return fail_transfer();
     if (static_cast<std::size_t>(sent) != packet.size()) return fail(EMSGSIZE);
     return {};
@@ -124,17 +134,21 @@ Result<Packet> Channel::receive(Descriptors descriptors, std::optional<std::chro
   Packet packet;
   packet.bytes.resize(kMaxPacket);
   iovec data{.iov_base = packet.bytes.data(), .iov_len = packet.bytes.size()};
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(kMostDescriptors * sizeof(int))> control{};
+  alignas(cmsghdr) std::array<std::byte, kRoomForSender + CMSG_SPACE(kMostDescriptors * sizeof(int))>
+      control{};
+  // Without room the kernel drops descriptors before they are ever ours, and says so by MSG_CTRUNC. The
+  // sender comes first, and its room holds nothing else.
+  std::size_t room = identifies_senders_ ? kRoomForSender : 0;
+  if (descriptors == Descriptors::kAtMostOne) room = control.size();
   msghdr message{};
   ssize_t size = 0;
   do {
     message = {};
     message.msg_iov = &data;
     message.msg_iovlen = 1;
-    // Without a buffer the kernel drops descriptors before they are ever ours, and says so by MSG_CTRUNC.
-    if (descriptors == Descriptors::kAtMostOne) {
+    if (room != 0) {
       message.msg_control = control.data();
-      message.msg_controllen = control.size();
+      message.msg_controllen = room;
     }
     size = ::recvmsg(socket_.get(), &message, MSG_TRUNC | MSG_CMSG_CLOEXEC);
   } while (size < 0 && errno == EINTR);
@@ -143,8 +157,10 @@ Result<Packet> Channel::receive(Descriptors descriptors, std::optional<std::chro
   ControlData received = take_control_data(message);
   if ((message.msg_flags & MSG_CTRUNC) != 0 || received.foreign || received.descriptors.size() > 1)
     return fail(EBADMSG);
+  packet.sender = received.sender.value_or(0);
   // An empty packet cannot be told from the end of the conversation, and is no message either.
   if (size == 0) return fail(ECONNRESET);
+  if (received.sender.has_value() != identifies_senders_) return fail(EBADMSG);
   if (static_cast<std::size_t>(size) > kMaxPacket || (message.msg_flags & MSG_TRUNC) != 0)
     return fail(EMSGSIZE);
   packet.bytes.resize(static_cast<std::size_t>(size));
@@ -157,6 +173,21 @@ void Channel::refuse_descriptors() {
   const int off = 0;
   [[maybe_unused]] const int ignored =
       ::setsockopt(socket_.get(), SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
+}
+
+Result<void> Channel::identify_senders() {
+  const int on = 1;
+  if (::setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) return fail_last();
+  identifies_senders_ = true;
+  return {};
+}
+
+Result<void> Channel::limit_sending(std::chrono::milliseconds patience) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(patience);
+  const timeval time{.tv_sec = seconds.count(),
+                     .tv_usec = std::chrono::microseconds(patience - seconds).count()};
+  if (::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time) != 0) return fail_last();
+  return {};
 }
 
 }  // namespace fuse4fs::protocol

@@ -8,6 +8,8 @@
 // descriptor is ever leaked: what arrives with a refused packet is closed.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -21,6 +23,9 @@ namespace fuse4fs::protocol {
 struct Packet {
   Bytes bytes;
   UniqueFd fd;  // empty if none came
+  // Only after identify_senders(): the process that sent it, as the kernel vouches for it. 0: one that cannot
+  // be seen from this process's pid namespace.
+  pid_t sender = 0;
 };
 
 enum class Descriptors { kRefused, kAtMostOne };
@@ -37,6 +42,11 @@ class Channel {
                          std::optional<std::chrono::milliseconds> timeout = std::nullopt);
   // Tells the kernel to refuse descriptors on this socket where it can (SO_PASSRIGHTS).
   void refuse_descriptors();
+  // From now on each packet names its sender (SO_PASSCRED); one that does not is EBADMSG. Before the other
+  // side has anything to answer to.
+  Result<void> identify_senders();
+  // How long send() waits for an other side that does not read: then ETIMEDOUT.
+  Result<void> limit_sending(std::chrono::milliseconds patience);
   void close() { socket_.reset(); }
 
   [[nodiscard]] int fd() const { return socket_.get(); }
@@ -44,21 +54,32 @@ class Channel {
  private:
   explicit Channel(UniqueFd socket) : socket_(std::move(socket)) {}
   UniqueFd socket_;
+  bool identifies_senders_ = false;
 };
 
 // The helper's end, in the order of the protocol's state machine. No policy: what a command may do is the
 // caller's.
+//
+// All packets must come from one process, whoever else has got hold of its socket: the one that expect_peer()
+// names, or else the one that answered the greeting. EBADMSG for those of another.
 class HelperEnd {
  public:
   explicit HelperEnd(Channel channel) : channel_(std::move(channel)) {}
+
+  // Before greet().
+  void expect_peer(pid_t process) { peer_ = process; }
+  // Who is spoken to; 0: unknown, before greet() and across some containers' borders.
+  [[nodiscard]] pid_t peer() const { return peer_.value_or(0); }
 
   // Sends HELLO, checks the answer (EOPNOTSUPP if its version is outside the range), sends the arguments and
   // the FUSE device.
   Result<void> greet(const Hello& hello, int arguments_fd, int fuse_device_fd,
                      std::chrono::milliseconds timeout);
-  // Waits for ever, or as `wait` does, which is called before each packet is received. A command whose only
-  // fault is an unknown flag is answered here (refusal_of), up to a limit; it is never seen by the caller.
-  Result<Command> next_command(const std::function<void()>& wait = {});
+  // Called before each packet is received; its error ends the conversation.
+  using Wait = std::function<Result<void>()>;
+  // Waits for ever, or as `wait` does. A command whose only fault is an unknown flag is answered here
+  // (refusal_of), up to a limit; it is never seen by the caller.
+  Result<Command> next_command(const Wait& wait = {});
   Result<void> reply(const SimpleReply& reply);
   // `borrowed_fd` exactly if reply.error is 0.
   Result<void> reply(const FileReply& reply, std::optional<int> borrowed_fd);
@@ -68,7 +89,10 @@ class HelperEnd {
  private:
   static constexpr int kMostRefusals = 32;
 
+  Result<Packet> receive(std::optional<std::chrono::milliseconds> timeout = std::nullopt);
+
   Channel channel_;
+  std::optional<pid_t> peer_;
   int refusals_ = 0;
 };
 

@@ -6,17 +6,24 @@ namespace fuse4fs::protocol {
 Result<void> HelperEnd::greet(const Hello& hello, int arguments_fd, int fuse_device_fd,
                               std::chrono::milliseconds timeout) {
   RETURN_IF_ERROR(channel_.send(encode(hello)));
-  ASSIGN_OR_RETURN(const Packet packet, channel_.receive(Descriptors::kRefused, timeout));
+  ASSIGN_OR_RETURN(const Packet packet, receive(timeout));
   ASSIGN_OR_RETURN(const HelloReply answer, decode_hello_reply(packet.bytes));
   if (answer.version < hello.oldest_version || answer.version > hello.newest_version) return fail(EOPNOTSUPP);
   RETURN_IF_ERROR(reply(FileReply{.error = 0, .name = std::string(kArgumentsName)}, arguments_fd));
   return reply(FileReply{.error = 0, .name = std::string(kFuseDeviceName)}, fuse_device_fd);
 }
 
-Result<Command> HelperEnd::next_command(const std::function<void()>& wait) {
+Result<Packet> HelperEnd::receive(std::optional<std::chrono::milliseconds> timeout) {
+  ASSIGN_OR_RETURN(Packet packet, channel_.receive(Descriptors::kRefused, timeout));
+  if (!peer_) peer_ = packet.sender;
+  if (packet.sender != *peer_) return fail(EBADMSG);
+  return packet;
+}
+
+Result<Command> HelperEnd::next_command(const Wait& wait) {
   for (;;) {
-    if (wait) wait();
-    ASSIGN_OR_RETURN(const Packet packet, channel_.receive(Descriptors::kRefused));
+    if (wait) RETURN_IF_ERROR(wait());
+    ASSIGN_OR_RETURN(const Packet packet, receive());
     auto command = decode_command(packet.bytes);
     if (command || command.error() != Errno(EINVAL)) return command;
     // One answer tells a newer server what it needs to know. A stream of such packets is something else.

@@ -4,17 +4,21 @@
 #include "helper/command_session.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "helper/service_socket.h"
 #include "protocol/channel.h"
 #include "tests/unit/helper/support.h"
 
@@ -83,6 +87,7 @@ class CommandSessionTest : public ::testing::Test {
   void TearDown() override {
     [[maybe_unused]] const auto result = end_session();
     source_.reset();
+    journal_.reset();
     if (!image_.empty()) {
       EXPECT_EQ(testing::loop_devices_left(image_), 0);
     }
@@ -91,8 +96,12 @@ class CommandSessionTest : public ::testing::Test {
   HostileServer start(Trust trust = Trust::kOwnServer, unsigned long flags = 0) {
     SocketPair sockets;
     thread_ = std::thread([this, trust, flags, socket = std::move(sockets.helper)]() mutable {
-      FileOpener opener(OpenPolicy(trust, source_->path(), source_->access()), *source_, fuse_.get(),
-                        std::move(log_));
+      FileOpener opener(OpenPolicy(trust, source_->path(), source_->access(), named_journal()), *source_,
+                        {.fuse_device = fuse_.get(),
+                         .log_file = std::move(log_),
+                         .journal = journal_.get(),
+                         .notify_socket = notify_socket_,
+                         .journal_socket = journal_socket_});
       CommandSession session(
           {.trust = trust, .source = source_->path(), .mount_point = "/mnt/x", .flags = flags}, opener,
           [this](const MountRequest& request) -> Outcome<void> {
@@ -101,7 +110,7 @@ class CommandSessionTest : public ::testing::Test {
             return {};
           });
       protocol::HelperEnd end(*Channel::adopt(std::move(socket)));
-      result_ = session.run(end, [] {});
+      result_ = session.run(end, {});
       mounted_ = session.mounted();
     });
     return HostileServer(std::move(sockets.server));
@@ -109,6 +118,10 @@ class CommandSessionTest : public ::testing::Test {
   Result<std::uint32_t> end_session() {
     if (thread_.joinable()) thread_.join();
     return result_;
+  }
+  [[nodiscard]] std::optional<NamedDevice> named_journal() const {
+    if (!journal_) return std::nullopt;
+    return NamedDevice{.path = journal_->path(), .access = journal_->access()};
   }
   Command name() { return protocol::SetSource{source_->path()}; }
   static Command place() { return protocol::SetMountPoint{"/mnt/x", protocol::MountPointType::kDirectory}; }
@@ -127,6 +140,9 @@ class CommandSessionTest : public ::testing::Test {
   std::unique_ptr<Source> source_;  // made by SetUp()
   UniqueFd fuse_{::open("/dev/fuse", O_RDWR | O_CLOEXEC)};
   UniqueFd log_;
+  std::unique_ptr<Source> journal_;
+  std::string notify_socket_;
+  std::string journal_socket_ = directory_.path("absent");
   int mount_error_ = 0;
   std::vector<MountRequest> wishes_;
   Result<std::uint32_t> result_{0};
@@ -310,6 +326,91 @@ TEST_F(CommandSessionTest, TheLogCanOnlyGrow) {
   EXPECT_EQ(server.ask(file("fuse4fs:notify")), EOPNOTSUPP);
   EXPECT_EQ(server.ask(file("fuse4fs:psi")), EOPNOTSUPP);
   server.leave();
+}
+
+// A socket that somebody listens on, by the name of a file; root's, as systemd's are.
+UniqueFd listening_datagrams(const std::string& path) {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  EXPECT_TRUE(set_address(path, address));
+  EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  return socket;
+}
+
+TEST_F(CommandSessionTest, NotifyAndJournalAreSocketsThatReachNothingElse) {
+  notify_socket_ = directory_.path("notify");
+  journal_socket_ = directory_.path("journald");
+  const UniqueFd notify = listening_datagrams(notify_socket_);
+  const UniqueFd journal = listening_datagrams(journal_socket_);
+  // What a server that was taken over would like to talk to.
+  const UniqueFd abstract(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un elsewhere = {};
+  elsewhere.sun_family = AF_UNIX;
+  const auto name = fmt::format("fuse4fs-test-{}", ::getpid());
+  name.copy(elsewhere.sun_path + 1, name.size());
+  ASSERT_EQ(::bind(abstract.get(), reinterpret_cast<sockaddr*>(&elsewhere), sizeof elsewhere), 0);
+  const UniqueFd ordinary(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::sendto(ordinary.get(), "x", 1, 0, reinterpret_cast<sockaddr*>(&elsewhere), sizeof elsewhere), 1)
+      << "it can be reached from here";
+
+  HostileServer server = start();
+  const auto check = [&](const char* reserved, int receiver) {
+    ASSERT_EQ(server.ask(file(reserved)), 0) << reserved;
+    struct stat status = {};
+    ASSERT_EQ(::fstat(server.fd(), &status), 0);
+    EXPECT_TRUE(S_ISSOCK(status.st_mode));
+    EXPECT_NE(::fcntl(server.fd(), F_GETFL) & O_NONBLOCK, 0);
+    ASSERT_EQ(::send(server.fd(), reserved, std::strlen(reserved), MSG_NOSIGNAL),
+              ssize_t(std::strlen(reserved)));
+    char text[64] = {};
+    EXPECT_EQ(::recv(receiver, text, sizeof text, MSG_DONTWAIT), ssize_t(std::strlen(reserved)));
+    EXPECT_STREQ(text, reserved);
+    EXPECT_EQ(::sendto(server.fd(), "x", 1, 0, reinterpret_cast<sockaddr*>(&elsewhere), sizeof elsewhere),
+              -1);
+    EXPECT_EQ(errno, ECONNREFUSED);
+    pollfd shut{.fd = server.fd(), .events = POLLRDHUP, .revents = 0};
+    EXPECT_EQ(::poll(&shut, 1, 0), 1) << "shut for reading";
+    for (int further = 1; further < 4; ++further) EXPECT_EQ(server.ask(file(reserved)), 0);
+    EXPECT_EQ(server.ask(file(reserved)), EMFILE);
+  };
+  check("fuse4fs:notify", notify.get());
+  check("fuse4fs:journal", journal.get());
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, TheJournalsDeviceIsHandedOverWithItsClaim) {
+  const std::string image = directory_.make_image("journal");
+  auto journal = Source::open(image, {.claim = Claim::kHandedOver});
+  ASSERT_TRUE(journal) << journal.error().message;
+  journal_ = std::make_unique<Source>(std::move(*journal));
+  const std::string path = journal_->path();
+  const auto claim = [&] { return UniqueFd(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC)); };
+  HostileServer server = start();
+  const auto ask = [&](int flags, std::uint32_t block_size = 0) {
+    return server.ask(protocol::OpenBlockDevice{
+        .path = path, .open_flags = static_cast<std::uint32_t>(flags), .block_size = block_size});
+  };
+  EXPECT_EQ(ask(O_RDWR, 1024), EINVAL);
+  EXPECT_EQ(ask(O_RDWR | O_CREAT), EACCES);
+  EXPECT_EQ(ask(O_RDWR | O_DIRECT), 0);
+  EXPECT_NE(::fcntl(server.fd(), F_GETFL) & O_DIRECT, 0);
+  ASSERT_EQ(ask(O_RDWR), 0);
+  EXPECT_EQ(::fcntl(server.fd(), F_GETFL) & (O_ACCMODE | O_DIRECT), O_RDWR);
+  // The helper goes; what the server got is the claim.
+  const UniqueFd held(::dup(server.fd()));
+  server.leave();
+  EXPECT_FALSE(end_session());
+  journal_.reset();
+  EXPECT_FALSE(claim());
+  EXPECT_EQ(errno, EBUSY);
+}
+
+TEST_F(CommandSessionTest, AFloodEnds) {
+  HostileServer server = start();
+  int answers = 0;
+  while (server.ask(protocol::OpenFile{.path = "/etc/shadow", .quiet = true}) == EACCES) ++answers;
+  EXPECT_EQ(answers, 1000);
+  EXPECT_EQ(end_session(), fail(E2BIG));
 }
 
 TEST_F(CommandSessionTest, AnUnknownPacketEndsTheSession) {

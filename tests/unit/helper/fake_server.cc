@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <linux/fuse.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -84,11 +85,94 @@ Behaviour behaviour_from(const protocol::Arguments& arguments) {
   for (;;) ::pause();
 }
 
+void send_bytes(int socket, const void* bytes, std::size_t size) {
+  (void)!::send(socket, bytes, size, MSG_NOSIGNAL);
+}
+
+void push_descriptor(int socket) {
+  char text[] = "BYEE\0\0\0\0";
+  iovec data{.iov_base = text, .iov_len = 8};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int fd = STDIN_FILENO;
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  (void)!::sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+// The reading is in step with the asking: a helper that waits for its answers to be read is another test's.
+void flood(protocol::ServerEnd& end) {
+  while (!end.broken()) {
+    [[maybe_unused]] const auto refused = end.open(protocol::OpenFile{.path = "/etc/shadow", .quiet = true});
+  }
+}
+
+class Attacker {
+ public:
+  explicit Attacker(protocol::ServerEnd& end) : end_(end) {
+    std::array<char, 4096> path{};
+    const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size());
+    if (length <= 0) return;
+    int attack = 0;
+    if (std::ifstream(attack_file({path.data(), static_cast<std::size_t>(length)})) >> attack >> step_)
+      attack_ = static_cast<Attack>(attack);
+  }
+
+  void before(int step) {
+    if (step != step_) return;
+    constexpr std::size_t kTooLong = 65537;
+    const std::string longest = "OPEN" + std::string(kTooLong, 'x');
+    switch (attack_) {
+      case Attack::kNone:
+        return;
+      case Attack::kClose:
+        ::_exit(9);
+      case Attack::kHang:
+        say(fmt::format("at step {}\n", step));
+        wait_for_ever();
+      case Attack::kGarbage:
+        send_bytes(end_.fd(), "EVIL", 4);
+        wait_for_ever();
+      case Attack::kShort:
+        send_bytes(end_.fd(), "OPEN\0\0", 6);
+        wait_for_ever();
+      case Attack::kLong:
+        send_bytes(end_.fd(), longest.data(), longest.size());
+        wait_for_ever();
+      case Attack::kFlood:
+        if (step == 0) ::_exit(9);  // before a greeting there is nothing to ask for
+        flood(end_);
+        wait_for_ever();
+      case Attack::kPush:
+        push_descriptor(end_.fd());
+        // Refused by the kernel itself, where it can.
+        ::_exit(9);
+      case Attack::kImpostor:
+        if (::fork() != 0) wait_for_ever();
+        return;
+    }
+  }
+
+ private:
+  protocol::ServerEnd& end_;
+  Attack attack_ = Attack::kNone;
+  int step_ = -1;
+};
+
 // Returns the exit status.
 int serve() {
   auto channel = protocol::Channel::adopt(UniqueFd(3));
   if (!channel) return 100;
   protocol::ServerEnd end(std::move(*channel));
+  Attacker attacker(end);
+  attacker.before(0);
   auto greeting = end.greet();
   if (!greeting) return 101;
   const auto arguments = protocol::read_arguments(greeting->arguments.get());
@@ -116,14 +200,17 @@ int serve() {
     default:
       break;
   }
+  attacker.before(1);
   const auto device = end.open(protocol::OpenBlockDevice{.path = (*arguments)[1], .open_flags = O_RDWR});
   if (!device && device.error() != Errno(EROFS)) return 103;
   const protocol::Command way[] = {
       protocol::OpenFsContext{.fuseblk = true}, protocol::SetSource{(*arguments)[1]},
       protocol::SetMountPoint{(*arguments)[2], protocol::MountPointType::kDirectory},
       protocol::SetMountOptions{"default_permissions,allow_other,blksize=4096"}, protocol::Mount{0}};
-  for (const auto& command : way)
+  for (int step = 2; const auto& command : way) {
+    attacker.before(step++);
     if (!end.command(command)) return give_up();
+  }
   switch (behaviour) {
     case Behaviour::kGiveUpAfterMount:
       say("the journal is not one\n");
@@ -138,8 +225,11 @@ int serve() {
     default:
       break;
   }
+  attacker.before(7);
   serve_fuse(fuse_device, Until::kInitAnswered);
+  attacker.before(8);
   if (!end.open(protocol::OpenFile{.path = std::string(protocol::kCloneName)})) return give_up();
+  attacker.before(9);
   if (!end.say_goodbye(0)) return 105;
   if (behaviour == Behaviour::kServeDeaf) wait_for_ever();
   serve_fuse(fuse_device, Until::kEnd);
@@ -166,6 +256,10 @@ struct Impersonation {
 [[gnu::used, gnu::section(".init_array")]] void (*const decide)(int, char**, char**) = Impersonation::decide;
 
 }  // namespace
+
+std::string attack_file(const std::string& program) {
+  return program.substr(0, program.rfind('/')) + "/attack";
+}
 
 void serve_fuse(int fuse_device, Until until) {
   alignas(fuse_in_header) static std::array<char, (1 << 17) + 4096> buffer;

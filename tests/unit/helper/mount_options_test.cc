@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
+#include <chrono>
+
 #include <set>
 
 #include "helper/option_table.h"
@@ -28,6 +30,7 @@ std::string example_of(const OptionRow& row) {
   if (row.value == OptionValue::kNone) return text;
   if (row.use == OptionUse::kLog) return text + "=/var/log/x";
   if (row.name == "threads") return text + "=4";
+  if (row.use == OptionUse::kService) return text + "=/run/x";
   if (row.use == OptionUse::kRefused) return text + "=refuse-me";
   if (row.values.empty()) return text + "=1";
   return text + "=" + std::string(row.values.substr(0, row.values.find('|')));
@@ -95,6 +98,31 @@ TEST(OptionTable, EachRowIsReachedAndDoesWhatItSays) {
       case OptionUse::kTrustedService:
         ASSERT_TRUE(options);
         EXPECT_TRUE(options->trusted_service);
+        break;
+      case OptionUse::kService:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->service, "/run/x");
+        break;
+      case OptionUse::kStandalone:
+        ASSERT_TRUE(options);
+        EXPECT_TRUE(options->standalone);
+        break;
+      case OptionUse::kStartTimeout:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->start_timeout, std::chrono::seconds(1));
+        break;
+      case OptionUse::kJournalPath:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->journal_path, "1");
+        EXPECT_THAT(options->for_server, IsEmpty()) << "the helper names it as it was opened";
+        break;
+      case OptionUse::kNoFail:
+        ASSERT_TRUE(options);
+        EXPECT_TRUE(options->no_fail);
+        break;
+      case OptionUse::kUser:
+        ASSERT_TRUE(options);
+        EXPECT_THAT(options->for_server, IsEmpty());
         break;
     }
   }
@@ -169,6 +197,28 @@ TEST(MountOptions, WhatTakesANewMountIsRemembered) {
   EXPECT_THAT(parse("remount,ro,nofail,x-test")->for_new_mounts, IsEmpty());
 }
 
+TEST(MountOptions, TheLastWordOnTheServersOriginCounts) {
+  auto options = parse("standalone,service=/run/x");
+  ASSERT_TRUE(options);
+  EXPECT_FALSE(options->standalone);
+  EXPECT_EQ(options->service, "/run/x");
+  options = parse("service=/run/x,standalone");
+  ASSERT_TRUE(options);
+  EXPECT_TRUE(options->standalone);
+  EXPECT_EQ(options->service, "");
+  EXPECT_FALSE(parse("standalone", {.vocabulary = Vocabulary::kForeignService}));
+}
+
+TEST(MountOptions, WordsOfFstabAreNotPassedOn) {
+  const auto options = parse(
+      "noauto,nofail,_netdev,user=ann,users,owner,group,x-systemd.automount,x-systemd.idle-timeout=1min");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(server_options(*options), "");
+  EXPECT_EQ(options->flags, 0U);
+  EXPECT_EQ(options->user, "ann");
+  EXPECT_TRUE(options->no_fail);
+}
+
 TEST(MountOptions, SeveralListsAreOne) {
   const auto options = parse_mount_options({"ro,nosuid", "rw", "noexec"}, {});
   ASSERT_TRUE(options);
@@ -200,10 +250,29 @@ TEST(MountOptions, SloppyLeavesOutTheUnknownOnly) {
 }
 
 TEST(MountOptions, ValuesAreChecked) {
-  for (const char* const wrong :
-       {"errors", "errors=", "errors=explode", "threads=0", "threads=65", "threads=4x", "threads=-1",
-        "threads", "ro=1", "bdi=fast", "log=relative", "log", "resuid=5", "barrier=0", "data=ordered",
-        "dax=always", "dax", "loop=/dev/loop3"}) {
+  for (const char* const wrong : {"errors",
+                                  "errors=",
+                                  "errors=explode",
+                                  "threads=0",
+                                  "threads=65",
+                                  "threads=4x",
+                                  "threads=-1",
+                                  "threads",
+                                  "ro=1",
+                                  "bdi=fast",
+                                  "log=relative",
+                                  "log",
+                                  "resuid=5",
+                                  "barrier=0",
+                                  "data=ordered",
+                                  "dax=always",
+                                  "dax",
+                                  "loop=/dev/loop3",
+                                  "service=run/x",
+                                  "start-timeout=0",
+                                  "start-timeout=86401",
+                                  "start-timeout=1s",
+                                  "journal_path"}) {
     EXPECT_FALSE(parse(wrong)) << wrong;
   }
   for (const char* const right :

@@ -72,7 +72,7 @@ TEST(OpenPolicy, ReservedNamesNeverAnswerEnoent) {
   const OpenPolicy own(Trust::kOwnServer, kSource, Access::kReadWrite);
   EXPECT_EQ(own.judge(file("fuse4fs:journal")), (OpenVerdict{What::kLog, 0}));
   EXPECT_EQ(own.judge(file("fuse4fs:clone")), (OpenVerdict{What::kClone, 0}));
-  EXPECT_EQ(own.judge(file("fuse4fs:notify")), fail(EOPNOTSUPP));
+  EXPECT_EQ(own.judge(file("fuse4fs:notify")), (OpenVerdict{What::kNotify, 0}));
   EXPECT_EQ(own.judge(file("fuse4fs:psi")), fail(EOPNOTSUPP));
   // They are no devices, and no other service's.
   EXPECT_EQ(own.judge(device("fuse4fs:journal", O_RDONLY)), fail(EACCES));
@@ -92,6 +92,16 @@ TEST(OpenPolicy, ATrustedServiceOpensPathsButMakesNone) {
   EXPECT_EQ(trusted.judge(device(kSource, O_RDWR)), fail(EROFS));
   EXPECT_EQ(OpenPolicy(Trust::kPlainService, kSource, Access::kReadWrite).judge(file("/etc/keys")),
             fail(EACCES));
+}
+
+TEST(OpenPolicy, TheJournalsDeviceIsTheNamedOne) {
+  const OpenPolicy policy(Trust::kOwnServer, kSource, Access::kReadWrite,
+                          NamedDevice{"/dev/loop8", Access::kReadOnly});
+  EXPECT_EQ(policy.judge(device("/dev/loop8", O_RDONLY | O_EXCL)),
+            (OpenVerdict{What::kJournalDevice, O_RDONLY}));
+  EXPECT_EQ(policy.judge(device("/dev/loop8", O_RDWR)), fail(EROFS));
+  EXPECT_EQ(policy.judge(device("/dev/loop9", O_RDONLY)), fail(EACCES));
+  EXPECT_EQ(policy.judge(device(kSource, O_RDWR)), (OpenVerdict{What::kDevice, O_RDWR}));
 }
 
 TEST(OpenPolicy, BlockSizes) {

@@ -28,6 +28,7 @@
 #include "helper/abort.h"
 #include "helper/mount_table.h"
 #include "tests/unit/helper/fake_server.h"
+#include "tests/unit/helper/program_fixture.h"
 #include "tests/unit/helper/support.h"
 
 namespace fuse4fs::helper {
@@ -38,103 +39,10 @@ using testing::Behaviour;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::TemporaryDirectory;
-
-std::string text_of_file(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// Processes whose program is this file.
-std::vector<pid_t> processes_of(const std::string& program) {
-  std::vector<pid_t> processes;
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    std::error_code error;
-    if (fs::read_symlink(entry.path() / "exe", error) == program)
-      processes.push_back(std::stoi(entry.path().filename()));
-  }
-  return processes;
-}
-
-bool soon(const std::function<bool()>& condition) {
-  for (int i = 0; i < 100; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  return false;
-}
-
-class ProgramTest : public ::testing::Test {
- protected:
-  struct Ended {
-    int status = -1;
-    std::string words;
-  };
-
-  void SetUp() override {
-    REQUIRE_FUSE();
-    image_ = directory_.make_image("image");
-    mount_point_ = fs::canonical(directory_.make_directory("mnt"));
-    helper_ = directory_.make_directory("sbin") + "/mount.fuse4fs";
-    server_ = directory_.make_directory("libexec/fuse4fs") + "/fuse4fs";
-    fs::copy_file("/proc/self/exe", helper_);
-    fs::copy_file("/proc/self/exe", server_);
-  }
-
-  void TearDown() override {
-    if (image_.empty()) return;
-    [[maybe_unused]] const auto aborted = abort_mount(mount_point_, "fuse4fs");
-    ::umount2(mount_point_.c_str(), MNT_DETACH);
-    expect_nothing_left();
-  }
-
-  void expect_nothing_left() {
-    EXPECT_FALSE(find_mount(mount_point_));
-    EXPECT_EQ(testing::loop_devices_left(image_), 0);
-    EXPECT_TRUE(soon([&] { return processes_of(server_).empty(); })) << "a server lives on";
-  }
-
-  // `standard_error`: -1 for the file that wait() reads.
-  pid_t start(std::vector<std::string> arguments, int standard_error = -1) {
-    arguments.insert(arguments.begin(), helper_);
-    const UniqueFd words(
-        ::open(directory_.path("words").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    const pid_t pid = ::fork();
-    if (pid != 0) return pid;
-    std::vector<char*> pointers;
-    pointers.reserve(arguments.size() + 1);
-    for (std::string& argument : arguments) pointers.push_back(argument.data());
-    pointers.push_back(nullptr);
-    const int said_to = standard_error >= 0 ? standard_error : words.get();
-    if (said_to < 0 || ::dup2(said_to, STDERR_FILENO) < 0) ::_exit(125);
-    ::setenv("SECRET", "1", 1);
-    // Inheritable: what a careless caller leaves open.
-    (void)::open("/etc/passwd", O_RDONLY);
-    ::execv(helper_.c_str(), pointers.data());
-    ::_exit(126);
-  }
-
-  Ended wait(pid_t pid) {
-    int status = 0;
-    if (::waitpid(pid, &status, 0) != pid) return {};
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status),
-            text_of_file(directory_.path("words"))};
-  }
-
-  Ended mount(Behaviour behaviour, const std::string& options = "rw") {
-    return wait(start({image_, mount_point_, "-v", "-o",
-                       fmt::format("{},threads={}", options, static_cast<int>(behaviour))}));
-  }
-
-  // Nothing in it if nothing is mounted.
-  MountEntry mounted() { return find_mount(mount_point_).value_or(MountEntry{}); }
-
-  TemporaryDirectory directory_;
-  std::string image_;
-  std::string mount_point_;
-  std::string helper_;
-  std::string server_;
-};
+using testing::processes_of;
+using testing::ProgramTest;
+using testing::soon;
+using testing::text_of_file;
 
 TEST_F(ProgramTest, MountsAndTheServerOutlivesTheHelper) {
   const Ended ended = mount(Behaviour::kServe, "nosuid,noatime");
@@ -154,7 +62,7 @@ TEST_F(ProgramTest, MountsAndTheServerOutlivesTheHelper) {
 
   const Ended again = wait(start({image_, mount_point_}));
   EXPECT_EQ(again.status, 32);
-  EXPECT_THAT(again.words, HasSubstr("in use"));
+  EXPECT_THAT(again.words, HasSubstr(fmt::format("is mounted on \"{}\" already", mount_point_)));
   EXPECT_EQ(::umount2(mount_point_.c_str(), UMOUNT_NOFOLLOW), 0);
   expect_nothing_left();
 }

@@ -41,15 +41,14 @@ UniqueFd bound_socket(const std::string& path) {
 
 TEST(ServiceSocket, AbsentRefusedAndReached) {
   const TemporaryDirectory directory;
-  const std::string place = directory.path(".");
-  EXPECT_EQ(connect_to_service(place, "absent").error(), Errno(ENOENT));
+  EXPECT_EQ(connect_to_service(directory.path("absent")).error(), Errno(ENOENT));
   std::ofstream(directory.path("file")).close();
-  EXPECT_EQ(connect_to_service(place, "file").error(), Errno(ENOENT));
+  EXPECT_EQ(connect_to_service(directory.path("file")).error(), Errno(ENOENT));
   const UniqueFd socket = bound_socket(directory.path("service"));
-  EXPECT_EQ(connect_to_service(place, "service").error(), Errno(ECONNREFUSED));
+  EXPECT_EQ(connect_to_service(directory.path("service")).error(), Errno(ECONNREFUSED));
   ASSERT_EQ(::listen(socket.get(), 1), 0);
-  EXPECT_TRUE(connect_to_service(place, "service"));
-  EXPECT_EQ(connect_to_service(place, std::string(200, 'x')).error(), Errno(ENAMETOOLONG));
+  EXPECT_TRUE(connect_to_service(directory.path("service")));
+  EXPECT_EQ(connect_to_service(directory.path(std::string(200, 'x'))).error(), Errno(ENAMETOOLONG));
 }
 
 class ServiceTest : public ::testing::Test {

@@ -58,7 +58,8 @@ int loop_devices_of(const std::string& image) {
 }
 
 int loop_devices_left(const std::string& image) {
-  for (int i = 0; i < 50 && loop_devices_of(image) > 0; ++i)
+  // A minute at most.
+  for (int i = 0; i < 600 && loop_devices_of(image) > 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   return loop_devices_of(image);
 }

@@ -71,6 +71,7 @@ Outcome<CommandLine> parse_command_line(const std::vector<std::string>& argument
   bool sloppy = false;
   bool no_mtab = false;
   bool read_only = false;
+  bool user_service = false;
   app.add_option("SOURCE", line.source, "what to mount");
   app.add_option("DIRECTORY", line.mount_point, "where to mount it");
   app.add_option("-o", option_lists, "mount options, commas between them; may be given more than once")
@@ -90,6 +91,8 @@ Outcome<CommandLine> parse_command_line(const std::vector<std::string>& argument
   app.add_option("--unit", line.unit, "with --stop: the systemd unit of the server")->type_name("NAME");
   app.add_option("--pid", server, "with --stop: the server's process number")->type_name("PID");
   app.add_flag("--lazy", line.lazy, "with --stop: detach it even if it is in use");
+  // For the systemd unit fuse4fs-mount@.service.
+  app.add_flag("--user-service", user_service)->group("");
   app.add_option("--abort", abort_directory, "end the hung mount at this directory")->type_name("DIRECTORY");
 
   try {
@@ -108,6 +111,10 @@ Outcome<CommandLine> parse_command_line(const std::vector<std::string>& argument
   }
   ASSIGN_OR_RETURN(line.type, subtype_of(type));
 
+  if (user_service) {
+    line.action = Action::kServeUser;
+    return line;
+  }
   if (!abort_directory.empty()) {
     if (!line.source.empty()) return fail(Errno(EINVAL), "--abort takes one directory and no source");
     line.action = Action::kAbort;
@@ -126,6 +133,8 @@ Outcome<CommandLine> parse_command_line(const std::vector<std::string>& argument
   if (read_only) option_lists.emplace_back("ro");
   if (line.demand_writable) option_lists.emplace_back("rw");
 
+  for (const std::string& list : option_lists)
+    line.option_text += (line.option_text.empty() ? "" : ",") + list;
   const OptionRules rules{
       .unknown = sloppy ? UnknownOptions::kLeftOut : UnknownOptions::kRefused,
       .vocabulary = line.type == kOwnType ? Vocabulary::kFuse4fs : Vocabulary::kForeignService,

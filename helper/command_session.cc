@@ -94,8 +94,12 @@ Result<void> CommandSession::carry_out(const protocol::OpenFsContext& command) {
 }
 
 Result<void> CommandSession::carry_out(const protocol::SetSource& command) {
-  if (command.source != rules_.source) return fail(EACCES);
-  return once(source_known_);
+  // Libfuse names what has no device of its own, in its eyes, after its type.
+  const bool is_type = rules_.trust != Trust::kOwnServer && command.source == rules_.type;
+  if (command.source != rules_.source && !is_type) return fail(EACCES);
+  RETURN_IF_ERROR(once(source_known_));
+  if (is_type) request_.source = command.source;
+  return {};
 }
 
 Result<void> CommandSession::carry_out(const protocol::SetMountPoint& command) {

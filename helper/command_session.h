@@ -25,6 +25,7 @@ struct SessionRules {
   std::string source;       // as in the server's arguments
   std::string mount_point;  // as in the server's arguments
   unsigned long flags = 0;  // MS_*: what the user asked for, which the server may only narrow
+  std::string type = {};    // subtype, as in the server's arguments
 };
 
 class CommandSession {

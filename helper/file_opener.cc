@@ -44,7 +44,9 @@ Result<UniqueFd> FileOpener::open(const protocol::OpenBlockDevice& request) {
   if (::fstat(fd.get(), &status) != 0) return fail_last();
   if (!S_ISBLK(status.st_mode)) return fail(ENOTBLK);
   if (request.block_size == 0) return fd;
-  if (verdict.what == OpenVerdict::What::kDevice) {
+  // On the descriptor that holds the exclusive claim; on any other the kernel says EBUSY.
+  const bool is_claim = (verdict.flags & O_EXCL) != 0;
+  if (verdict.what == OpenVerdict::What::kDevice && !is_claim) {
     RETURN_IF_ERROR(source_.set_block_size(request.block_size));
     return fd;
   }

@@ -54,12 +54,14 @@ unsigned mount_attributes(unsigned long flags) {
 
 FsContext FuseMount::configure(const MountRequest& request) const {
   FsContext context(request.type == MountType::kFuseBlock ? "fuseblk" : "fuse");
-  context.set("source", source_.path());
+  // The kernel opens fuseblk's: that is the device, whatever the server calls it.
+  const bool is_named = request.type == MountType::kFuse && !request.source.empty();
+  context.set("source", is_named ? request.source : source_.path());
   context.set("subtype", subtype_);
   context.set("fd", fmt::format("{}", fuse_device_));
   context.set("rootmode", "40000");
-  context.set("user_id", "0");
-  context.set("group_id", "0");
+  context.set("user_id", fmt::format("{}", owner_.user));
+  context.set("group_id", fmt::format("{}", owner_.group));
   context.set("allow_other");
   context.set("default_permissions");
   if (request.block_size != 0 && request.type == MountType::kFuseBlock)

@@ -24,7 +24,15 @@ struct MountRequest {
   unsigned long flags = 0;       // MS_*
   std::uint32_t block_size = 0;  // 0: the kernel's default
   std::uint32_t max_read = 0;    // 0: the kernel's default
+  std::string source = {};       // kFuse: what the mount table shows; empty: the device
   friend bool operator==(const MountRequest&, const MountRequest&) = default;
+};
+
+// user_id= and group_id= of the mount. They decide nothing about files (allow_other, default_permissions):
+// they tell umount(8) who may unmount it, and give that user the connection's "abort" below /sys/fs/fuse.
+struct MountOwner {
+  uid_t user = 0;
+  gid_t group = 0;
 };
 
 // The server that is about to be told of the end may still hold /dev/fuse: undo() does not need it dead.
@@ -32,8 +40,13 @@ class FuseMount {
  public:
   // `source`, `mount_point` and the borrowed `fuse_device` must outlive this. `subtype`: what follows
   // "fuseblk.".
-  FuseMount(std::string subtype, Source& source, const MountPoint& mount_point, int fuse_device)
-      : subtype_(std::move(subtype)), source_(source), mount_point_(mount_point), fuse_device_(fuse_device) {}
+  FuseMount(std::string subtype, Source& source, const MountPoint& mount_point, int fuse_device,
+            MountOwner owner = {})
+      : subtype_(std::move(subtype)),
+        source_(source),
+        mount_point_(mount_point),
+        fuse_device_(fuse_device),
+        owner_(owner) {}
 
   // Called by mount() when all but the attaching is done, with the mount that is attached nowhere yet.
   void before_attaching(std::function<void(int mount)> action) { before_attaching_ = std::move(action); }
@@ -62,6 +75,7 @@ class FuseMount {
   Source& source_;
   const MountPoint& mount_point_;
   int fuse_device_;
+  MountOwner owner_;
   MountType type_ = MountType::kFuseBlock;
   dev_t device_number_ = 0;
   bool attached_ = false;

@@ -46,11 +46,16 @@ void warn_of_no_record(Errno error) {
               kRecordDirectory, error.message());
 }
 
+MountOwner owner_of(const CommandLine& line) {
+  return line.on_behalf ? MountOwner{.user = line.on_behalf->user, .group = line.on_behalf->group}
+                        : MountOwner{};
+}
+
 }  // namespace
 
 MountAttempt::MountAttempt(MountPlan plan)
     : plan_(std::move(plan)),
-      mount_(plan_.line.type, plan_.source, plan_.mount_point, plan_.fuse_device.get()),
+      mount_(plan_.line.type, plan_.source, plan_.mount_point, plan_.fuse_device.get(), owner_of(plan_.line)),
       deadline_(std::chrono::steady_clock::now() + plan_.options.start_timeout) {
   if (trust() != Trust::kOwnServer) return;
   mount_.before_attaching([this](int mount) { write_record(mount); });
@@ -156,7 +161,8 @@ Outcome<void> MountAttempt::converse(Server& server, ServerWords& words) {
   CommandSession session({.trust = trust(),
                           .source = plan_.source.path(),
                           .mount_point = plan_.mount_point.path(),
-                          .flags = plan_.options.flags},
+                          .flags = plan_.options.flags,
+                          .type = plan_.line.type},
                          opener, [this](const MountRequest& request) { return mount_.mount(request); });
   const auto code = session.run(end, [&] { return words.forward_until_readable(end.fd(), deadline_); });
   if (const auto& failure = session.mount_failure()) return not_mounted(failure->error, failure->message);

@@ -67,7 +67,7 @@ std::optional<ExitStatus> mount_once_more(const CommandLine& line, const MountPo
 std::optional<ExitStatus> mount_once_more(const CommandLine& line, const MountPoint& mount_point,
                                           int fuse_device) {
   if (line.type != kOwnType) return std::nullopt;
-  const auto present = find_present_mount(line.source);
+  const auto present = find_present_mount(line.source, line.on_behalf ? line.on_behalf->source : -1);
   if (!present) return std::nullopt;
   return mount_once_more(line, mount_point, *present, fuse_device);
 }
@@ -86,7 +86,8 @@ Outcome<std::optional<Source>> open_journal(const MountOptions& options, const S
 
 ExitStatus mount_source(const CommandLine& line) {
   MountOptions options = line.options;
-  auto mount_point = MountPoint::open(line.mount_point, line.name_space);
+  auto mount_point = line.on_behalf ? MountPoint::adopt(line.mount_point, line.on_behalf->directory)
+                                    : MountPoint::open(line.mount_point, line.name_space);
   if (!mount_point) return report(mount_point.error(), kMountFailure);
   UniqueFd log_file;
   if (!options.log_file.empty()) {
@@ -102,7 +103,8 @@ ExitStatus mount_source(const CommandLine& line) {
       line.source, {.access = (options.flags & MS_RDONLY) != 0 ? Access::kReadOnly : Access::kReadWrite,
                     .on_write_protection =
                         line.demand_writable ? OnWriteProtection::kRefuse : OnWriteProtection::kMountReadOnly,
-                    .claim = line.type == kOwnType ? Claim::kExclusive : Claim::kLeftToService});
+                    .claim = line.type == kOwnType ? Claim::kExclusive : Claim::kLeftToService,
+                    .place = line.on_behalf ? line.on_behalf->source : -1});
   if (!source) {
     if (options.no_fail && is_missing(source.error().error)) {
       log_info("{} (nofail)", source.error().message);
@@ -161,6 +163,8 @@ ExitStatus run(const CommandLine& line) {
       if (const auto outcome = remount(line.mount_point, line.type, line.options); !outcome)
         return report(outcome.error(), kMountFailure);
       return kSuccess;
+    case Action::kServeUser:
+      break;  // program.cc's
     case Action::kMount:
       return mount_source(line);
   }

@@ -64,4 +64,13 @@ Outcome<MountPoint> MountPoint::open(const std::string& path, const std::string&
   return point;
 }
 
+Outcome<MountPoint> MountPoint::adopt(const std::string& path, int directory) {
+  MountPoint point;
+  point.path_ = path;
+  point.directory_.reset(::fcntl(directory, F_DUPFD_CLOEXEC, 3));
+  if (!point.directory_)
+    return fail(Errno::last(), fmt::format("mount point {}: {}", quoted(path), Errno::last().message()));
+  return point;
+}
+
 }  // namespace fuse4fs::helper

@@ -28,6 +28,8 @@ class MountPoint {
  public:
   // `name_space`: a process number or a path; empty: this one.
   static Outcome<MountPoint> open(const std::string& path, const std::string& name_space);
+  // A directory that was opened before: `directory` is copied, `path` is what it is called, canonical.
+  static Outcome<MountPoint> adopt(const std::string& path, int directory);
 
   [[nodiscard]] const std::string& path() const { return path_; }   // canonical
   [[nodiscard]] int directory() const { return directory_.get(); }  // O_PATH

@@ -27,10 +27,11 @@ std::optional<std::string> place_of(dev_t device) {
 
 }  // namespace
 
-std::optional<PresentMount> find_present_mount(const std::string& spec) {
-  const auto path = canonical_source(spec);
+std::optional<PresentMount> find_present_mount(const std::string& spec, int place) {
+  const auto path = place >= 0 ? Outcome<std::string>(spec) : canonical_source(spec);
   struct stat status = {};
-  if (!path || ::stat(path->c_str(), &status) != 0) return std::nullopt;
+  if (!path || (place >= 0 ? ::fstat(place, &status) : ::stat(path->c_str(), &status)) != 0)
+    return std::nullopt;
   std::vector<std::string> devices;
   if (S_ISBLK(status.st_mode)) devices.push_back(*path);
   if (S_ISREG(status.st_mode)) devices = whole_loop_devices_of(status);

@@ -15,8 +15,8 @@ struct PresentMount {
   std::string mount_point;  // one of its places, for words
 };
 
-// `spec`: as for Source::open(): a device, an image, a tag. Seen in this mount namespace, or by the record of
-// a server that lives (its mounts may all be in other namespaces).
-std::optional<PresentMount> find_present_mount(const std::string& spec);
+// `spec`: as for Source::open(): a device, an image, a tag; `place`: as SourceOptions::place. Seen in this
+// mount namespace, or by the record of a server that lives (its mounts may all be in other namespaces).
+std::optional<PresentMount> find_present_mount(const std::string& spec, int place = -1);
 
 }  // namespace fuse4fs::helper

@@ -12,8 +12,7 @@ namespace fuse4fs::helper {
 
 Outcome<void> keep_needed_privileges(Errand errand) {
   if (::getuid() != 0 || ::geteuid() != 0) {
-    return fail(Errno(EPERM),
-                "only root may mount with fuse4fs (an fstab entry's \"user\" does not work for this type)");
+    return fail(Errno(EPERM), "only root may do this (and the program must not be setuid)");
   }
   std::vector<unsigned> needed = {
       CAP_SYS_ADMIN,     // fsopen to move_mount, loop devices, BLKBSZSET, namespaces of the server
@@ -28,8 +27,8 @@ Outcome<void> keep_needed_privileges(Errand errand) {
   // than this one has left for the other.
   if (errand == Errand::kMountElsewhere || errand == Errand::kStop)
     needed.insert(needed.end(), {CAP_SYS_CHROOT, CAP_SYS_PTRACE});
-  // Seeing another user's open descriptors in /proc.
-  if (errand == Errand::kAbort) needed.push_back(CAP_SYS_PTRACE);
+  // Seeing another user's open descriptors, or mount namespace, in /proc.
+  if (errand == Errand::kAbort || errand == Errand::kForUser) needed.push_back(CAP_SYS_PTRACE);
 
   if (capng_get_caps_process() != 0) return fail(Errno(EPERM), "the process's capabilities cannot be read");
   if (capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN) == 0)

@@ -10,6 +10,7 @@ enum class Errand {
   kMount,           // or remount
   kMountElsewhere,  // in another mount namespace
   kAbort,           // of a mount, and of its server
+  kForUser,         // mount for an ordinary user, whose process is looked at
   kStop,            // the same, in the mount namespace where it is
 };
 

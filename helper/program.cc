@@ -17,9 +17,14 @@
 #include "helper/exit_status.h"
 #include "helper/mount_command.h"
 #include "helper/privileges.h"
+#include "helper/user_mount_client.h"
+#include "helper/user_mount_service.h"
 
 namespace fuse4fs::helper {
 namespace {
+
+// SD_LISTEN_FDS_START of systemd.
+constexpr int kFirstPassedDescriptor = 3;
 
 void write_with_name(LogLevel, std::string_view line, const LogDetails&) {
   const std::string text = fmt::format("mount.fuse4fs: {}\n", line);
@@ -36,6 +41,7 @@ void fill_standard_descriptors() {
 }
 
 Errand errand_of(const CommandLine& line) {
+  if (line.action == Action::kServeUser) return Errand::kForUser;
   if (line.action == Action::kAbort) return Errand::kAbort;
   if (line.action == Action::kStop) return Errand::kStop;
   return line.name_space.empty() ? Errand::kMount : Errand::kMountElsewhere;
@@ -49,11 +55,14 @@ ExitStatus run_command_line(const std::vector<std::string>& arguments) {
   }
   set_log_level(line->verbose ? LogLevel::kInfo : LogLevel::kNotice);
   if (line->action == Action::kShowText) return run(*line);
+  // Never where the program was made setuid: that is not what it was written for.
+  if (line->action != Action::kServeUser && ::getuid() != 0 && ::geteuid() == ::getuid())
+    return ask_user_service(*line);
   if (const auto kept = keep_needed_privileges(errand_of(*line)); !kept) {
     log_error("{}", kept.error().message);
     return kUsage;
   }
-  return run(*line);
+  return line->action == Action::kServeUser ? serve_user(UniqueFd(kFirstPassedDescriptor)) : run(*line);
 }
 
 }  // namespace

@@ -88,7 +88,11 @@ Outcome<std::string> canonical_source(const std::string& spec) {
 
 Outcome<Source> Source::open(const std::string& spec, const SourceOptions& options) {
   Source source;
-  ASSIGN_OR_RETURN(source.path_, canonical_source(spec));
+  if (options.place >= 0) {
+    source.path_ = spec;
+  } else {
+    ASSIGN_OR_RETURN(source.path_, canonical_source(spec));
+  }
   ASSIGN_OR_RETURN(Opened opened, open_device_or_image(source.path_, options));
   const std::string name = source.path_;
   if (S_ISREG(opened.status.st_mode)) {

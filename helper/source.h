@@ -27,6 +27,7 @@ struct SourceOptions {
   OnWriteProtection on_write_protection = OnWriteProtection::kMountReadOnly;
   Claim claim = Claim::kExclusive;
   std::chrono::milliseconds patience = kPatience;  // with a device that is in use
+  int place = -1;  // O_PATH, borrowed: what was opened at the path before, which is then not walked
 };
 
 // The path that a path or a tag stands for. ENOENT with words for a tag that no device has.

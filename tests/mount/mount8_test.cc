@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "tests/mount/fixture.h"
+#include "tests/mount/installed.h"
 
 namespace fuse4fs::test {
 namespace {
@@ -20,37 +21,15 @@ using ::testing::Not;
 
 class Mount8 : public MountTest {
  protected:
-  // Puts mount.fuse4fs and its server into /usr as this process's mount namespace sees it.
-  void SetUp() override {
-    for (const auto& [directory, program] :
-         {std::pair{"/usr/sbin", FUSE4FS_HELPER}, std::pair{"/usr/libexec", FUSE4FS_SERVER}}) {
-      const auto upper = scratch() / fs::path(directory).filename();
-      // The upper layer cannot lie on every file system; a tmpfs is always good.
-      fs::create_directory(upper);
-      ASSERT_EQ(::mount("tmpfs", upper.c_str(), "tmpfs", 0, nullptr), 0);
-      fs::create_directories(upper / "upper/fuse4fs");
-      fs::create_directory(upper / "work");
-      const auto target = std::string_view(directory).ends_with("sbin") ? upper / "upper/mount.fuse4fs"
-                                                                        : upper / "upper/fuse4fs/fuse4fs";
-      fs::copy_file(program, target);
-      if (target.filename() == "mount.fuse4fs")
-        fs::create_symlink(target.filename(), target.parent_path() / "mount.fuseblk.fuse4fs");
-      const auto options = "lowerdir=" + std::string(directory) + ",upperdir=" + (upper / "upper").string() +
-                           ",workdir=" + (upper / "work").string();
-      ASSERT_EQ(::mount("overlay", directory, "overlay", 0, options.c_str()), 0) << std::strerror(errno);
-    }
-  }
-  void TearDown() override {
-    for (const char* directory : {"/usr/sbin", "/usr/libexec"}) {
-      ::umount2(directory, MNT_DETACH);
-      ::umount2((scratch() / fs::path(directory).filename()).c_str(), MNT_DETACH);
-    }
-  }
+  void SetUp() override { installed_.emplace(scratch()); }
 
   [[nodiscard]] std::string mount_line() const {
     return run({"findmnt", "-n", "-o", "FSTYPE,OPTIONS", mount_point()}).output;
   }
   [[nodiscard]] std::string log_option() const { return "log=" + (scratch() / "log").string(); }
+
+ private:
+  std::optional<Installed> installed_;
 };
 
 TEST_F(Mount8, MountsAnImageByType) {

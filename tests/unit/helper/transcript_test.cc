@@ -37,8 +37,8 @@ TEST(Transcript, ThisHelperStartsLibfusesServer) {
   ASSERT_TRUE(arguments);
   ASSERT_TRUE(end.greet({.may_allow_other = true, .may_use_fuseblk = true}, arguments->get(),
                         fuse_device.get(), std::chrono::seconds(60)));
-  FileOpener opener(OpenPolicy(Trust::kPlainService, name, Access::kReadWrite), *source, fuse_device.get(),
-                    {});
+  FileOpener opener(OpenPolicy(Trust::kPlainService, name, Access::kReadWrite), *source,
+                    {.fuse_device = fuse_device.get(), .log_file = {}, .notify_socket = {}});
   std::vector<MountRequest> wishes;
   CommandSession session(
       {.trust = Trust::kPlainService, .source = name, .mount_point = "/mnt/x", .type = "service_ll"}, opener,

@@ -212,10 +212,11 @@ Outcome<void> dump(const std::string& image, const std::string& device, bool eve
     print_log(log, superblock);
   }
   if (superblock.has(kFeatureFastCommit)) print_fast_commits(log, superblock);
-  print_verdict(plan_recovery(log, superblock,
-                              {.object = [&](std::uint64_t home, HomeUse) { return journal->object(home); },
-                               .progress = {},
-                               .limits = {}}));
+  print_verdict(
+      plan_recovery(log, superblock,
+                    {.object = [&](std::uint64_t home, HomeUse use) { return journal->object(home, use); },
+                     .progress = {},
+                     .limits = {}}));
   return {};
 }
 

@@ -116,9 +116,11 @@ std::uint64_t ImageJournal::offset(std::uint32_t number) const {
   return (map_.empty() ? number : map_[number]) * std::uint64_t{expectation_.block_size};
 }
 
-std::optional<std::string> ImageJournal::object(std::uint64_t home) const {
+std::optional<std::string> ImageJournal::object(std::uint64_t home, HomeUse use) const {
   if (home >= volume_blocks_) return fmt::format("is outside of the volume ({} blocks)", volume_blocks_);
   if (std::ranges::binary_search(sorted_, home)) return "is a block of the journal";
+  if (use == HomeUse::kRevoke && home == (expectation_.block_size == 1024 ? 1 : 0))
+    return "is the superblock's";
   return std::nullopt;
 }
 

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "server/cache/block_device.h"
 #include "server/journal/log_source.h"
+#include "server/journal/recovery.h"
 #include "server/journal/superblock.h"
 
 namespace fuse4fs::journal::tools {
@@ -29,7 +30,7 @@ class ImageJournal {
   // Where log block `number` lies: the byte, in the volume or in the journal's device.
   [[nodiscard]] std::uint64_t offset(std::uint32_t number) const;
   // The words for a block that a log may not touch; nothing where it may (RecoveryOptions::object).
-  [[nodiscard]] std::optional<std::string> object(std::uint64_t home) const;
+  [[nodiscard]] std::optional<std::string> object(std::uint64_t home, HomeUse use) const;
 
  private:
   ImageJournal() = default;

@@ -335,7 +335,7 @@ TEST_P(Scenarios, AreReplayedAsE2fsckDoes) {
   ASSERT_TRUE(journal) << journal.error().message;
   const auto superblock = read_superblock((*journal)->log(), (*journal)->expectation());
   const RecoveryOptions options{
-      .object = [&](std::uint64_t home, HomeUse) { return (*journal)->object(home); },
+      .object = [&](std::uint64_t home, HomeUse use) { return (*journal)->object(home, use); },
       .progress = {},
       .limits = {}};
   const auto plan = superblock ? plan_recovery((*journal)->log(), *superblock, options)

@@ -13,6 +13,9 @@
 #include <string>
 #include <vector>
 
+#include "server/journal/log_source.h"
+#include "server/journal/superblock.h"
+
 namespace fuse4fs::journal::fuzz {
 
 inline constexpr std::uint32_t kBlockSize = 1024;
@@ -34,5 +37,8 @@ struct Seed {
 };
 // Logs of all forms, whole, wrapped, torn and damaged.
 std::vector<Seed> journal_seeds();
+
+// The first blocks of a log of blocks of 1 KiB that needs recovery, moved to the front of a small one.
+std::vector<std::byte> as_input(LogSource& log, const JournalSuperblock& superblock);
 
 }  // namespace fuse4fs::journal::fuzz

@@ -85,4 +85,20 @@ std::vector<Seed> journal_seeds() {
   return seeds;
 }
 
+std::vector<std::byte> as_input(LogSource& log, const JournalSuperblock& superblock) {
+  constexpr std::uint32_t kMost = 60;  // what tests/fuzz/run lets inputs grow to
+  std::vector<std::byte> bytes = {std::byte{0}, std::byte{kSealSuperblock | kSealRecords}};
+  std::vector<std::byte> block(kBlockSize);
+  if (!log.read(superblock.own_block, block)) return bytes;
+  store_big_endian(std::span(block), superblock_at::kMaxLength, kBlocks);
+  store_big_endian<std::uint32_t>(block, superblock_at::kFirst, 1);
+  store_big_endian<std::uint32_t>(block, superblock_at::kStart, 1);
+  bytes.insert(bytes.end(), block.begin(), block.end());
+  for (std::uint32_t distance = 0; distance < kMost; ++distance) {
+    if (!log.read(superblock.after(superblock.start, distance), block)) break;
+    bytes.insert(bytes.end(), block.begin(), block.end());
+  }
+  return bytes;
+}
+
 }  // namespace fuse4fs::journal::fuzz

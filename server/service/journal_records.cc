@@ -35,8 +35,8 @@ std::string journal_record(LogLevel level, std::string_view message, const LogDe
   add(record, "PRIORITY", fmt::format("{}", static_cast<int>(level)));
   add(record, "SYSLOG_IDENTIFIER", "fuse4fs");
   if (!details.message_id.empty()) add(record, "MESSAGE_ID", details.message_id);
-  add(record, "FUSE4FS_DEVICE", origin.device);
-  add(record, "FUSE4FS_MOUNT_POINT", origin.mount_point);
+  for (const auto* const key : {"FUSE4FS_DEVICE", "DEVICE"}) add(record, key, origin.device);
+  for (const auto* const key : {"FUSE4FS_MOUNT_POINT", "WHERE"}) add(record, key, origin.mount_point);
   add_number(record, "FUSE4FS_INODE", details.inode);
   add_number(record, "FUSE4FS_BLOCK", details.block);
   add_number(record, "ERRNO", static_cast<std::uint64_t>(std::max(details.error, 0)));

@@ -15,8 +15,8 @@ namespace fuse4fs::service {
 
 // What all records of one mount have in common, as it is, whatever bytes it has.
 struct JournalOrigin {
-  std::string device;       // FUSE4FS_DEVICE
-  std::string mount_point;  // FUSE4FS_MOUNT_POINT
+  std::string device;       // FUSE4FS_DEVICE, and DEVICE for the catalog, whose @FIELDS@ have no digits
+  std::string mount_point;  // FUSE4FS_MOUNT_POINT, and WHERE, which systemd's own records have as well
 };
 
 // MESSAGE is at most kLongestMessage bytes of `message`: a record must fit into the socket's buffer.

@@ -70,12 +70,13 @@ TEST(JournalRecord, HasTheFieldsThatAreKnown) {
       UnorderedElementsAre(Pair("MESSAGE", "a block is wrong"), Pair("PRIORITY", "3"),
                            Pair("SYSLOG_IDENTIFIER", "fuse4fs"), Pair("MESSAGE_ID", std::string(kCorruption)),
                            Pair("FUSE4FS_DEVICE", "/dev/sdb1"), Pair("FUSE4FS_MOUNT_POINT", "/mnt"),
-                           Pair("FUSE4FS_INODE", "12"), Pair("FUSE4FS_BLOCK", "3456"),
-                           Pair("ERRNO", std::to_string(EUCLEAN))));
+                           Pair("DEVICE", "/dev/sdb1"), Pair("WHERE", "/mnt"), Pair("FUSE4FS_INODE", "12"),
+                           Pair("FUSE4FS_BLOCK", "3456"), Pair("ERRNO", std::to_string(EUCLEAN))));
   EXPECT_THAT(fields_of(journal_record(LogLevel::kInfo, "words", {}, origin)),
               UnorderedElementsAre(Pair("MESSAGE", "words"), Pair("PRIORITY", "6"),
                                    Pair("SYSLOG_IDENTIFIER", "fuse4fs"), Pair("FUSE4FS_DEVICE", "/dev/sdb1"),
-                                   Pair("FUSE4FS_MOUNT_POINT", "/mnt")));
+                                   Pair("FUSE4FS_MOUNT_POINT", "/mnt"), Pair("DEVICE", "/dev/sdb1"),
+                                   Pair("WHERE", "/mnt")));
 }
 
 // Whatever bytes a name has, they stay in its field.
@@ -84,7 +85,7 @@ TEST(JournalRecord, CannotBeForgedByAName) {
        {"/a\nPRIORITY=0\nMESSAGE=all is well", "\n", "/a\n", "=\n=", "\x01\x02\x00z"}) {
     const auto fields =
         fields_of(journal_record(LogLevel::kWarning, evil, {}, {.device = "/dev/sdb1", .mount_point = evil}));
-    EXPECT_EQ(fields.size(), 5U) << evil;
+    EXPECT_EQ(fields.size(), 7U) << evil;
     EXPECT_THAT(fields,
                 IsSupersetOf(Fields{{"MESSAGE", evil}, {"FUSE4FS_MOUNT_POINT", evil}, {"PRIORITY", "4"}}));
   }
@@ -253,7 +254,7 @@ TEST(Catalog, HasATextForEachMessageId) {
     EXPECT_THAT(text, HasSubstr("\nDefined-By: fuse4fs\n\n"));
     EXPECT_GT(text.size(), 120U) << each;
     std::string rest = text;
-    for (const char* field : {"@FUSE4FS_DEVICE@", "@FUSE4FS_MOUNT_POINT@"})
+    for (const char* field : {"@DEVICE@", "@WHERE@"})
       for (auto at = rest.find(field); at != std::string::npos; at = rest.find(field))
         rest.erase(at, std::string_view(field).size());
     EXPECT_THAT(rest, Not(HasSubstr("@"))) << each;

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
@@ -26,6 +27,11 @@ bool get_capabilities(CapabilitySets& sets) {
 bool set_capabilities(const CapabilitySets& sets) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   return ::syscall(SYS_capset, &header, sets.data()) == 0;
+}
+
+bool holds_any(const CapabilitySets& sets) {
+  return std::ranges::any_of(
+      sets, [](const auto& set) { return (set.effective | set.permitted | set.inheritable) != 0; });
 }
 
 // Best effort: needs CAP_SETPCAP, and the empty sets and no_new_privs do without it.
@@ -94,12 +100,12 @@ Outcome<bool> drop_privileges() {
   if (::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
     return fail_to("drop ambient capabilities");
   CapabilitySets sets{};
-  if (!set_capabilities(sets)) return fail_to("drop capabilities");
   if (!get_capabilities(sets)) return fail_to("ask for the capabilities");
-  for (const auto& set : sets) {
-    if ((set.effective | set.permitted | set.inheritable) != 0) {
-      return fail(Errno(EPERM), "sandbox: the kernel left a capability behind");
-    }
+  // systemd starts the server without any, and kills it if it calls capset (units/fuse4fs@.service.in).
+  if (holds_any(sets)) {
+    if (!set_capabilities({})) return fail_to("drop capabilities");
+    if (!get_capabilities(sets)) return fail_to("ask for the capabilities");
+    if (holds_any(sets)) return fail(Errno(EPERM), "sandbox: the kernel left a capability behind");
   }
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail_to("forbid new privileges");
   return bounding_set_is_empty;

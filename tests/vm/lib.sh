@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# For the cases, which run inside: . /tests/lib.sh
+# They are sh -eu: a command that fails ends the case. What takes its time is waited for, generously.
+
+mkdir -p /run/t
+
+fail() {
+  echo "FAILED: $*"
+  exit 1
+}
+
+wait_for() { # COMMAND... (60 s at most)
+  waited=0
+  until "$@" >/dev/null 2>&1; do
+    waited=$((waited + 1))
+    [ $waited -lt 600 ] || fail "waited a minute for: $*"
+    sleep 0.1
+  done
+}
+
+expect() { # WORDS TEXT PATTERN: TEXT matches the shell pattern
+  # shellcheck disable=SC2254
+  case $2 in $3) ;; *) fail "$1: wanted $3, got: $2" ;; esac
+}
+
+image() { # NAME: a fresh volume, with a file that says its name. On the host's disk: what is not synced may be lost.
+  rm -f "/shared/$1"
+  mkdir -p "/run/t/$1-files"
+  echo "$1" >"/run/t/$1-files/name"
+  mkfs.ext4 -q -d "/run/t/$1-files" "/shared/$1" "${2:-16M}"
+}
+
+dir() { # NAME: prints a directory to mount on
+  mkdir -p "/run/t/$1"
+  echo "/run/t/$1"
+}
+
+# The unit that serves what is mounted at a directory: by the title of its server.
+unit_of() { # DIRECTORY
+  for unit in $(units); do
+    case $(tr '\0' ' ' <"/proc/$(systemctl show -P MainPID "$unit")/cmdline") in *" on $1 "*) echo "$unit" ;; esac
+  done
+}
+server_of() { systemctl show -P MainPID "$(unit_of "$1")"; }
+
+units() { systemctl list-units --plain --no-legend --all 'fuse4fs@*' | cut -d ' ' -f 1; }
+no_units() { [ -z "$(units)" ]; }
+ended() { ! systemctl -q is-active "$1"; }
+no_loops() { [ -z "$(losetup -n -O NAME -j "/shared/$1")" ]; }
+no_records() { [ -z "$(ls /run/fuse4fs/mounts)" ]; }
+
+# Nothing of a mount of this image is left: no process, no mount, no loop device, no record.
+nothing_left() { # IMAGE DIRECTORY
+  wait_for no_units
+  ! mountpoint -q "$2" || fail "$2 is still a mount point"
+  wait_for no_loops "$1"
+  no_records || fail "a record is left: $(cat /run/fuse4fs/mounts/*)"
+}
+
+clean() { # IMAGE: e2fsck finds nothing
+  e2fsck -fn "/shared/$1" || fail "e2fsck finds something in $1"
+}

@@ -35,11 +35,9 @@ dir() { # NAME: prints a directory to mount on
   echo "/run/t/$1"
 }
 
-# The unit that serves what is mounted at a directory: by the title of its server.
+# The unit that serves what is mounted at a directory, by the record that the helper wrote.
 unit_of() { # DIRECTORY
-  for unit in $(units); do
-    case $(tr '\0' ' ' <"/proc/$(systemctl show -P MainPID "$unit")/cmdline") in *" on $1 "*) echo "$unit" ;; esac
-  done
+  grep -lsx "MOUNT_POINT=$1" /run/fuse4fs/mounts/* | xargs -r sed -n 's/^UNIT=//p'
 }
 server_of() { systemctl show -P MainPID "$(unit_of "$1")"; }
 

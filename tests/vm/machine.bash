@@ -86,7 +86,7 @@ boot_machine() {
   [ ! -d "$work/shared" ] || binds+=(--bind="$work/shared:/shared" --bind-ro="$here:/tests")
   rm -f "$work/leader"
   # No filter of nspawn's own: a bare systemd has none. The machine's name is this run's alone.
-  SYSTEMD_SECCOMP=0 systemd-nspawn --quiet --boot --directory="$root" --machine="fuse4fs-$$-$RANDOM" \
+  SYSTEMD_SECCOMP=0 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --boot --directory="$root" --machine="fuse4fs-$$-$RANDOM" \
     --register=no --keep-unit --console=pipe --private-network --capability=CAP_SYS_RAWIO --link-journal=no --resolv-conf=off --timezone=off \
     --setenv=SYSTEMD_LOG_COLOR=0 "${binds[@]}" </dev/null >"$work/console" 2>&1 &
   nspawn=$!

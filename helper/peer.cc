@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 namespace fuse4fs::helper {
 namespace {
@@ -91,7 +92,8 @@ EyesOf::EyesOf(const Person& person) { see_as(person.user, person.group, person.
 EyesOf::~EyesOf() { see_as(0, 0, {}); }
 
 Result<UniqueFd> open_place(const std::string& path, int flags) {
-  if (!path.starts_with('/')) return fail(EINVAL);
+  // It is a name as well: of a mount, for people and for programs.
+  if (!path.starts_with('/') || std::filesystem::path(path).lexically_normal() != path) return fail(EINVAL);
   open_how how = {};
   how.flags = static_cast<std::uint64_t>(O_PATH | O_CLOEXEC | flags);
   how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;

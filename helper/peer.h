@@ -33,8 +33,8 @@ class [[nodiscard]] EyesOf {
   ~EyesOf();
 };
 
-// An O_PATH descriptor of what is at `path`, which must be absolute and spelt without symbolic links: ELOOP
-// for one, wherever it is.
+// An O_PATH descriptor of what is at `path`, which must be absolute, without "." and "..", and without
+// symbolic links: ELOOP for one, wherever it is.
 Result<UniqueFd> open_place(const std::string& path, int flags);
 
 }  // namespace fuse4fs::helper

@@ -55,9 +55,9 @@ struct Order {
 };
 
 std::unexpected<Failure> no_place(const std::string& path, Errno error) {
-  const std::string_view more =
-      error == Errno(ELOOP) ? " (there is a symbolic link in it: write the path without it)" : "";
-  return fail(error, fmt::format("{}: {}{}", quoted(path), error.message(), more));
+  const std::string why = error == Errno(ELOOP) ? "there is a symbolic link in the path; write it without"
+                                                : std::string(error.message());
+  return fail(error, fmt::format("{}: {}", quoted(path), why));
 }
 
 Outcome<UniqueFd> open_directory(const std::string& path, const Person& person) {

@@ -2,6 +2,7 @@
 // Mounts for ordinary users: mount(8), mount.fuse4fs and umount(8) as somebody without any power, the users'
 // service on its socket in this test's own /run, and polkit's program replaced by one that answers as told.
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -11,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -339,29 +341,110 @@ TEST_F(UserMount, FromAnotherMountNamespaceNothing) {
   EXPECT_THAT(refused.output, HasSubstr("another mount namespace"));
 }
 
-TEST_F(UserMount, TheServiceListensToNobodyElse) {
-  write_fstab("user");
-  // Nonsense, a descriptor, silence and root itself.
-  const auto connect = [] {
+// What a program of the user's own may say to the service, and what it hears: words, then the status as text.
+std::string ask_raw(uid_t user, const std::string& packet, int descriptor = -1) {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const UniqueFd reading(ends[0]);
+  UniqueFd writing(ends[1]);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgroups(0, nullptr) != 0 || ::setresgid(user, user, user) != 0 ||
+        ::setresuid(user, user, user) != 0)
+      ::_exit(1);
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
     std::strcpy(address.sun_path, kSocket);
-    UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-    return socket;
-  };
-  for (const std::string& nonsense :
-       {std::string("x"), std::string("fuse4fs-user-1\0mount\0\0", 22), std::string(60000, '\0')}) {
-    const UniqueFd socket = connect();
-    ASSERT_EQ(::send(socket.get(), nonsense.data(), nonsense.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(nonsense.size()));
-    std::string answer(4096, '\0');
-    const ssize_t length = ::recv(socket.get(), answer.data(), answer.size(), 0);
-    ASSERT_GT(length, 0);
-    EXPECT_THAT(answer, HasSubstr("no request"));
-    ASSERT_EQ(::recv(socket.get(), answer.data(), answer.size(), 0), 2);
-    EXPECT_EQ(answer.substr(0, 2), "S\x01");
+    const int socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) ::_exit(2);
+    iovec data{.iov_base = const_cast<char*>(packet.data()), .iov_len = packet.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr message{};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    if (descriptor >= 0) {
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      cmsghdr* const header = CMSG_FIRSTHDR(&message);
+      header->cmsg_level = SOL_SOCKET;
+      header->cmsg_type = SCM_RIGHTS;
+      header->cmsg_len = CMSG_LEN(sizeof(int));
+      std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+    }
+    (void)!::sendmsg(socket, &message, MSG_NOSIGNAL);
+    std::array<char, 4096> answer{};
+    for (ssize_t length; (length = ::recv(socket, answer.data(), answer.size(), 0)) > 0;) {
+      if (answer[0] == 'S') answer[1] = static_cast<char>('0' + answer[1]);
+      (void)!::write(writing.get(), answer.data(), static_cast<std::size_t>(length));
+    }
+    ::_exit(0);
   }
+  writing.reset();
+  std::string heard;
+  std::array<char, 4096> chunk{};
+  for (ssize_t length; (length = ::read(reading.get(), chunk.data(), chunk.size())) > 0;)
+    heard.append(chunk.data(), static_cast<std::size_t>(length));
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  return heard;
+}
+
+std::string request(const std::string& source, const std::string& target, const std::string& options = "") {
+  std::string packet;
+  for (const std::string& field :
+       {std::string("fuse4fs-user-1"), std::string("mount"), std::string(), source, target, options}) {
+    packet += field;
+    packet += '\0';
+  }
+  return packet;
+}
+
+// What mount.fuse4fs checks before it asks, the service checks again.
+TEST_F(UserMount, TheServiceTakesNobodysWord) {
+  answer_for_polkit("exit 0");
+  const std::string image = image_.string();
+  const std::string target = mount_point().string();
+  write_fstab("user");
+  for (const std::string& nonsense :
+       {std::string("x"), std::string("fuse4fs-user-1\0mount\0\0", 22), std::string(60000, '\0')})
+    EXPECT_THAT(ask_raw(kUser, nonsense), AllOf(HasSubstr("no request"), ::testing::EndsWith("S1")));
+  EXPECT_THAT(ask_raw(kUser, request(image, target), STDERR_FILENO), HasSubstr("no request"));
+  EXPECT_THAT(mount_line(), IsEmpty());
+
+  // A line whose directory is a link, or is reached through one, or is where the user may not go.
+  fs::create_directory(scratch() / "real");
+  fs::create_directory(scratch() / "real/in");
+  fs::create_directory(scratch() / "closed");
+  fs::create_directory(scratch() / "closed/in");
+  fs::permissions(scratch() / "closed", fs::perms(0700));
+  fs::create_symlink(scratch() / "real/in", scratch() / "link");
+  fs::create_symlink(scratch() / "real", scratch() / "way");
+  for (const auto& [where, words] :
+       {std::pair{scratch() / "link", "symbolic link"}, std::pair{scratch() / "way/in", "symbolic link"},
+        std::pair{scratch() / "real/../real/in", "Invalid argument"},
+        std::pair{scratch() / "closed/in", "Permission denied"}, std::pair{image_, "Not a directory"},
+        std::pair{fs::path("mnt"), "Invalid argument"}}) {
+    SCOPED_TRACE(where);
+    write_fstab_line(image, where, "user");
+    EXPECT_THAT(ask_raw(kUser, request(image, where)), AllOf(HasSubstr(words), ::testing::EndsWith("S1")));
+    EXPECT_THAT(run({"findmnt", "-n", "-t", "fuseblk.fuse4fs"}).output, Not(HasSubstr(scratch().string())));
+  }
+  EXPECT_EQ(asked(), "");
+  // An image that somebody has put a link in the place of since the line was written.
+  fs::create_symlink(image_, scratch() / "stick");
+  write_fstab_line(scratch() / "stick", target, "user");
+  EXPECT_THAT(ask_raw(kUser, request(scratch() / "stick", target)), HasSubstr("no line for"));
+  // Two requests in one connection are one; and what is right works this way, too.
+  write_fstab("user");
+  EXPECT_EQ(ask_raw(kUser, request(image, target, "rw")), "S0");
+  EXPECT_THAT(mount_line(), HasSubstr("nosuid,nodev,noexec"));
+  EXPECT_EQ(run_as(kUser, {"umount", target}).status, 0);
+  expect_clean(image_);
+}
+
+TEST_F(UserMount, WithoutTheServiceItSaysWhatIsMissing) {
+  write_fstab("user");
   EXPECT_TRUE(comes_true([&] { return unit_->running() == 0; }));
   unit_.reset();
   const auto alone = run_as(kUser, {"mount.fuse4fs", image_, mount_point()});

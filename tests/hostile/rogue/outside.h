@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The runner's own look at a mount that the rogue serves. The runner is root, and waits for no longer than
+// kPatience.
+#pragma once
+
+#include <chrono>
+
+#include "tests/hostile/rogue/attempt.h"
+
+namespace fuse4fs::rogue::outside {
+
+// Of things that come at once unless something is broken.
+inline constexpr std::chrono::seconds kPatience{60};
+
+Verdict syncfs_hangs_until_abort(const Outside& mount);
+Verdict statfs_hangs_until_abort(const Outside& mount);
+Verdict keeps_nosuid_nodev_noexec(const Outside& mount);
+Verdict device_node_does_not_open(const Outside& mount);
+Verdict cannot_be_written(const Outside& mount);
+Verdict mount_ends(const Outside& mount);
+
+// mount.fuse4fs --abort; its exit status.
+int abort_mount(const Outside& mount);
+
+}  // namespace fuse4fs::rogue::outside

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/confinement.h"
 
+#include <pthread.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <system_error>
 
 #include "base/log.h"
 #include "server/sandbox/sandbox.h"
@@ -23,14 +25,24 @@ constexpr std::uint64_t kMemoryAtLeast = 1024 * kMebibyte;
 constexpr std::uint64_t kDeviceBytesPerByte = 1024;
 constexpr std::uint64_t kMemoryInAnyCase = 256 * kMebibyte;
 constexpr std::uint64_t kLogGrowth = 64 * kMebibyte;
+constexpr std::uint64_t kStack = 8 * kMebibyte;
 
 // A server over which a volume has taken control shall not take the machine's memory with it.
-std::uint64_t memory_for(std::uint64_t device_size) {
-  const std::uint64_t wanted = kMemoryAtLeast + device_size / kDeviceBytesPerByte;
+std::uint64_t memory_for(std::uint64_t device_size, unsigned threads) {
+  const std::uint64_t stacks = threads * kStack;
+  const std::uint64_t wanted = kMemoryAtLeast + stacks + device_size / kDeviceBytesPerByte;
   struct sysinfo machine{};
   if (::sysinfo(&machine) != 0) return wanted;
   const std::uint64_t most = std::uint64_t{machine.totalram} * machine.mem_unit / 4 * 3;
-  return std::max(std::min(wanted, most), kMemoryInAnyCase);
+  return std::max(std::min(wanted, most), kMemoryInAnyCase + stacks);
+}
+
+// Stacks are mapped in full, and by default as large as the limit of whoever mounts allows.
+void fix_size_of_stacks() {
+  pthread_attr_t attributes;
+  if (::pthread_attr_init(&attributes) != 0) return;
+  if (::pthread_attr_setstacksize(&attributes, kStack) == 0) ::pthread_setattr_default_np(&attributes);
+  ::pthread_attr_destroy(&attributes);
 }
 
 // 0 if it is no regular file.
@@ -64,11 +76,16 @@ Outcome<void> Confinement::enter(const Needs& needs) {
 
   sandbox::Options options;
   options.kept_descriptors = kept_;
-  options.memory = memory_for(needs.device_size);
+  options.memory = memory_for(needs.device_size, needs.threads);
   options.largest_file = std::max(size_of_file(needs.log_file), size_of_file(STDERR_FILENO)) + kLogGrowth;
+  fix_size_of_stacks();
   options.start_threads = [&needs]() -> Result<void> {
-    needs.start_threads();
-    return {};
+    try {
+      needs.start_threads();
+      return {};
+    } catch (const std::system_error& error) {
+      return fail(error.code().value());
+    }
   };
   ASSIGN_OR_RETURN(const auto report, sandbox::enter(options));
   if (!report.landlock) log_warning("this kernel has no Landlock: confined without it");

@@ -91,7 +91,11 @@ Outcome<void> Server::confine(const cache::BlockDevice& device) {
     confinement_.keep(descriptor);
   const unsigned workers = helper_.options().threads.value_or(kDefaultWorkers);
   activity_ = std::make_unique<Activity>(workers + 1);
-  return confinement_.enter({.device_size = device.size(), .log_file = log_->fd(), .start_threads = [&] {
+  constexpr unsigned kOtherThreads = 2;
+  return confinement_.enter({.device_size = device.size(),
+                             .log_file = log_->fd(),
+                             .threads = workers + kOtherThreads,
+                             .start_threads = [&] {
                                pool_ = std::make_unique<fuse::WorkerPool>(workers);
                                claim_keeper_ = std::make_unique<fuse::WorkerPool>(1);
                                if (watchdog_limit_) watchdog_ = std::make_unique<fuse::WorkerPool>(1);

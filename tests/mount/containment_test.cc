@@ -122,7 +122,8 @@ TEST_F(Containment, ItLeavesNoCoreAndIsLimited) {
   EXPECT_LE(numbers["Max file size"], 65 * kMebibyte) << "of the log";
   EXPECT_GE(numbers["Max file size"], 64 * kMebibyte) << "of the log";
 #ifndef FUSE4FS_SANITIZED
-  EXPECT_LE(numbers["Max data size"], 1025 * kMebibyte);
+  constexpr std::uint64_t kStacks = 12 * 8 * kMebibyte;
+  EXPECT_LE(numbers["Max data size"], 1025 * kMebibyte + kStacks);
   EXPECT_GE(numbers["Max data size"], 256 * kMebibyte);
   EXPECT_EQ(numbers["Max address space"], numbers["Max data size"] + 2048 * kMebibyte);
 #endif

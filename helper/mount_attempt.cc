@@ -168,7 +168,11 @@ Outcome<void> MountAttempt::converse(Server& server, ServerWords& words) {
   if (const auto& failure = session.mount_failure()) return not_mounted(failure->error, failure->message);
   if (Interruption::requested()) return not_mounted(Errno(EINTR), "interrupted");
   if (!code) return not_mounted(code.error(), words_for(code.error()));
-  if (*code != 0) return not_mounted(Errno(EIO), fmt::format("the server gave up (status {})", *code & 0xff));
+  // A server of the helper's own has said why on standard error.
+  if (*code != 0)
+    return not_mounted(Errno(EIO),
+                       fmt::format("the server gave up (status {}){}", *code & 0xff,
+                                   unit_.empty() ? "" : ", it says why in: journalctl -u " + unit_));
   if (!session.mounted()) return not_mounted(Errno(EPROTO), "the server left without mounting");
   return {};
 }

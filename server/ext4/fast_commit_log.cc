@@ -191,6 +191,8 @@ Outcome<FastCommitScan::Next> FastCommitScan::stop(Blame blame, std::string why)
     return fail(kCorrupted, fmt::format("block {} of the journal's fast commits is damaged: {}; try: e2fsck "
                                         "DEVICE",
                                         block_, why));
+  // What an older transaction left behind the last commit is no news.
+  if (log_.commits != 0 && blame == Blame::kPowerCut) return Next::kEnough;
   log_.end = fmt::format("the fast commits end in block {}: {}", block_, why);
   return Next::kEnough;
 }

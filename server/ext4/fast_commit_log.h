@@ -68,7 +68,7 @@ struct FastCommitLog {
   // Of complete fast commits only, each with a CommitEnd behind it. Empty: nothing to do.
   std::vector<FastCommitRecord> records;
   std::uint32_t commits = 0;
-  std::string end;  // why the list ended before the area did, for the log; may be empty
+  std::string end;  // what damage ended the list before the area did, for the log; mostly empty
 };
 
 class FastCommitScan {

@@ -33,9 +33,11 @@ Seen look_at(const fs::path& path) {
   seen.inode = status.st_ino;
   seen.uid = status.st_uid;
   seen.gid = status.st_gid;
-  seen.mtime_seconds = status.st_mtim.tv_sec;
-  seen.mtime_nanoseconds = status.st_mtim.tv_nsec;
-  if (!S_ISDIR(status.st_mode)) seen.size = static_cast<std::uint64_t>(status.st_size);
+  if (!S_ISDIR(status.st_mode)) {
+    seen.size = static_cast<std::uint64_t>(status.st_size);
+    seen.mtime_seconds = status.st_mtim.tv_sec;
+    seen.mtime_nanoseconds = status.st_mtim.tv_nsec;
+  }
   if (S_ISREG(status.st_mode)) {
     EXPECT_EQ(::access(path.c_str(), R_OK), 0);
     seen.content = contents_of(path);

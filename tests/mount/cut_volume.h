@@ -26,8 +26,8 @@ struct Form {
 };
 void PrintTo(const Form& form, std::ostream* out);
 
-// What a tree shows: by path, "." is the root. Of directories neither size nor blocks: where names lie is
-// decided anew by a replay.
+// What a tree shows: by path, "." is the root. Of directories neither size nor times: where names lie is
+// decided anew by a replay, and no record of a fast commit says when they came.
 struct Seen {
   mode_t mode = 0;
   std::uint64_t links = 0, size = 0, inode = 0;

@@ -50,9 +50,9 @@ no_records() { [ -z "$(ls /run/fuse4fs/mounts)" ]; }
 # Nothing of a mount of this image is left: no process, no mount, no loop device, no record.
 nothing_left() { # IMAGE DIRECTORY
   wait_for no_units
-  ! mountpoint -q "$2" || fail "$2 is still a mount point"
+  ! findmnt -n "$2" || fail "$2 is still a mount point"
   wait_for no_loops "$1"
-  no_records || fail "a record is left: $(cat /run/fuse4fs/mounts/*)"
+  wait_for no_records
 }
 
 clean() { # IMAGE: e2fsck finds nothing

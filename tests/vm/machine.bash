@@ -20,7 +20,7 @@ make_tree() {
     [ ! -f /etc/apt/sources.list.d/debian.sources ] || sources=(/etc/apt/sources.list.d/debian.sources)
     rm -rf --one-file-system "$tree.new"
     echo "making $tree"
-    if ! mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Retries "3"' \
+    if ! timeout 480 mmdebstrap --quiet --variant=minbase --include="$packages" --aptopt='Acquire::Retries "3"' \
       --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
       --customize-hook='rm -f "$1/etc/resolv.conf"; : >"$1/etc/machine-id"; echo vm >"$1/etc/hostname"' \
       "$release" "$tree.new" "${sources[@]}" >"$vm/mmdebstrap.log" 2>&1; then
@@ -96,7 +96,8 @@ boot_machine() {
 }
 
 power_off() {
-  in_machine systemctl --no-block poweroff || return 1
+  # The manager may hang up on the one who asks before it has said yes.
+  in_machine systemctl --no-block poweroff || in_machine systemctl --no-block poweroff || true
   wait_until 180 gone
 }
 

@@ -136,20 +136,13 @@ Outcome<JournalSuperblock> judge_superblock(std::span<const std::byte> raw, std:
 
   JournalSuperblock superblock;
   superblock.own_block = own_block;
-  switch (const std::uint32_t kind = load32(raw, kHeaderKind); static_cast<BlockKind>(kind)) {
-    case BlockKind::kSuperblockV1:
-      superblock.version = 1;
-      break;
-    case BlockKind::kSuperblockV2:
-      superblock.version = 2;
-      break;
-    case BlockKind::kDescriptor:
-    case BlockKind::kCommit:
-    case BlockKind::kRevoke:
-      return contradiction(fmt::format("is not there: a record of kind {} is in its place", kind));
-    default:
-      return unknown(fmt::format("is of an unknown format ({})", kind));
-  }
+  const std::uint32_t kind = load32(raw, kHeaderKind);
+  const auto is = [&](BlockKind one) { return kind == static_cast<std::uint32_t>(one); };
+  if (is(BlockKind::kDescriptor) || is(BlockKind::kCommit) || is(BlockKind::kRevoke))
+    return contradiction(fmt::format("is not there: a record of kind {} is in its place", kind));
+  if (!is(BlockKind::kSuperblockV1) && !is(BlockKind::kSuperblockV2))
+    return unknown(fmt::format("is of an unknown format ({})", kind));
+  superblock.version = is(BlockKind::kSuperblockV1) ? 1 : 2;
   superblock.block_size = load32(raw, at::kBlockSize);
   superblock.max_length = load32(raw, at::kMaxLength);
   superblock.first = load32(raw, at::kFirst);

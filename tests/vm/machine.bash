@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The machine of tests/vm/run: how its tree is made, booted, entered and switched off. Sourced; uses $here, $top, $work.
+# The machine of tests/vm/run: how its tree is made, booted, entered and switched off. Sourced; uses $here, $top, $work, $build.
 vm=${FUSE4FS_VM_DIR:-$top/build/vm}
 loops=256
 
@@ -84,6 +84,7 @@ boot_machine() {
   local binds=(--bind=/dev/fuse --bind=/dev/loop-control)
   [ ! -c /dev/autofs ] || binds+=(--bind=/dev/autofs)
   [ ! -d "$work/shared" ] || binds+=(--bind="$work/shared:/shared" --bind-ro="$here:/tests")
+  [ ! -d "$build/tests/hostile/rogue" ] || binds+=(--bind="$build/tests/hostile/rogue:/rogue")
   rm -f "$work/leader"
   # No filter of nspawn's own: a bare systemd has none. The machine's name is this run's alone.
   SYSTEMD_SECCOMP=0 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --boot --directory="$root" --machine="fuse4fs-$$-$RANDOM" \

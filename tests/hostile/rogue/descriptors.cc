@@ -49,7 +49,9 @@ constexpr Attempt kTable[] = {
      [](Place& place) {
        return on_any_process([&](pid_t pid) { return ::fcntl(place.socket, F_SETOWN, pid); });
      },
-     Expected::kKilled, behind("pid namespace or user id, and Landlock's scope")},
+     Expected::kKilled,
+     filter_alone(
+         "signals to others, if it had the right to send them; standalone it sees no other process")},
     {"choose_signal", "choose SIGKILL for ready descriptors (F_SETSIG)",
      [](Place& place) {
        if (::fcntl(place.socket, F_SETSIG, SIGKILL) != 0) return by_errno(-1);

@@ -192,7 +192,9 @@ constexpr Attempt kTable[] = {
      [](Place& place) {
        return on_any_process([&](pid_t pid) { return ::syscall(SYS_ioctl, place.socket, FIOSETOWN, &pid); });
      },
-     Expected::kKilled, behind("pid namespace (standalone); a signal would need the right to send it")},
+     Expected::kKilled,
+     filter_alone(
+         "signals to others, if it had the right to send them; standalone it sees no other process")},
     {"command_with_high_bits", "LOOP_CLR_FD with bits above the command's 32, which the kernel drops",
      [](Place& place) { return command(place.device, (1UL << 32) | LOOP_CLR_FD, 0); }, Expected::kKilled,
      kLoop},

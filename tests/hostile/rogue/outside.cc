@@ -11,6 +11,8 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -64,7 +66,49 @@ bool waits_in(const Outside& mount, std::uint32_t opcode) {
   return comes_true([&] { return contents_of(mount.record).find(line) != std::string::npos; });
 }
 
+// The answer of systemctl show, without its line break.
+std::string property(const std::string& unit, const char* name) {
+  const std::string command = std::string("systemctl show -P ") + name + " '" + unit + "'";
+  std::string answer;
+  std::array<char, 256> bytes{};
+  std::FILE* const pipe = ::popen(command.c_str(), "re");
+  if (pipe == nullptr) return answer;
+  while (std::fgets(bytes.data(), bytes.size(), pipe) != nullptr) answer += bytes.data();
+  ::pclose(pipe);
+  while (answer.ends_with('\n')) answer.pop_back();
+  return answer;
+}
+
+// A value of the record that the helper wrote of this mount.
+std::string recorded(const Outside& mount, const std::string& key) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/run/fuse4fs/mounts", error)) {
+    const std::string text = contents_of(entry.path());
+    if (text.find("MOUNT_POINT=" + mount.mount_point + "\n") == std::string::npos) continue;
+    const auto at = text.find("\n" + key + "=");
+    if (at == std::string::npos) return {};
+    const auto begin = at + key.size() + 2;
+    return text.substr(begin, text.find('\n', begin) - begin);
+  }
+  return {};
+}
+
 }  // namespace
+
+Verdict main_process_stays(const Outside& mount) {
+  const std::string unit = recorded(mount, "UNIT");
+  if (unit.empty()) {
+    errno = ENOTCONN;  // standalone: there is no systemd to be told anything
+    return by_errno(-1);
+  }
+  // Sent last, and systemd reads in order.
+  if (!comes_true([&] { return property(unit, "StatusText") == kLastWords; }))
+    return trouble("systemd heard nothing");
+  if (property(unit, "MainPID") != recorded(mount, "PID")) return succeeded("another main process");
+  if (property(unit, "NFileDescriptorStore") != "0") return succeeded("descriptors kept by systemd");
+  errno = EPERM;
+  return by_errno(-1);
+}
 
 int abort_mount(const Outside& mount) {
   std::string program = mount.helper, option = "--abort", directory = mount.mount_point;

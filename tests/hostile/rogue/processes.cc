@@ -123,7 +123,7 @@ constexpr Attempt kTable[] = {
          return result < 0 && errno == ETIMEDOUT ? 0 : result;
        });
      },
-     Expected::kKilled, behind("pid namespace (standalone)")},
+     Expected::kKilled, filter_alone("to learn which threads there are; standalone it sees none")},
     {"fork", "make a process", [](Place&) { return by_errno(::syscall(SYS_fork)); }, Expected::kKilled,
      behind("RLIMIT_NPROC 0")},
     {"vfork", "make a process by vfork",

@@ -6,8 +6,10 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,6 +90,59 @@ constexpr Attempt kTable[] = {
      },
      Expected::kAllowed, behind("the kernel bounds what it takes; its own mount is all that it harms"), "",
      outside::mount_ends},
+    {"systemd_main_process",
+     "tell systemd that its main process is another one (MAINPID=1), and to keep descriptors",
+     [](Place& place) {
+       for (const std::string& words :
+            {std::string("MAINPID=1"), std::string("FDSTORE=1\nFDNAME=rogue"),
+             std::string("BUSERROR=x\nERRNO=5"), std::string("STATUS=") + outside::kLastWords})
+         if (place.notify >= 0) (void)!::send(place.notify, words.data(), words.size(), MSG_NOSIGNAL);
+       return serve(place, MountServer(place));
+     },
+     Expected::kErrno, behind("systemd: a process of the unit's own only; no descriptors can be sent"), "",
+     outside::main_process_stays},
+    {"systemd_flood", "flood systemd with words",
+     [](Place& place) {
+       // The socket does not block: what systemd does not read in time is lost.
+       for (int i = 0; i < 100'000; ++i)
+         if (place.notify >= 0) (void)!::send(place.notify, "STATUS=x", 8, MSG_NOSIGNAL);
+       return succeeded("systemd reads what it can");
+     },
+     Expected::kAllowed, behind("the socket's queue: what does not fit is lost; standalone there is none")},
+    {"systemd_elsewhere", "turn systemd's socket to another address (connect)",
+     [](Place& place) {
+       sockaddr_un address{};
+       address.sun_family = AF_UNIX;
+       std::strcpy(address.sun_path, "/run/systemd/private");
+       return by_errno(::connect(place.notify, reinterpret_cast<const sockaddr*>(&address), sizeof address));
+     },
+     Expected::kKilled, behind("a root without such a name; unit: the same filter")},
+    {"systemd_send_to", "send to another address by systemd's socket (sendto)",
+     [](Place& place) {
+       sockaddr_un address{};
+       address.sun_family = AF_UNIX;
+       std::strcpy(address.sun_path, "/run/systemd/private");
+       return by_errno(::sendto(place.notify, "x", 1, MSG_NOSIGNAL,
+                                reinterpret_cast<const sockaddr*>(&address), sizeof address));
+     },
+     Expected::kKilled, behind("a root without such a name")},
+    {"systemd_descriptor", "have systemd keep a descriptor (FDSTORE=1 with SCM_RIGHTS)",
+     [](Place& place) {
+       iovec words{const_cast<char*>("FDSTORE=1"), 9};
+       alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+       msghdr message{};
+       message.msg_iov = &words;
+       message.msg_iovlen = 1;
+       message.msg_control = control.data();
+       message.msg_controllen = control.size();
+       auto* const header = CMSG_FIRSTHDR(&message);
+       header->cmsg_level = SOL_SOCKET;
+       header->cmsg_type = SCM_RIGHTS;
+       header->cmsg_len = CMSG_LEN(sizeof(int));
+       std::memcpy(CMSG_DATA(header), &place.log, sizeof(int));
+       return by_errno(::sendmsg(place.notify, &message, MSG_NOSIGNAL));
+     },
+     Expected::kKilled, behind("unit: FileDescriptorStoreMax= is 0, and the unit's own filter")},
     {"answer_unknown_request", "answer a request that nobody made",
      [](Place& place) {
        return mounted(place, [](MountServer& server) {

@@ -99,26 +99,42 @@ Outcome<BlockDevice> BlockDevice::adopt(UniqueFd buffered, UniqueFd direct, Acce
   return device;
 }
 
-Result<void> BlockDevice::read(std::uint64_t offset, std::span<std::byte> into) const {
+// Past the overlay.
+Result<void> BlockDevice::read_below(int fd, std::uint64_t offset, std::span<std::byte> into) const {
   if (offset > size_ || into.size() > size_ - offset) return fail(EIO);
-  return transfer_all(::pread, buffered_.get(), offset, into);
+  return transfer_all(::pread, fd, offset, into);
+}
+
+Result<void> BlockDevice::read(std::uint64_t offset, std::span<std::byte> into) const {
+  if (!overlay_) return read_below(buffered_.get(), offset, into);
+  if (offset > size_ || into.size() > size_ - offset) return fail(EIO);
+  return overlay_->read(offset, into, [this](std::uint64_t from, std::span<std::byte> part) {
+    return read_below(buffered_.get(), from, part);
+  });
 }
 
 Result<void> BlockDevice::write(std::uint64_t offset, std::span<const std::byte> from) const {
   // A regular file would grow.
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
   if (access() != Access::kReadWrite) return fail(EROFS);
+  if (overlay_) {
+    return overlay_->write(offset, from, [this](std::uint64_t below, std::span<std::byte> part) {
+      return read_below(buffered_.get(), below, part);
+    });
+  }
   return write_and_count(buffered_.get(), offset, from);
 }
 
 Result<void> BlockDevice::read_direct(std::uint64_t offset, std::span<std::byte> into) const {
-  if (!direct_ || !aligned(offset, into.data(), into.size(), direct_alignment_)) return read(offset, into);
-  if (offset > size_ || into.size() > size_ - offset) return fail(EIO);
-  return transfer_all(::pread, direct_.get(), offset, into);
+  if (!direct_ || !aligned(offset, into.data(), into.size(), direct_alignment_) ||
+      (overlay_ && overlay_->covers(offset, into.size())))
+    return read(offset, into);
+  return read_below(direct_.get(), offset, into);
 }
 
 Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const std::byte> from) const {
-  if (!direct_ || !aligned(offset, from.data(), from.size(), direct_alignment_)) return write(offset, from);
+  if (overlay_ || !direct_ || !aligned(offset, from.data(), from.size(), direct_alignment_))
+    return write(offset, from);
   if (offset > size_ || from.size() > size_ - offset) return fail(EIO);
   if (access() != Access::kReadWrite) return fail(EROFS);
   return write_and_count(direct_.get(), offset, from);
@@ -133,13 +149,14 @@ Result<void> BlockDevice::write_and_count(int fd, std::uint64_t offset,
 }
 
 Result<void> BlockDevice::read_past_cache(std::uint64_t offset, std::span<std::byte> into) const {
-  if (!direct_ || !aligned(offset, into.data(), into.size(), sector_)) return read(offset, into);
-  if (offset > size_ || into.size() > size_ - offset) return fail(EIO);
-  return transfer_all(::pread, direct_.get(), offset, into);
+  if (!direct_ || !aligned(offset, into.data(), into.size(), sector_) ||
+      (overlay_ && overlay_->covers(offset, into.size())))
+    return read(offset, into);
+  return read_below(direct_.get(), offset, into);
 }
 
 Result<void> BlockDevice::write_past_cache(std::uint64_t offset, std::span<const std::byte> from) const {
-  if (!direct_ || !aligned(offset, from.data(), from.size(), sector_)) {
+  if (overlay_ || !direct_ || !aligned(offset, from.data(), from.size(), sector_)) {
     RETURN_IF_ERROR(write(offset, from));
     return flush();
   }
@@ -150,7 +167,7 @@ Result<void> BlockDevice::write_past_cache(std::uint64_t offset, std::span<const
 
 Result<void> BlockDevice::discard(std::uint64_t offset, std::uint64_t length) const {
   if (offset > size_ || length > size_ - offset) return fail(EIO);
-  if (access() != Access::kReadWrite) return fail(EROFS);
+  if (access() != Access::kReadWrite || overlay_) return fail(EROFS);
   if (!block_device_) {
     if (::fallocate(buffered_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                     static_cast<off_t>(length)) != 0)
@@ -180,7 +197,7 @@ Result<void> BlockDevice::can_discard() const {
 }
 
 Result<void> BlockDevice::flush() const {
-  if (access() != Access::kReadWrite) return {};
+  if (access() != Access::kReadWrite || overlay_) return {};
   // Writes that return while this one waits are the next flush's.
   const std::uint64_t done = writes_->done;
   if (writes_->flushed >= done) return {};

@@ -8,7 +8,11 @@
 //
 // Each transfer that ends is a step of the calling thread (base/activity.h).
 //
-// Offsets and lengths are in bytes. Any thread; there is no state but the descriptors and forbid_writes().
+// A BlockOverlay may lie over it: then all that is read is read through that, whatever way, and nothing is
+// written to the device any more.
+//
+// Offsets and lengths are in bytes. Any thread; there is no state but the descriptors, forbid_writes() and
+// the overlay, which is laid and frozen while one thread has the device.
 // Errors: EIO and whatever else pread(2), pwrite(2) and fdatasync(2) give; a short transfer at the device's
 // end is EIO.
 #pragma once
@@ -21,6 +25,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "server/cache/block_overlay.h"
 
 namespace fuse4fs::cache {
 
@@ -33,8 +38,12 @@ class BlockDevice {
   static Outcome<BlockDevice> adopt(UniqueFd buffered, UniqueFd direct, Access access);
 
   [[nodiscard]] std::uint64_t size() const { return size_; }
-  // kReadOnly as well once writes are forbidden.
-  [[nodiscard]] Access access() const { return *writes_forbidden_ ? Access::kReadOnly : access_; }
+  // kReadOnly as well once writes are forbidden. Under an overlay: whether that still takes writes.
+  [[nodiscard]] Access access() const {
+    if (*writes_forbidden_) return Access::kReadOnly;
+    if (overlay_) return overlay_->frozen() ? Access::kReadOnly : Access::kReadWrite;
+    return access_;
+  }
   // What offset, length and memory of a direct transfer must be a multiple of.
   [[nodiscard]] std::size_t direct_alignment() const { return direct_alignment_; }
 
@@ -62,6 +71,14 @@ class BlockDevice {
   // has already taken may still be written by the kernel.
   void forbid_writes() { *writes_forbidden_ = true; }
 
+  // From now on all reads see `overlay`, and all writes go into it until it is frozen, for good: a device
+  // that was given one is never written again.
+  void lay_over(std::unique_ptr<BlockOverlay> overlay) { overlay_ = std::move(overlay); }
+  void freeze_overlay() {
+    if (overlay_) overlay_->freeze();
+  }
+  [[nodiscard]] const BlockOverlay* overlay() const { return overlay_.get(); }
+
   // All that was written through here is on the medium when this returns (page cache and device cache). Costs
   // nothing where nothing was written since the last flush that succeeded.
   Result<void> flush() const;
@@ -71,6 +88,7 @@ class BlockDevice {
 
  private:
   BlockDevice() = default;
+  Result<void> read_below(int fd, std::uint64_t offset, std::span<std::byte> into) const;
   Result<void> write_and_count(int fd, std::uint64_t offset, std::span<const std::byte> from) const;
   Result<void> sync_page_cache() const;
 
@@ -89,6 +107,7 @@ class BlockDevice {
     std::atomic<std::uint64_t> flushed{0};
   };
   std::unique_ptr<Writes> writes_ = std::make_unique<Writes>();
+  std::unique_ptr<BlockOverlay> overlay_;
 };
 
 }  // namespace fuse4fs::cache

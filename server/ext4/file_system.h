@@ -139,8 +139,14 @@ struct MountOptions {
   cache::Access access = cache::Access::kReadWrite;
   // Without it the superblock's own choice counts.
   std::optional<ErrorPolicy> errors = std::nullopt;
-  enum class Journal { kRequireClean, kIgnore };
-  Journal journal = Journal::kRequireClean;  // kIgnore: noload, norecovery
+  // kReplay: a volume that was not unmounted is made whole first; in memory where access is kReadOnly.
+  // kIgnore: noload, norecovery.
+  enum class Journal { kReplay, kIgnore };
+  Journal journal = Journal::kReplay;
+  // The volume's journal where that is a device of its own. With the same access.
+  std::shared_ptr<cache::BlockDevice> external_journal = {};
+  // What the time is, for the log lines of a long recovery. Without it: the machine's.
+  std::function<std::chrono::steady_clock::time_point()> clock = {};
   // kIgnore: noacl. They are neither shown nor changed, and new files inherit none.
   enum class Acls { kServe, kIgnore };
   Acls acls = Acls::kServe;

@@ -15,8 +15,6 @@
 namespace fuse4fs::ext4 {
 namespace {
 
-constexpr std::uint16_t kOrphansBeingDeleted = 0x0004;  // in s_state
-
 struct FeatureName {
   std::uint32_t bit;
   std::string_view name;
@@ -183,26 +181,6 @@ Outcome<void> check_features(const ext2_super_block& super, const MountOptions& 
     return fail(Errno(EROFS), "the volume was made for the Hurd; mount with -o ro");
   return {};
 }
-
-}  // namespace
-
-Outcome<void> judge_history(std::span<const std::byte, kSuperblockSize> raw, const MountOptions& options) {
-  const ext2_super_block super = parsed(raw);
-  const bool writing = options.access == cache::Access::kReadWrite;
-  const bool dirty = (super.s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER) != 0;
-  const bool orphans = (super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT) != 0 ||
-                       super.s_last_orphan != 0 || (super.s_state & kOrphansBeingDeleted) != 0;
-  if (!dirty && !(orphans && writing)) return {};
-  if (!writing && options.journal == MountOptions::Journal::kIgnore) return {};
-  const std::string_view what = dirty
-                                    ? "the volume was not unmounted cleanly and its journal must be replayed"
-                                    : "the volume has files whose deletion was cut short";
-  if (writing) return fail(Errno(EUCLEAN), fmt::format("{}; run: e2fsck -p DEVICE", what));
-  return fail(Errno(EUCLEAN),
-              fmt::format("{}; run: e2fsck -p DEVICE, or mount with -o ro,noload to read it as it is", what));
-}
-
-namespace {
 
 // Geometry was checked.
 Outcome<std::optional<MultiMountPlace>> place_of_multi_mount_block(const ext2_super_block& super) {

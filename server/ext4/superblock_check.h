@@ -33,7 +33,4 @@ struct SuperblockVerdict {
 Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblockSize> raw,
                                             std::uint64_t device_size, const MountOptions& options);
 
-// The second half, once nobody else has the volume: was it left so that it may be mounted as `options` say?
-Outcome<void> judge_history(std::span<const std::byte, kSuperblockSize> raw, const MountOptions& options);
-
 }  // namespace fuse4fs::ext4

@@ -10,10 +10,11 @@
 #include <ctime>
 #include <span>
 
+#include "server/ext4/error_record.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/ext2_io.h"
+#include "server/ext4/journal_map.h"
 #include "server/ext4/summary.h"
-#include "server/ext4/superblock_check.h"
 
 namespace fuse4fs::ext4 {
 namespace {
@@ -36,34 +37,6 @@ ErrorPolicy policy_of(const ext2_super_block& super) {
 
 }  // namespace
 
-Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const MountOptions& asked,
-                                              Events& events) {
-  std::array<std::byte, kSuperblockSize> raw;
-  MountOptions options = asked;
-  if (device.size() < kSuperblockOffset + kSuperblockSize)
-    return fail(Errno(EINVAL), "the device is too small for a volume");
-  if (options.access == cache::Access::kReadWrite && device.access() != cache::Access::kReadWrite)
-    return fail(Errno(EROFS), "the device can only be read; mount with -o ro");
-  if (const auto read = device.read(kSuperblockOffset, raw); !read)
-    return fail(read.error(), fmt::format("cannot read the superblock: {}", read.error().message()));
-  ASSIGN_OR_RETURN(const auto verdict, judge_superblock(raw, device.size(), options));
-  options.access = verdict.access;
-  auto volume = std::unique_ptr<Volume>(new Volume(std::move(device), options, events, verdict.block_size));
-  if (verdict.multi_mount) {
-    RETURN_IF_ERROR(volume->claim(*verdict.multi_mount, options));
-    // Whoever had it until now may have written since: what was judged must still be there, on the medium.
-    alignas(kSuperblockSize) std::array<std::byte, kSuperblockSize> again;
-    if (const auto read = volume->device_.read_past_cache(kSuperblockOffset, again); !read)
-      return fail(read.error(), fmt::format("cannot read the superblock: {}", read.error().message()));
-    if (again != raw)
-      return fail(Errno(EBUSY), "somebody else wrote to the volume while it was being mounted; try again");
-  }
-  RETURN_IF_ERROR(judge_history(raw, options));
-  RETURN_IF_ERROR(volume->start(options));
-  for (const auto& notice : verdict.notices) events.notice(notice);
-  return volume;
-}
-
 Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& events,
                std::uint32_t block_size)
     : device_(std::move(device)),
@@ -71,7 +44,8 @@ Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& e
       block_size_(block_size),
       block_bits_(static_cast<unsigned>(std::countr_zero(block_size))),
       has_acls_(options.acls == MountOptions::Acls::kServe),
-      cache_(device_, block_size) {
+      cache_(device_, block_size),
+      external_journal_(options.external_journal) {
   if (options.access == cache::Access::kReadOnly) health_ = Health::kReadOnly;
 }
 
@@ -118,12 +92,13 @@ void Volume::close() {
     (void)device_.flush();
   }
   device_.close();
+  external_journal_.reset();
 }
 
-Outcome<void> Volume::start(const MountOptions& options) {
+Outcome<void> Volume::start(const MountOptions& options, Handle handle, const JournalMap* journal) {
   initialize_ext2_error_table();
   set_com_err_hook(stay_silent);
-  const bool writing = options.access == cache::Access::kReadWrite;
+  const bool writing = handle == Handle::kChanges;
   {
     const Ext2Io io(cache_);
     // FORCE: the features were judged. SKIP_MMP: libext2fs would open the device by its name.
@@ -143,7 +118,7 @@ Outcome<void> Volume::start(const MountOptions& options) {
   policy_ = options.errors.value_or(policy_of(*fs_->super));
   const auto* const name = reinterpret_cast<const char*>(fs_->super->s_volume_name);
   label_.assign(name, strnlen(name, sizeof fs_->super->s_volume_name));
-  RETURN_IF_ERROR(map_own_structures());
+  RETURN_IF_ERROR(map_own_structures(journal));
   count_free(*fs_);
   overhead_ = overhead_clusters(*fs_) * cluster_blocks_;
   errcode_t code = ext2fs_read_bitmaps(fs_);
@@ -172,11 +147,14 @@ Outcome<void> Volume::start(const MountOptions& options) {
           volume.note_freed(block & ~(blk64_t{volume.cluster_blocks_} - 1), volume.cluster_blocks_);
       },
       nullptr);
-  return writing ? mark_in_use() : Outcome<void>();
+  return {};
 }
 
-Outcome<void> Volume::map_own_structures() {
+Outcome<void> Volume::map_own_structures(const JournalMap* journal) {
   auto& zones = own_structures_;
+  // A journal that has a name, as old tools made them, is a file as well.
+  if (journal != nullptr && fs_->super->s_journal_inum < EXT2_FIRST_INODE(fs_->super))
+    zones.insert(zones.end(), journal->ranges().begin(), journal->ranges().end());
   const auto& super = *fs_->super;
   const auto inside = [&](std::uint64_t first, std::uint64_t count) {
     return first >= super.s_first_data_block && first < blocks_ && count <= blocks_ - first;
@@ -291,32 +269,8 @@ Result<void> Volume::write_inode(Inode& inode) {
 }
 
 void Volume::record_error(InodeNumber inode, std::uint64_t block, int error) {
-  auto& super = *fs_->super;
   if ((fs_->flags & EXT2_FLAG_RW) == 0) return;
-  // The numbers that the format gives to errors are those of ext4's own list.
-  const auto code = static_cast<__u8>(error == EIO ? 2 : 16);
-  constexpr std::string_view kWhere = "fuse4fs";
-  const auto now = std::time(nullptr);
-  super.s_state = static_cast<__u16>((super.s_state | EXT2_ERROR_FS) & ~EXT2_VALID_FS);
-  if (super.s_error_count == 0) {
-    super.s_first_error_time = static_cast<__u32>(now);
-    super.s_first_error_time_hi = static_cast<__u8>(now >> 32);
-    super.s_first_error_ino = inode;
-    super.s_first_error_block = block;
-    super.s_first_error_line = 0;
-    super.s_first_error_errcode = code;
-    std::memset(super.s_first_error_func, 0, sizeof super.s_first_error_func);
-    std::memcpy(super.s_first_error_func, kWhere.data(), kWhere.size());
-  }
-  super.s_last_error_time = static_cast<__u32>(now);
-  super.s_last_error_time_hi = static_cast<__u8>(now >> 32);
-  super.s_last_error_ino = inode;
-  super.s_last_error_block = block;
-  super.s_last_error_line = 0;
-  super.s_last_error_errcode = code;
-  std::memset(super.s_last_error_func, 0, sizeof super.s_last_error_func);
-  std::memcpy(super.s_last_error_func, kWhere.data(), kWhere.size());
-  if (super.s_error_count != UINT32_MAX) ++super.s_error_count;
+  note_error(*fs_->super, {.error = error, .inode = inode, .block = block});
   ext2fs_mark_super_dirty(fs_);
 }
 

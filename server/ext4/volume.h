@@ -6,7 +6,9 @@
 // Errors: see errors.h. Corruption is told to Events and recorded in the superblock here, in corrupted().
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -22,8 +24,12 @@
 #include "server/ext4/freed_groups.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/multi_mount_protection.h"
+#include "server/ext4/superblock_check.h"
 
 namespace fuse4fs::ext4 {
+
+class JournalMap;
+class JournalRecovery;
 
 class Volume {
  public:
@@ -112,8 +118,14 @@ class Volume {
   Volume(cache::BlockDevice device, const MountOptions& options, Events& events, std::uint32_t block_size);
   Outcome<void> claim(const MultiMountPlace& place, const MountOptions& options);
   void claim_lost(std::string_view why);
-  Outcome<void> start(const MountOptions& options);
-  Outcome<void> map_own_structures();
+  // libext2fs's handle, and all that is known once it is open. kChanges also for a mount that only reads,
+  // while fast commits are replayed into memory. `journal` may be empty.
+  enum class Handle { kReads, kChanges };
+  Outcome<void> start(const MountOptions& options, Handle handle, const JournalMap* journal);
+  // `before` is the superblock as it was before the replay; `recovery` may be empty.
+  Outcome<void> settle(JournalRecovery* recovery, const std::array<std::byte, kSuperblockSize>& before,
+                       const MountOptions& options);
+  Outcome<void> map_own_structures(const JournalMap* journal);
   Outcome<void> mark_in_use();
   void record_error(InodeNumber inode, std::uint64_t block, int error);
   void apply_policy();
@@ -138,7 +150,10 @@ class Volume {
   std::atomic<bool> lost_writes_{false};
   std::atomic<bool> has_synchronous_inodes_{false};
   FreedGroups freed_groups_{0};
-  // Superblocks, descriptors, bitmaps, inode tables: first block and the one behind the last, sorted, apart.
+  // The claim of it lives as long as the mount.
+  std::shared_ptr<cache::BlockDevice> external_journal_;
+  // Superblocks, descriptors, bitmaps, inode tables, the journal: first block and the one behind the last,
+  // sorted, apart.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> own_structures_;
   // Last, so that it goes before the device: where a mount fails, it gives the volume back.
   std::unique_ptr<MultiMountProtection> protection_;

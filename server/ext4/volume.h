@@ -28,6 +28,7 @@
 
 namespace fuse4fs::ext4 {
 
+struct FastCommitLog;
 class JournalMap;
 class JournalRecovery;
 
@@ -123,8 +124,10 @@ class Volume {
   enum class Handle { kReads, kChanges };
   Outcome<void> start(const MountOptions& options, Handle handle, const JournalMap* journal);
   // `before` is the superblock as it was before the replay; `recovery` may be empty.
-  Outcome<void> settle(JournalRecovery* recovery, const std::array<std::byte, kSuperblockSize>& before,
-                       const MountOptions& options);
+  Outcome<void> settle(JournalRecovery* recovery, const FastCommitLog& fast_commits,
+                       const std::array<std::byte, kSuperblockSize>& before, const MountOptions& options);
+  Outcome<void> apply(const FastCommitLog& fast_commits);
+  Outcome<void> delete_orphans(const MountOptions& options);
   Outcome<void> map_own_structures(const JournalMap* journal);
   Outcome<void> mark_in_use();
   void record_error(InodeNumber inode, std::uint64_t block, int error);

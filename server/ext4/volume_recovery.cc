@@ -6,8 +6,11 @@
 #include <cerrno>
 #include <cstring>
 
+#include "server/ext4/fast_commit_log.h"
+#include "server/ext4/fast_commit_replay.h"
 #include "server/ext4/journal_recovery.h"
 #include "server/ext4/metadata.h"
+#include "server/ext4/orphans.h"
 #include "server/ext4/superblock_check.h"
 #include "server/ext4/volume.h"
 
@@ -19,6 +22,19 @@ Outcome<JournalRecovery::RawSuperblock> read_superblock(const cache::BlockDevice
   if (const auto read = device.read(kSuperblockOffset, raw); !read)
     return fail(read.error(), fmt::format("cannot read the superblock: {}", read.error().message()));
   return raw;
+}
+
+Outcome<FastCommitLog> read_fast_commits(JournalRecovery& recovery,
+                                         const JournalRecovery::RawSuperblock& raw) {
+  const auto& super = *reinterpret_cast<const ext2_super_block*>(raw.data());
+  FastCommitScan scan({.block_size = 1024U << super.s_log_block_size,
+                       .inode_size = EXT2_INODE_SIZE(&super),
+                       .tid = recovery.fast_commits().sequence});
+  RETURN_IF_ERROR(recovery.read_fast_commits([&](std::span<const std::byte> block) -> Outcome<bool> {
+    ASSIGN_OR_RETURN(const auto next, scan.add(block));
+    return next == FastCommitScan::Next::kEnough;
+  }));
+  return scan.take();
 }
 
 }  // namespace
@@ -45,9 +61,10 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
   }
   ASSIGN_OR_RETURN(const auto recovery, JournalRecovery::open(volume->device_, raw, options, events));
   const auto before = raw;
+  FastCommitLog fast_commits;
   if (recovery && recovery->needed()) {
-    if (recovery->fast_commits().count != 0)
-      return fail(Errno(EOPNOTSUPP), "the journal holds fast commits; run: e2fsck -p DEVICE");
+    // First, so that all of the log was read before anything is written.
+    ASSIGN_OR_RETURN(fast_commits, read_fast_commits(*recovery, raw));
     RETURN_IF_ERROR(recovery->replay());
     // Its own superblock was in the log as well, most likely.
     ASSIGN_OR_RETURN(raw, read_superblock(volume->device_));
@@ -58,29 +75,35 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
       return fail(Errno(EROFS), "the volume turned out to be one that can only be read; mount with -o ro");
     verdict.notices = std::move(now.notices);
   }
-  RETURN_IF_ERROR(volume->settle(recovery.get(), before, options));
+  RETURN_IF_ERROR(volume->settle(recovery.get(), fast_commits, before, options));
   for (const auto& notice : verdict.notices) events.notice(notice);
   return volume;
 }
 
-Outcome<void> Volume::settle(JournalRecovery* recovery, const std::array<std::byte, kSuperblockSize>& before,
+Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fast_commits,
+                             const std::array<std::byte, kSuperblockSize>& before,
                              const MountOptions& options) {
   const bool writing = options.access == cache::Access::kReadWrite;
   const bool replayed = recovery != nullptr && recovery->needed();
   const JournalMap* const map = recovery != nullptr ? recovery->map() : nullptr;
-  RETURN_IF_ERROR(start(options, writing ? Handle::kChanges : Handle::kReads, map));
+  const bool changes = writing || !fast_commits.records.empty();
+  RETURN_IF_ERROR(start(options, changes ? Handle::kChanges : Handle::kReads, map));
+  if (!fast_commits.records.empty()) {
+    if (auto replayed = apply(fast_commits); !replayed) {
+      if (writing) JournalRecovery::record(device_, replayed.error());
+      return replayed;
+    }
+  }
+  if (!writing) fs_->flags &= ~EXT2_FLAG_RW;
   device_.freeze_overlay();
-  if (writing && (super().s_last_orphan != 0 ||
-                  (super().s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT) != 0))
-    return fail(kCorrupted, "the volume has files whose deletion was cut short; run: e2fsck -p DEVICE");
   if (recovery != nullptr && recovery->error() != 0)
     events_.notice(
         fmt::format("the journal recorded an error when the volume was last used ({}); run: e2fsck "
                     "DEVICE",
                     Errno(recovery->error()).message()));
   if (replayed) {
-    events_.notice(
-        fmt::format("the journal was replayed{}: {}", writing ? "" : ", in memory", recovery->summary()));
+    events_.notice(Notice::kRecovered, fmt::format("the journal was replayed{}: {}",
+                                                   writing ? "" : ", in memory", recovery->summary()));
   }
   if (!writing) return {};
   if (recovery != nullptr) {
@@ -91,6 +114,43 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const std::array<std::by
   }
   RETURN_IF_ERROR(mark_in_use());
   if (recovery != nullptr) RETURN_IF_ERROR(recovery->clear_error());
+  return has_orphans(super()) ? delete_orphans(options) : Outcome<void>();
+}
+
+Outcome<void> Volume::apply(const FastCommitLog& fast_commits) {
+  FastCommitSummary summary;
+  {
+    Metadata metadata(*this);
+    ASSIGN_OR_RETURN(summary, replay_fast_commits(metadata, fast_commits.records));
+  }
+  auto written = write_back();
+  if (written) written = flush_device();
+  if (!written)
+    return fail(written.error(),
+                fmt::format("the journal's fast commits cannot be written: {}", written.error().message()));
+  events_.notice(Notice::kRecovered, fmt::format("{} fast commits were replayed: {} records, {} inodes", fast_commits.commits,
+                             summary.records, summary.inodes));
+  if (!fast_commits.end.empty()) events_.notice(fast_commits.end);
+  return {};
+}
+
+Outcome<void> Volume::delete_orphans(const MountOptions& options) {
+  RecoveryProgress progress(options.clock, events_);
+  OrphanSummary summary;
+  {
+    Metadata metadata(*this);
+    ASSIGN_OR_RETURN(summary, process_orphans(metadata, [&](const OrphanSummary& so_far) {
+                       progress.at("deleting files without a name", so_far.deleted + so_far.truncated, 0);
+                     }));
+  }
+  if (summary.deleted != 0)
+    events_.notice(Notice::kRecovered, fmt::format("{} files without a name were deleted", summary.deleted));
+  if (summary.truncated != 0) events_.notice(fmt::format("{} truncates were finished", summary.truncated));
+  if (summary.left_alone != 0)
+    events_.notice("files without a name are left to e2fsck, for errors were recorded; run: e2fsck DEVICE");
+  if (const auto written = write_out(); !written)
+    return fail(written.error(), fmt::format("the deletion of files without a name cannot be written: {}",
+                                             written.error().message()));
   return {};
 }
 

@@ -146,10 +146,18 @@ TEST_F(BadInput, UnknownFeatureBits) {
   EXPECT_EQ(unmount().status, 0);
 }
 
-TEST_F(BadInput, ADirtyJournal) {
+TEST_F(BadInput, ADamagedJournal) {
   const auto image = make_image();
   ASSERT_EQ(run({"debugfs", "-w", "-R", "feature needs_recovery", image}).status, 0);
-  expect_refused(image, "e2fsck -p");
+  // Its superblock's magic.
+  const auto block = run({"debugfs", "-R", "bmap <8> 0", image}).output;
+  {
+    std::fstream file(image, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(std::stoll(block.substr(block.find('\n') + 1)) * 4096);
+    file.write("nobody", 6);
+    ASSERT_TRUE(file) << block;
+  }
+  expect_refused(image, "e2fsck");
   const Finished served = mount(image, "ro,noload");
   EXPECT_EQ(served.status, 0) << served.output;
   EXPECT_EQ(unmount().status, 0);

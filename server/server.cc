@@ -78,8 +78,13 @@ Outcome<cache::BlockDevice> Server::open_device() {
   confinement_.keep(devices.buffered.get());
   confinement_.keep(devices.direct.get());
   confinement_.keep(helper_.claim_fd());
-  return cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct),
-                                   read_only_ ? cache::Access::kReadOnly : cache::Access::kReadWrite);
+  if (!helper_.options().journal_path.empty()) {
+    ASSIGN_OR_RETURN(auto journal, helper_.open_journal());
+    confinement_.keep(journal.get());
+    ASSIGN_OR_RETURN(auto journal_device, cache::BlockDevice::adopt(std::move(journal), {}, access()));
+    external_journal_ = std::make_shared<cache::BlockDevice>(std::move(journal_device));
+  }
+  return cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct), access());
 }
 
 Outcome<void> Server::confine(const cache::BlockDevice& device) {
@@ -131,7 +136,8 @@ Outcome<void> Server::mount_read_only(ext4::MountOptions engine) {
 
 Outcome<void> Server::mount(cache::BlockDevice device) {
   const auto& options = helper_.options();
-  auto engine = engine_options(options, read_only_ ? cache::Access::kReadOnly : cache::Access::kReadWrite);
+  auto engine = engine_options(options, access());
+  engine.external_journal = external_journal_;
   engine.node_name = confinement_.node_name();
   engine.wait = [this](std::chrono::seconds time) { return wait(time); };
   ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));

@@ -43,6 +43,9 @@ class Server {
   Outcome<void> confine(const cache::BlockDevice& device);
   Outcome<void> mount(cache::BlockDevice device);
   Outcome<void> mount_read_only(ext4::MountOptions engine);
+  [[nodiscard]] cache::Access access() const {
+    return read_only_ ? cache::Access::kReadOnly : cache::Access::kReadWrite;
+  }
   void tell_where_it_logs();
   void watch_over_requests();
   [[nodiscard]] std::string status();
@@ -57,6 +60,8 @@ class Server {
   Confinement confinement_;
   UniqueFd fuse_device_, mount_gone_;
   bool read_only_ = false;
+  // Where journal_path= names one.
+  std::shared_ptr<cache::BlockDevice> external_journal_;
   unsigned processors_ = 1;
   // How long systemd waits for a sign of life.
   std::optional<std::chrono::microseconds> watchdog_limit_;

@@ -128,8 +128,8 @@ Outcome<void> Volume::apply(const FastCommitLog& fast_commits) {
   if (!written)
     return fail(written.error(),
                 fmt::format("the journal's fast commits cannot be written: {}", written.error().message()));
-  events_.notice(Notice::kRecovered, fmt::format("{} fast commits were replayed: {} records, {} inodes", fast_commits.commits,
-                             summary.records, summary.inodes));
+  events_.notice(Notice::kRecovered, fmt::format("{} fast commits were replayed: {} records, {} inodes",
+                                                 fast_commits.commits, summary.records, summary.inodes));
   if (!fast_commits.end.empty()) events_.notice(fast_commits.end);
   return {};
 }

@@ -129,6 +129,11 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     if (name == "errors") return apply_errors(options, value);
     if (name == "threads") return apply_threads(options, value);
     if (name == "max_read") return apply_max_read(options, value);
+    if (name == "journal_path") {
+      if (value.empty()) return fail(Errno(EINVAL), "option journal_path: no device is named");
+      options.journal_path = value;
+      return {};
+    }
   }
   return fail(Errno(EINVAL), "unknown option " + quoted(option));
 }

@@ -16,9 +16,10 @@ struct Options {
   std::string subtype;  // argument 0
   std::string source;   // the device, as the helper opened it: /dev/sdb1, /dev/loop0
   std::string mount_point;
-  bool read_only = false;              // what the user asked for, whatever device and volume allow
-  bool ignore_journal = false;         // noload, norecovery
-  bool no_acls = false;                // noacl
+  bool read_only = false;       // what the user asked for, whatever device and volume allow
+  bool ignore_journal = false;  // noload, norecovery
+  std::string journal_path;     // journal_path=: the device of an external journal; empty: none was named
+  bool no_acls = false;         // noacl
   std::optional<ErrorsOption> errors;  // errors=; panic ends the server's service, never the machine
   std::optional<unsigned> threads;     // threads=N, 1 to 64
   bool id_mapped_mounts = false;       // idmap: copies of the mount may translate user and group ids

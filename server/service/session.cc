@@ -147,6 +147,22 @@ Outcome<DeviceDescriptors> Session::open_device(ClaimPatience patience) {
   return device;
 }
 
+Outcome<UniqueFd> Session::open_journal() {
+  const bool read_only = (options_.mount_flags & MS_RDONLY) != 0;
+  auto opened = connection_.open(protocol::OpenBlockDevice{
+      .path = options_.journal_path,
+      .open_flags = static_cast<std::uint32_t>((read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC |
+                                               (helper_knows_us_ ? 0 : O_EXCL)),
+      .create_mode = 0,
+      .quiet = false,
+      .block_size = 0});
+  if (!opened) {
+    const auto step = fmt::format("open the journal's device {}", quoted(options_.journal_path));
+    return std::unexpected(failure(opened.error(), step));
+  }
+  return *std::move(opened);
+}
+
 Outcome<DeviceDescriptors> Session::reopen_device_read_only() {
   DeviceDescriptors device;
   device.read_only = true;

@@ -55,6 +55,9 @@ class Session {
   // Read-write unless the options say ro; falls back to read-only media, and the mount is then read-only too.
   // Under libfuse's helper it makes its own exclusive claim, which mount() drops.
   Outcome<DeviceDescriptors> open_device(ClaimPatience patience = {});
+  // The device that options().journal_path names, with the same access as the volume's: our helper's claim on
+  // it, which lives as long as the descriptor. After open_device().
+  Outcome<UniqueFd> open_journal();
   // The same device, without the right to write, in place of what open_device() gave: the volume demands it.
   // As make_read_only(), which it calls. Before mount().
   Outcome<DeviceDescriptors> reopen_device_read_only();

@@ -8,6 +8,8 @@
 
 #include <fstream>
 #include <set>
+#include <sstream>
+#include <string_view>
 
 #include "base/unique_fd.h"
 #include "tests/mount/fixture.h"
@@ -27,7 +29,7 @@ class Recovery : public MountTest {
 
   // As the kernel leaves it when the power goes. `options` are for its mount.
   fs::path make_dirty(const Command& mkfs = {}, const std::string& options = "loop") {
-    const auto image = make_image("64M", mkfs);
+    const auto image = make_image("64M", mkfs.empty() ? Command{"-b", "4096"} : mkfs);
     kernel_mount(image, options);
     cut_it();
     return image;
@@ -54,13 +56,23 @@ class Recovery : public MountTest {
   }
   static std::string hash(const fs::path& image) { return run({"sha256sum", image}).output; }
   static std::string superblock(const fs::path& image) { return run({"dumpe2fs", "-h", image}).output; }
-  // Byte `offset` of the journal's block `log`.
-  static void damage(const fs::path& image, unsigned log, unsigned offset) {
-    const auto words = run({"debugfs", "-R", "bmap <8> " + std::to_string(log), image}).output;
+  // Where byte `offset` of the journal's block `log` is in the image.
+  static std::streamoff place_in_journal(const fs::path& image, unsigned log, unsigned offset) {
+    const auto words =
+        run({"sh", "-c",
+             "debugfs -R 'bmap <8> " + std::to_string(log) + "' " + image.string() + " 2>/dev/null"})
+            .output;
+    std::streamoff block = 0;
+    std::istringstream(words) >> block;
+    EXPECT_GT(block, 0) << words;
+    return block * 4096 + offset;
+  }
+  static void overwrite(const fs::path& image, std::streamoff at, std::string_view bytes) {
     std::fstream file(image, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(std::stoll(words.substr(words.find('\n') + 1)) * 4096 + offset);
-    file.write("\xA5\x5A\xA5\x5A", 4);
-    ASSERT_TRUE(file) << words;
+    file.seekp(at);
+    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    file.close();
+    ASSERT_TRUE(file);
   }
 };
 
@@ -122,7 +134,7 @@ TEST_F(Recovery, WithNoloadItIsReadAsItIs) {
 // Copies of blocks whose checksums are wrong: block 2 of the log is the first behind the first descriptor.
 TEST_F(Recovery, ADamagedJournalIsRefusedInWordsAndRecorded) {
   const auto image = make_dirty();
-  damage(image, 2, 100);
+  overwrite(image, place_in_journal(image, 2, 100), "\xA5\x5A\xA5\x5A");
   const std::string before = hash(image);
   // Who may not write records nothing.
   const Finished reading = mount(image, "ro");
@@ -145,17 +157,12 @@ TEST_F(Recovery, ADamagedJournalIsRefusedInWordsAndRecorded) {
 }
 
 TEST_F(Recovery, AnErrorThatTheJournalRecordedBecomesTheVolumes) {
-  const auto image = make_image();
+  const auto image = make_image("64M", {"-b", "4096"});
   // s_errno at byte 32 of the journal's superblock; no checksums that would be wrong then.
   ASSERT_EQ(run({"tune2fs", "-O", "^metadata_csum", image}).status, 0);
   ASSERT_EQ(run({"debugfs", "-w", "-R", "feature needs_recovery", image}).status, 0);
-  const auto words = run({"debugfs", "-R", "bmap <8> 0", image}).output;
-  const auto offset = std::stoll(words.substr(words.find('\n') + 1)) * 4096 + 32;
-  {
-    std::fstream file(image, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(offset);
-    file.write("\xFF\xFF\xFF\xFB", 4);  // -EIO
-  }
+  const std::streamoff offset = place_in_journal(image, 0, 32);
+  overwrite(image, offset, "\xFF\xFF\xFF\xFB");  // -EIO
   mount_or_fail(image);
   EXPECT_THAT(log(), HasSubstr("the journal recorded an error"));
   ASSERT_EQ(unmount().status, 0);

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Journal inodes that say what cannot be: refused in words before anything is read as a log, or found again
+// by the superblock's copy.
+#include "server/ext4/journal_map.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "tests/unit/ext4/test_volume.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+struct Damage {
+  std::string commands;  // of debugfs, one a line; BITMAP is a block of the volume's own
+  std::string word;      // of the refusal
+};
+
+std::string number_in(const std::string& text, const std::string& label) {
+  const auto at = text.find(label);
+  if (at == std::string::npos) return "?";
+  const auto first = text.find_first_of("0123456789", at + label.size());
+  return text.substr(first, text.find_first_not_of("0123456789", first) - first);
+}
+
+void edit(const TestVolume& volume, std::string commands) {
+  const auto bitmap = number_in(volume.debugfs("stats"), "block bitmap at ");
+  const auto second = volume.debugfs("bmap <8> 4");
+  const std::pair<std::string, std::string> words[] = {{"BITMAP", bitmap},
+                                                       {"FIFTH", second.substr(0, second.find('\n'))}};
+  for (const auto& [name, value] : words) {
+    for (auto at = commands.find(name); at != std::string::npos; at = commands.find(name))
+      commands.replace(at, name.size(), value);
+  }
+  const auto done = run("printf '" + commands + "' | debugfs -w -f - " + volume.image().string());
+  ASSERT_EQ(done.status, 0) << done.output;
+}
+
+TEST(JournalMap, AnInodeThatCannotBeIsRefused) {
+  const Damage damages[] = {
+      {"sif <8> block[3] 99999999\\n", "outside of the volume"},
+      {"sif <8> block[3] FIFTH\\n", "twice"},
+      {"sif <8> block[3] BITMAP\\n", "the volume's own structures"},
+      {"sif <8> block[3] 0\\n", "block 3 has no place"},
+      {"sif <8> block[IND] BITMAP\\n", ""},
+      {"sif <8> block[IND] 99999999\\n", "outside of the volume"},
+      {"sif <8> block[DIND] 0\\n", "has no place"},
+      {"sif <8> size 0\\n", "0 bytes"},
+      {"sif <8> size 0x10000000000\\n", "bytes"},
+      {"sif <8> links_count 0\\n", "no regular file"},
+      {"sif <8> mode 040755\\n", "no regular file"},
+      {"ssv journal_inum 99999999\\n", "inode 99999999"},
+  };
+  for (const auto& [commands, word] : damages) {
+    SCOPED_TRACE(commands);
+    TestVolume volume("-t ext3 -b 1024", "16M");
+    ASSERT_NO_FATAL_FAILURE(edit(volume, commands + "ssv jnl_backup_type 0\\n"));
+    for (const auto access : {cache::Access::kReadOnly, cache::Access::kReadWrite}) {
+      const auto refused = volume.try_mount({.access = access});
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().error, kCorrupted);
+      EXPECT_THAT(refused.error().message, HasSubstr(word));
+      EXPECT_THAT(refused.error().message, HasSubstr("e2fsck"));
+    }
+  }
+}
+
+TEST(JournalMap, TheSuperblocksCopyOfTheInodeCounts) {
+  for (const std::string kind : {"-t ext3 -b 1024", "-t ext4 -b 1024 -O ^metadata_csum"}) {
+    TestVolume volume(kind, "16M");
+    ASSERT_NO_FATAL_FAILURE(edit(volume, "sif <8> links_count 0\\nsif <8> size 77\\n"));
+    auto mounted = volume.try_mount({.access = cache::Access::kReadOnly});
+    ASSERT_TRUE(mounted) << mounted.error().message;
+    EXPECT_THAT(volume.events.notices, Contains(HasSubstr("its copy in the superblock is used")));
+  }
+}
+
+// Extents: of all kinds of volumes that have a layout of their own the map is what debugfs says.
+TEST(JournalMap, IsWhatDebugfsSays) {
+  for (const std::string kind :
+       {"-t ext4 -b 1024", "-t ext4 -b 4096 -O ^64bit", "-t ext3 -b 1024", "-t ext3 -b 4096",
+        "-t ext4 -b 1024 -O meta_bg,^resize_inode -g 1024", "-t ext4 -b 4096 -O bigalloc -C 16384",
+        "-t ext4 -b 1024 -O sparse_super2"}) {
+    SCOPED_TRACE(kind);
+    TestVolume volume(kind, "32M");
+    UniqueFd file(::open(volume.image().c_str(), O_RDONLY | O_CLOEXEC));
+    auto device = cache::BlockDevice::adopt(std::move(file), {}, cache::Access::kReadOnly);
+    ASSERT_TRUE(device);
+    ext2_super_block super;
+    ASSERT_TRUE(device->read(1024, std::as_writable_bytes(std::span(&super, 1))));
+    const auto map = JournalMap::read(*device, super);
+    ASSERT_TRUE(map) << map.error().message;
+    for (const std::uint32_t log : {0U, 1U, 11U, 12U, 13U, 300U, map->blocks() - 1}) {
+      const auto place = map->find(log);
+      EXPECT_EQ(std::to_string(place.block) + "\n", volume.debugfs("bmap <8> " + std::to_string(log)));
+      EXPECT_TRUE(map->owns(place.block));
+    }
+    EXPECT_FALSE(map->owns(1));
+  }
+}
+
+}  // namespace
+}  // namespace fuse4fs::ext4

@@ -143,11 +143,11 @@ constexpr Attempt kTable[] = {
      Expected::kErrno, behind("a limit of the process; unit: MemoryMax=")},
     {"exhaust_mappings", "many mappings",
      [](Place&) {
-       for (int i = 0; i < 200'000; ++i)
+       for (int i = 0; i < 2'000'000; ++i)
          if (map((i & 1) != 0 ? PROT_READ : PROT_NONE) == MAP_FAILED) return by_errno(-1);
-       return succeeded("200,000 mappings");
+       return succeeded("two million mappings");
      },
-     Expected::kErrno, behind("vm.max_map_count")},
+     Expected::kErrno, behind("vm.max_map_count, or the limit of address space")},
     {"message_queue", "System V message queues",
      [](Place&) { return by_errno(::msgget(IPC_PRIVATE, IPC_CREAT | 0600)); }, Expected::kKilled,
      filter_alone("a queue in its own IPC namespace")},

@@ -2,8 +2,10 @@
 #include "tests/unit/helper/support.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,6 +17,12 @@
 namespace fuse4fs::helper::testing {
 
 namespace fs = std::filesystem;
+
+bool mount_in_private() {
+  static const bool done =
+      ::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+  return done;
+}
 
 TemporaryDirectory::TemporaryDirectory() {
   std::string name = "/tmp/helper-test-XXXXXX";

@@ -25,7 +25,12 @@ namespace fuse4fs::helper::testing {
   do {                                                                         \
     REQUIRE_ROOT_AND_LOOP_DEVICES();                                           \
     if (::access("/dev/fuse", W_OK) != 0) GTEST_SKIP() << "no /dev/fuse here"; \
+    ASSERT_TRUE(testing::mount_in_private());                                  \
   } while (false)
+
+// From now on this process and its children mount in a mount namespace of their own. Elsewhere any program
+// that makes itself one meanwhile copies the mounts, and keeps their servers and devices until it ends.
+bool mount_in_private();
 
 class TemporaryDirectory {
  public:

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <atomic>
 #include <csignal>
@@ -106,6 +107,49 @@ TEST(Channel, OtherControlDataIsRefused) {
   Channel channel = channel_of(std::move(pair.one));
   send_raw(pair.other.get(), bytes_of("'x'"));
   EXPECT_EQ(error_of(channel.receive(Descriptors::kAtMostOne)), Errno(EBADMSG));
+}
+
+TEST(Channel, NamesTheSenderAndStillRefusesDescriptors) {
+  const LeakCheck leaks;
+  SocketPair pair;
+  Channel channel = channel_of(std::move(pair.one));
+  ASSERT_TRUE(channel.identify_senders());
+  const UniqueFd null = open_null();
+  for (const auto descriptors : {Descriptors::kRefused, Descriptors::kAtMostOne}) {
+    send_raw(pair.other.get(), bytes_of("'x'"));
+    const auto packet = channel.receive(descriptors);
+    ASSERT_TRUE(packet);
+    EXPECT_EQ(packet->sender, ::getpid());
+    // The room for the sender is no room for a descriptor.
+    send_raw(pair.other.get(), bytes_of("'x'"), std::array{null.get()});
+    EXPECT_EQ(static_cast<bool>(channel.receive(descriptors)), descriptors == Descriptors::kAtMostOne);
+  }
+}
+
+TEST(Channel, AnotherProcessIsNotThePeer) {
+  SocketPair pair;
+  Channel channel = channel_of(std::move(pair.one));
+  ASSERT_TRUE(channel.identify_senders());
+  HelperEnd end(std::move(channel));
+  end.expect_peer(::getpid());
+  send_raw(pair.other.get(), encode(Command(OpenFsContext{.fuseblk = true})));
+  EXPECT_TRUE(end.next_command());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    send_raw(pair.other.get(), encode(Command(Goodbye{0})));
+    ::_exit(0);
+  }
+  EXPECT_EQ(error_of(end.next_command()), Errno(EBADMSG));
+  ::waitpid(child, nullptr, 0);
+}
+
+TEST(Channel, AnAnswerThatIsNotReadDoesNotHoldTheSender) {
+  SocketPair pair;
+  Channel channel = channel_of(std::move(pair.one));
+  ASSERT_TRUE(channel.limit_sending(milliseconds(20)));
+  Result<void> sent;
+  while (sent) sent = channel.send(Bytes(1024));
+  EXPECT_EQ(error_of(sent), Errno(ETIMEDOUT));
 }
 
 TEST(Channel, TheOtherEndsDeathIsAnError) {

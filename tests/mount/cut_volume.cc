@@ -91,7 +91,8 @@ fs::path CutTest::make(const Form& form, const std::string& size) {
 }
 
 void CutTest::kernel_mounts(const fs::path& image, const Form& form) {
-  kernel_mount(image, "loop,noatime" + (form.mount_options.empty() ? "" : "," + form.mount_options));
+  kernel_mount(image,
+               "loop,noatime,commit=600" + (form.mount_options.empty() ? "" : "," + form.mount_options));
 }
 
 void CutTest::stop() const {
@@ -110,6 +111,18 @@ void CutTest::let_go(const fs::path& image) {
     ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the image stays in use";
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
+}
+
+void CutTest::expect_in_memory(const fs::path& image, const SeenTree& expected) {
+  const fs::path copy = scratch() / "before";
+  fs::copy_file(image, copy, fs::copy_options::overwrite_existing);
+  mount_or_fail(image, "ro");
+  EXPECT_EQ(differences(expected, see(mount_point())), "");
+  const Finished unmounted = unmount();
+  ASSERT_EQ(unmounted.status, 0) << unmounted.output;
+  const Finished compared = run({"cmp", image, copy});
+  EXPECT_EQ(compared.status, 0) << compared.output;
+  fs::remove(copy);
 }
 
 std::uint64_t CutTest::fast_commits() const {

@@ -45,12 +45,14 @@ class CutTest : public MountTest {
  protected:
   // A fresh image of that form.
   std::filesystem::path make(const Form& form, const std::string& size = "64M");
-  // The kernel mounts it at mount_point(), without access times.
+  // The kernel mounts it at mount_point(), without access times and without commits that nobody asked for.
   void kernel_mounts(const std::filesystem::path& image, const Form& form);
   // The power goes: whatever is open stays open.
   void stop() const;
   // Unmounts what stopped, and waits until the image is nobody's any more.
   void let_go(const std::filesystem::path& image);
+  // Mounted read-only by us it shows `expected`, and not a byte of it changes.
+  void expect_in_memory(const std::filesystem::path& image, const SeenTree& expected);
   // How many fast commits the kernel has written since it mounted.
   [[nodiscard]] std::uint64_t fast_commits() const;
 

@@ -221,7 +221,7 @@ Outcome cut_and_compare(const Kind& kind, std::uint64_t seed, std::uint64_t oper
         kind.kernel_options.empty() ? "commit=1" : fmt::format("commit=1,{}", kind.kernel_options);
     Mount mount(cut, kernel_writes, point, options);
     if (!mount.mounted()) throw std::runtime_error("the kernel does not mount it: " + mount.trouble());
-    load_and_cut(point, seed, operations);
+    load_and_cut(point, seed, operations, kind.fast_commit ? Mix::kFastCommits : Mix::kEverything);
     mount.unmount();
   }
   // Seconds: what comes after is in a later one.

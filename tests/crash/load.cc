@@ -41,7 +41,7 @@ constexpr std::size_t kMostHeld = 5;  // files without a name, by writer
 // One writer. The working directory is the volume's root. Most calls may fail: names come and go.
 class Writer {
  public:
-  Writer(std::uint64_t seed, unsigned number) : random_(seed * kWriters + number) {}
+  Writer(std::uint64_t seed, unsigned number, Mix mix) : random_(seed * kWriters + number), mix_(mix) {}
 
   // False once the volume answers EIO or is read-only.
   bool step() {
@@ -78,7 +78,7 @@ class Writer {
     const std::string text = bytes(pick(8) == 0 ? pick(300'000) : pick(9'000));
     const auto offset = static_cast<off_t>(pick(3) == 0 ? pick(2'000'000) : pick(20'000));
     if (::pwrite(file.get(), text.data(), text.size(), offset) < 0) return;
-    if (pick(4) == 0) std::ignore = ::fsync(file.get());
+    if (pick(mix_ == Mix::kFastCommits ? 2 : 4) == 0) std::ignore = ::fsync(file.get());
   }
   void cut_or_punch() {
     const UniqueFd file = open(O_RDWR);
@@ -136,7 +136,30 @@ class Writer {
       std::ignore = ::fsync(file.get());
   }
 
+  void act_fast() {
+    switch (pick(12)) {
+      case 0:
+        return cut_or_punch();
+      case 1:
+      case 2:
+        ::unlink(name().c_str());
+        return;
+      case 3:
+        std::ignore = ::link(name().c_str(), name().c_str());
+        return;
+      case 4:
+        ::mkdir(name().c_str(), 0700);
+        return;
+      case 5:
+        ::chmod(name().c_str(), static_cast<mode_t>(pick(01000)));
+        return;
+      default:
+        return write();
+    }
+  }
+
   void act() {
+    if (mix_ == Mix::kFastCommits) return act_fast();
     switch (pick(24)) {
       case 0:
       case 1:
@@ -189,6 +212,7 @@ class Writer {
   }
 
   std::mt19937_64 random_;
+  const Mix mix_;
   std::vector<UniqueFd> held_;
 };
 
@@ -200,7 +224,7 @@ struct Shared {
 
 }  // namespace
 
-void load_and_cut(const fs::path& root, std::uint64_t seed, std::uint64_t operations) {
+void load_and_cut(const fs::path& root, std::uint64_t seed, std::uint64_t operations, Mix mix) {
   void* const memory =
       ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::runtime_error("no shared memory");
@@ -213,7 +237,7 @@ void load_and_cut(const fs::path& root, std::uint64_t seed, std::uint64_t operat
     writers[i] = ::fork();
     if (writers[i] != 0) continue;
     if (::fchdir(top.get()) != 0) ::_exit(1);
-    Writer writer(seed, i);
+    Writer writer(seed, i, mix);
     while (writer.step()) ++shared->done;
     ++shared->ended;
     // What it holds stays open until it is killed, after the cut.

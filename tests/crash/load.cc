@@ -122,8 +122,8 @@ class Writer {
     held_.push_back(std::move(file));
   }
   void times() {
-    const std::array<timespec, 2> at{{{static_cast<time_t>(pick(2'000'000'000)), 5},
-                                      {static_cast<time_t>(pick(2'000'000'000)), 123'456'789}}};
+    const std::array<timespec, 2> at{{{static_cast<time_t>(pick(1'600'000'000)), 5},
+                                      {static_cast<time_t>(pick(1'600'000'000)), 123'456'789}}};
     ::utimensat(AT_FDCWD, name().c_str(), at.data(), AT_SYMLINK_NOFOLLOW);
   }
   void sync() {

@@ -140,6 +140,7 @@ inline constexpr AllowedCall kAllowedCalls[] = {
     {SCMP_SYS(clock_gettime), "time stamps, where the vDSO cannot"},
     {SCMP_SYS(clock_gettime64), "the same on 32-bit machines"},
     {SCMP_SYS(gettimeofday), "time(2), where the vDSO cannot"},
+    {SCMP_SYS(time), "the same as x86's C library makes it: kernels without a vDSO, user-mode Linux"},
     {SCMP_SYS(clock_nanosleep), "sleeps of the write-back thread"},
     {SCMP_SYS(clock_nanosleep_time64), "the same on 32-bit machines"},
     {SCMP_SYS(restart_syscall), "the kernel's own, after a stop in the middle of a sleep"},

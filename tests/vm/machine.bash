@@ -46,6 +46,12 @@ prepare_root() {
   for ((n = 0; n < loops; n++)); do echo "b /dev/loop$n 0660 root disk - 7:$n"; done >"$root/etc/tmpfiles.d/loop.conf"
 }
 
+install_ours() {
+  DESTDIR=$root cmake --install "$build" --prefix /usr >"$work/install.log" 2>&1 ||
+    { cat "$work/install.log"; fail "cmake --install $build"; }
+  systemctl --quiet --root="$root" enable fuse4fs.socket
+}
+
 in_machine() { nsenter --target "$(cat "$work/leader")" --mount --uts --ipc --net --pid -- "$@"; }
 
 # Until a command succeeds; the limit is for a machine that hangs, not for a slow one.

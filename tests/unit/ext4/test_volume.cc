@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 
 namespace fuse4fs::ext4 {
 
@@ -78,8 +77,9 @@ std::string TestVolume::debugfs(const std::string& command) const {
 }
 
 std::string TestVolume::image_bytes() const {
-  std::ifstream in(image_, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::string bytes(std::filesystem::file_size(image_), '\0');
+  std::ifstream(image_, std::ios::binary).read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  return bytes;
 }
 
 InodeNumber TestVolume::make_file(InodeNumber parent, std::string_view name, mode_t mode) {

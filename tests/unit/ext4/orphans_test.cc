@@ -6,9 +6,11 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "tests/unit/ext4/open_volume.h"
@@ -197,7 +199,7 @@ class OrphanFileTest : public Orphans {
   void write(std::uint64_t block, const std::vector<InodeNumber>& numbers, std::uint32_t mark = 0x0b10ca04,
              std::uint32_t spoil = 0) {
     std::vector<std::byte> bytes(size());
-    std::memcpy(bytes.data(), numbers.data(), numbers.size() * sizeof numbers[0]);
+    std::ranges::copy(std::as_bytes(std::span(numbers)), bytes.begin());
     std::array<std::uint32_t, 2> tail{mark, 0};
     if (open_->volume().has_checksums()) {
       const std::array<std::uint32_t, 4> before{super().s_orphan_file_inum, generation_,

@@ -28,7 +28,7 @@ Outcome<FastCommitLog> read_fast_commits(JournalRecovery& recovery,
                                          const JournalRecovery::RawSuperblock& raw) {
   const auto& super = *reinterpret_cast<const ext2_super_block*>(raw.data());
   FastCommitScan scan({.block_size = 1024U << super.s_log_block_size,
-                       .inode_size = EXT2_INODE_SIZE(&super),
+                       .inode_size = static_cast<std::uint32_t>(EXT2_INODE_SIZE(&super)),
                        .tid = recovery.fast_commits().sequence});
   RETURN_IF_ERROR(recovery.read_fast_commits([&](std::span<const std::byte> block) -> Outcome<bool> {
     ASSIGN_OR_RETURN(const auto next, scan.add(block));

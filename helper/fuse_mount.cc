@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/quoted.h"
@@ -64,8 +65,11 @@ FsContext FuseMount::configure(const MountRequest& request) const {
   context.set("group_id", fmt::format("{}", owner_.group));
   context.set("allow_other");
   context.set("default_permissions");
+  // A volume with blocks smaller than the device's sectors (1 KiB on 4 KiB) is refused by fuseblk, with
+  // EINVAL.
   if (request.block_size != 0 && request.type == MountType::kFuseBlock)
-    context.set("blksize", fmt::format("{}", request.block_size));
+    context.set("blksize",
+                fmt::format("{}", std::max(request.block_size, source_.sector_size().value_or(0))));
   if (request.max_read != 0) context.set("max_read", fmt::format("{}", request.max_read));
   if ((request.flags & MS_RDONLY) != 0) context.set("ro");
   if ((request.flags & MS_SYNCHRONOUS) != 0) context.set("sync");

@@ -140,6 +140,12 @@ Result<UniqueFd> Source::share_claim() const {
   return fd;
 }
 
+Result<std::uint32_t> Source::sector_size() const {
+  int size = 0;
+  if (::ioctl(device_.get(), BLKSSZGET, &size) != 0) return fail_last();
+  return static_cast<std::uint32_t>(size);
+}
+
 Result<void> Source::set_block_size(std::uint32_t bytes) const {
   const int size = static_cast<int>(bytes);
   if (::ioctl(claim_ ? claim_.get() : device_.get(), BLKBSZSET, &size) != 0) return fail_last();

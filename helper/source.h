@@ -53,6 +53,9 @@ class Source {
   // BLKBSZSET. Through the claim: the kernel refuses it (EBUSY) on any other descriptor of a claimed device.
   Result<void> set_block_size(std::uint32_t bytes) const;
 
+  // Bytes; what the device's own blocks have (BLKSSZGET).
+  [[nodiscard]] Result<std::uint32_t> sector_size() const;
+
   // Ends the exclusive claim: the kernel takes its own in the next moment.
   void drop_claim() { claim_.reset(); }
 

@@ -57,6 +57,18 @@ TEST_F(Mount8, MountsADeviceWithOptions) {
   EXPECT_EQ(run({"losetup", "-d", device}).status, 0);
 }
 
+TEST_F(Mount8, BlocksMayBeSmallerThanTheSectorsOfTheDevice) {
+  const auto image = make_image("64M", {"-b", "1024"});
+  const auto made = run({"losetup", "--show", "--sector-size", "4096", "-f", image});
+  ASSERT_EQ(made.status, 0) << made.output;
+  const auto device = made.output.substr(0, made.output.find('\n'));
+  const auto mounted = run({"mount", "-t", "fuse4fs", "-o", log_option(), device, mount_point()});
+  EXPECT_EQ(mounted.status, 0) << mounted.output;
+  write_file(mount_point() / "file", "text");
+  unmount_and_check(image);
+  EXPECT_EQ(run({"losetup", "-d", device}).status, 0);
+}
+
 TEST_F(Mount8, AnFstabLine) {
   const auto image = make_image();
   const auto fstab = scratch() / "fstab";

@@ -197,8 +197,12 @@ TEST_F(StopTest, ADeviceInUseByAnythingElseIsRefused) {
   const std::string device = record()->source;
   const UniqueFd kept(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_EQ(run({"--stop", mount_point_}).status, 0);
-  const UniqueFd claim(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
-  ASSERT_TRUE(claim);
+  // The mount's own claim goes a moment after it, where another process still has a look at the mount.
+  UniqueFd claim;
+  ASSERT_TRUE(soon([&] {
+    claim = UniqueFd(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+    return static_cast<bool>(claim);
+  }));
   for (const std::string& source : {device, image_}) {
     const Ended ended = run({source, mount_point_});
     EXPECT_EQ(ended.status, 32);

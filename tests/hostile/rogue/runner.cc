@@ -226,6 +226,8 @@ Seen Runner::attempt(const Attempt& attempt) const {
   } else {
     record = read_record(record_path, attempt.name);
   }
+  // A loop device that was given another status does not clear itself any more.
+  (void)run({"/bin/sh", "-c", R"(losetup -n -O NAME -j "$0" | xargs -r -n 1 losetup -d)", image});
   Seen seen = judge(attempt, record, mounted);
   if (mounted.status == -1) seen.failure = "the helper did not end";
   if (!seen.failure.empty())

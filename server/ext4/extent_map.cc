@@ -92,11 +92,9 @@ Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first) {
 
 Result<void> ExtentMap::settle_freed(Inode& inode, std::uint64_t clusters) {
   if (clusters == 0) return {};
-  const auto counted = volume_.check(ext2fs_iblk_sub_blocks(volume_.fs(), inode.brief(), clusters),
-                                     inode.number, "counting blocks");
-  const auto written = volume_.check(ext2fs_write_inode(volume_.fs(), inode.number, inode.brief()),
-                                     inode.number, "writing an inode");
-  return counted ? written : counted;
+  volume_.uncount_blocks(inode, clusters);
+  return volume_.check(ext2fs_write_inode(volume_.fs(), inode.number, inode.brief()), inode.number,
+                       "writing an inode");
 }
 
 Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count) {

@@ -72,7 +72,8 @@ class Judge {
     const std::size_t known = EXT2_GOOD_OLD_INODE_SIZE + extra;
     if (extra % 4 != 0 || known > size || (image.bytes.size() != known && image.bytes.size() != size))
       return wrong(image.inode, fmt::format("has {} bytes, and says {}", image.bytes.size(), known));
-    if (inode.size() >> 63 != 0) return wrong(image.inode, "is impossibly long");
+    if (inode.size() >> volume_.block_bits() > metadata_.extents.block_limit(inode))
+      return wrong(image.inode, "is impossibly long");
     if (inode.has(EXT4_EXTENTS_FL) && (inode.has(EXT4_INLINE_DATA_FL) || !volume_.has_extents()))
       return wrong(image.inode, "has extents where there are none");
     if (inode.has(EXT4_INLINE_DATA_FL) &&

@@ -104,6 +104,8 @@ class Cleaner {
   Result<void> truncate(Inode& inode) {
     const std::uint64_t size = inode.size();
     const std::uint32_t block_size = volume_.block_size();
+    if (size / block_size > metadata_.extents.block_limit(inode))
+      return fail(volume_.corrupted(inode.number, 0, "an orphan is longer than its blocks could be mapped"));
     RETURN_IF_ERROR(metadata_.extents.check(inode));
     if (inode.has_blocks_map()) {
       RETURN_IF_ERROR(clear_tail(inode, size));

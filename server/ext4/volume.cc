@@ -9,6 +9,7 @@
 #include <cstring>
 #include <ctime>
 #include <span>
+#include <tuple>
 
 #include "server/ext4/error_record.h"
 #include "server/ext4/errors.h"
@@ -260,6 +261,12 @@ Errno Volume::failed(errcode_t code, InodeNumber inode, std::string_view doing) 
 Result<void> Volume::check(errcode_t code, InodeNumber inode, std::string_view doing) {
   if (code == 0) return {};
   return fail(failed(code, inode, doing));
+}
+
+void Volume::uncount_blocks(Inode& inode, std::uint64_t clusters) {
+  if (ext2fs_iblk_sub_blocks(fs_, inode.brief(), clusters) == 0) return;
+  std::ignore = corrupted(inode.number, 0, "more blocks were freed than it had counted");
+  std::ignore = ext2fs_iblk_set(fs_, inode.brief(), 0);
 }
 
 Result<void> Volume::write_inode(Inode& inode) {

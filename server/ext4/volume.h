@@ -86,6 +86,8 @@ class Volume {
   Result<void> check(errcode_t code, InodeNumber inode, std::string_view doing);
   // All of it that this project knows; what lies behind it on the volume stays.
   Result<void> write_inode(Inode& inode);
+  // Blocks of it were freed. Where it had counted fewer, that is told, and none are left.
+  void uncount_blocks(Inode& inode, std::uint64_t clusters);
 
   // Metadata could not be written: told, recorded, and the policy applied. Answers EIO.
   Errno write_failed(std::string_view words, Errno error);

@@ -153,6 +153,7 @@ bool try_fast_commits(std::span<const std::byte> input) {
       return false;
     }
     const auto cleaned = process_orphans(metadata);
+    if (!cleaned) std::fprintf(stderr, "%s\n", cleaned.error().message.c_str());
     require(cleaned.has_value(), "orphans after a replay");
     require(cleaned->damaged == 0 || cleaned->left_alone != 0, "a replay left orphans that are none");
   }

@@ -135,6 +135,29 @@ TEST_P(Orphans, WhatCannotBeEndsTheChain) {
   }
 }
 
+// Its count is told as wrong; its blocks go all the same, and so does what comes behind it. Found by
+// fuzz_fast_commit.
+TEST_P(Orphans, OneThatCountedFewerBlocksThanItHadGoes) {
+  take_name(0);
+  take_name(2);
+  change(files_[0], [](auto& inode) { inode.i_blocks = 2; });
+  chain({files_[0], files_[2]});
+  EXPECT_EQ(process().deleted, 2U);
+  EXPECT_FALSE(in_use(0));
+  EXPECT_FALSE(in_use(2));
+  EXPECT_THAT(volume_.events.corruptions,
+              testing::Contains(HasSubstr("more blocks were freed than it had counted")));
+  open_->finish();
+  EXPECT_EQ(volume_.check(), "");
+}
+
+TEST_P(Orphans, ImpossibleLengthsAreTold) {
+  change(files_[0], [](auto& inode) { inode.i_size_high = 0x4000'0000; });
+  chain({files_[0]});
+  EXPECT_EQ(process().damaged, 1U);
+  EXPECT_TRUE(in_use(0));
+}
+
 TEST_P(Orphans, ACircleComesToAnEnd) {
   take_name(0);
   chain({files_[0], files_[1], files_[2]});

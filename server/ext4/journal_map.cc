@@ -213,7 +213,7 @@ Outcome<void> MapReader::walk_node(const JournalInode& inode, std::span<const st
   };
   if (header.eh_magic != EXT3_EXT_MAGIC || header.eh_entries > header.eh_max || header.eh_max > room ||
       header.eh_depth > kDeepest || (depth >= 0 && header.eh_depth != depth) ||
-      (header.eh_depth > 0 && header.eh_entries == 0))
+      ((header.eh_depth > 0 || block != 0) && header.eh_entries == 0))
     return damaged();
   if (block != 0 && inode.seed) {
     const std::size_t end = sizeof header + header.eh_max * sizeof(ext3_extent);

@@ -78,14 +78,23 @@ Outcome<std::unique_ptr<JournalRecovery>> JournalRecovery::open(cache::BlockDevi
   recovery->needed_ = dirty;
   auto judged = recovery->find(super);
   if (judged) judged = recovery->judge(super);
-  if (!judged) {
-    auto failure = with_advice(std::move(judged.error()));
-    if (writing) record(device, failure);
-    if (!writing && failure.message.find("noload") == std::string::npos)
-      failure.message += ", or mount with -o ro,noload to read the volume as it is";
-    return std::unexpected(std::move(failure));
-  }
+  if (!judged) return std::unexpected(refusal(device, options.access, std::move(judged.error())));
   return recovery;
+}
+
+Failure JournalRecovery::refusal(const cache::BlockDevice& device, cache::Access access, Failure failure) {
+  failure = with_advice(std::move(failure));
+  if (access == cache::Access::kReadWrite)
+    record(device, failure);
+  else if (failure.message.find("noload") == std::string::npos)
+    failure.message += ", or mount with -o ro,noload to read the volume as it is";
+  return failure;
+}
+
+int JournalRecovery::error_of(std::int32_t recorded) {
+  constexpr std::int32_t kLargestErrno = 4095;  // the kernel's MAX_ERRNO
+  if (recorded == 0) return 0;
+  return recorded < 0 && recorded >= -kLargestErrno ? -recorded : EIO;
 }
 
 Outcome<void> JournalRecovery::find(const ext2_super_block& super) {
@@ -267,12 +276,11 @@ void JournalRecovery::keep_errors(const RawSuperblock& before, ext2_super_block&
 void JournalRecovery::record(const cache::BlockDevice& device, const Failure& failure) {
   if (failure.error != kCorrupted && failure.error != Errno(EBADMSG)) return;
   RawSuperblock raw;
-  if (!device.read(kSuperblockOffset, raw)) return;
+  if (!device.read(kSuperblockOffset, raw) || !check_superblock_checksum(raw)) return;
   ext2_super_block super = parsed(raw);
   note_error(super, {.error = failure.error.value()});
   if ((super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_METADATA_CSUM) != 0)
-    super.s_checksum = ext2fs_crc32c_le(~0U, reinterpret_cast<const unsigned char*>(&super),
-                                        offsetof(ext2_super_block, s_checksum));
+    super.s_checksum = superblock_checksum(super);
   if (device.write(kSuperblockOffset, std::as_bytes(std::span(&super, 1)))) std::ignore = device.flush();
 }
 

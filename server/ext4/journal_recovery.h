@@ -55,7 +55,8 @@ class JournalRecovery {
   [[nodiscard]] bool needed() const { return needed_; }
   // Onto the device, or into an overlay that is laid over it.
   Outcome<void> replay();
-  // The blocks of the fast-commit area, one after the other, until `take` has had enough. After replay().
+  // The blocks of the fast-commit area, one after the other, until `take` has had enough. They stay
+  // where they are until empty_log(), and the mount reads them before replay().
   [[nodiscard]] const journal::FastCommitArea& fast_commits() const { return plan_.fast_commit; }
   Outcome<void> read_fast_commits(const std::function<Outcome<bool>(std::span<const std::byte>)>& take);
 
@@ -64,7 +65,9 @@ class JournalRecovery {
   Outcome<void> clear_error();
 
   // What the journal recorded, a positive errno; 0: nothing.
-  [[nodiscard]] int error() const { return -superblock_.error; }
+  [[nodiscard]] int error() const { return error_of(superblock_.error); }
+  // `recorded` as it is on disk: what is no negative errno counts as EIO.
+  static int error_of(std::int32_t recorded);
   // Of an internal journal.
   [[nodiscard]] const JournalMap* map() const { return map_ ? &*map_ : nullptr; }
   // "3 transactions, 120 blocks".
@@ -74,9 +77,9 @@ class JournalRecovery {
   // The error state that `before` a replay was in the superblock, into what is there after it: a log does not
   // carry it, and it must not be lost.
   static void keep_errors(const RawSuperblock& before, ext2_super_block& now);
-  // A failure of recovery by what the volume says, into the superblock of a volume that is to be written.
-  // What cannot be written is left: the mount fails in any case.
-  static void record(const cache::BlockDevice& device, const Failure& failure);
+  // A failure of recovery, with what to do about it. Where it is by what the volume says it is recorded in
+  // the superblock of a volume that is to be written.
+  static Failure refusal(const cache::BlockDevice& device, cache::Access access, Failure failure);
 
  private:
   JournalRecovery(cache::BlockDevice& device, const MountOptions& options, Events& events)
@@ -86,6 +89,8 @@ class JournalRecovery {
         events_(events),
         progress_(options.clock, events) {}
 
+  // What cannot be written is left: the mount fails in any case. So is a superblock whose checksum is wrong.
+  static void record(const cache::BlockDevice& device, const Failure& failure);
   Outcome<void> find(const ext2_super_block& super);
   Outcome<void> judge(const ext2_super_block& super);
   [[nodiscard]] std::optional<std::string> object(std::uint64_t home, journal::HomeUse use) const;

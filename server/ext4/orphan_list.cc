@@ -10,7 +10,8 @@
 namespace fuse4fs::ext4 {
 namespace {
 
-constexpr std::size_t kTail = 8;  // mark and checksum
+constexpr std::size_t kTail = 8;            // mark and checksum
+constexpr std::uint64_t kMostBlocks = 512;  // of the orphan file, as in the kernel
 constexpr std::uint32_t kMark = EXT4_ORPHAN_BLOCK_MAGIC;
 
 bool has_blocks_to_truncate(Volume& volume, const Inode& inode) {
@@ -99,9 +100,8 @@ Outcome<std::optional<OrphanFile>> OrphanFile::open(Metadata& metadata) {
   const std::uint64_t size = inode.size();
   if (!inode.is_regular() || !inode.has_blocks_map() || size % volume.block_size() != 0)
     return wrong(fmt::format("(inode {}) is no file of whole blocks", number));
-  // More than the kernel takes (512) is for it to refuse; more than the volume has is for everybody.
   const std::uint64_t count = size >> volume.block_bits();
-  if (count > volume.blocks()) return wrong(fmt::format("(inode {}) has {} bytes", number, size));
+  if (count > kMostBlocks) return wrong(fmt::format("(inode {}) has {} bytes", number, size));
   std::uint32_t seed = 0;
   if (volume.has_checksums()) {
     std::array<std::uint32_t, 2> owner{number, inode.raw.i_generation};

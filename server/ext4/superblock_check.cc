@@ -237,4 +237,16 @@ Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblo
   return verdict;
 }
 
+std::uint32_t superblock_checksum(const ext2_super_block& super) {
+  return ext2fs_crc32c_le(~0U, reinterpret_cast<const unsigned char*>(&super),
+                          offsetof(ext2_super_block, s_checksum));
+}
+
+Outcome<void> check_superblock_checksum(std::span<const std::byte, kSuperblockSize> raw) {
+  const ext2_super_block super = parsed(raw);
+  if ((super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_METADATA_CSUM) == 0) return {};
+  if (super.s_checksum == superblock_checksum(super)) return {};
+  return fail(kCorrupted, "the superblock's checksum is wrong; try: e2fsck DEVICE");
+}
+
 }  // namespace fuse4fs::ext4

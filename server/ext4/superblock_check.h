@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/multi_mount_protection.h"
 
@@ -32,5 +33,9 @@ struct SuperblockVerdict {
 // A refusal says which field or feature is why, and what to do.
 Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblockSize> raw,
                                             std::uint64_t device_size, const MountOptions& options);
+
+// Nothing of a superblock with a wrong checksum may decide what is written. Fine where it has none.
+Outcome<void> check_superblock_checksum(std::span<const std::byte, kSuperblockSize> raw);
+std::uint32_t superblock_checksum(const ext2_super_block& super);
 
 }  // namespace fuse4fs::ext4

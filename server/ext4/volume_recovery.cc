@@ -48,6 +48,7 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
     return fail(Errno(EROFS), "the device can only be read; mount with -o ro");
   ASSIGN_OR_RETURN(auto raw, read_superblock(device));
   ASSIGN_OR_RETURN(auto verdict, judge_superblock(raw, device.size(), options));
+  RETURN_IF_ERROR(check_superblock_checksum(raw));
   options.access = verdict.access;
   auto volume = std::unique_ptr<Volume>(new Volume(std::move(device), options, events, verdict.block_size));
   if (verdict.multi_mount) {
@@ -64,7 +65,11 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
   FastCommitLog fast_commits;
   if (recovery && recovery->needed()) {
     // First, so that all of the log was read before anything is written.
-    ASSIGN_OR_RETURN(fast_commits, read_fast_commits(*recovery, raw));
+    auto read = read_fast_commits(*recovery, raw);
+    if (!read)
+      return std::unexpected(
+          JournalRecovery::refusal(volume->device_, options.access, std::move(read.error())));
+    fast_commits = *std::move(read);
     RETURN_IF_ERROR(recovery->replay());
     // Its own superblock was in the log as well, most likely.
     ASSIGN_OR_RETURN(raw, read_superblock(volume->device_));
@@ -89,10 +94,8 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
   const bool changes = writing || !fast_commits.records.empty();
   RETURN_IF_ERROR(start(options, changes ? Handle::kChanges : Handle::kReads, map));
   if (!fast_commits.records.empty()) {
-    if (auto replayed = apply(fast_commits); !replayed) {
-      if (writing) JournalRecovery::record(device_, replayed.error());
-      return replayed;
-    }
+    if (auto replayed = apply(fast_commits); !replayed)
+      return std::unexpected(JournalRecovery::refusal(device_, options.access, std::move(replayed.error())));
   }
   if (!writing) fs_->flags &= ~EXT2_FLAG_RW;
   device_.freeze_overlay();

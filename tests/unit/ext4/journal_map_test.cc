@@ -7,6 +7,9 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -80,6 +83,25 @@ TEST(JournalMap, TheSuperblocksCopyOfTheInodeCounts) {
     ASSERT_TRUE(mounted) << mounted.error().message;
     EXPECT_THAT(volume.events.notices, Contains(HasSubstr("its copy in the superblock is used")));
   }
+}
+
+// The root of its extents leads to a leaf, and that holds nothing.
+TEST(JournalMap, AnEmptyLeafIsRefused) {
+  TestVolume volume("-t ext4 -b 1024 -O ^metadata_csum", "16M");
+  const auto leaf = std::stoll(volume.debugfs("bmap <8> 4"));
+  ASSERT_NO_FATAL_FAILURE(edit(volume,
+                               "sif <8> block[0] 0x1F30A\\nsif <8> block[1] 0x10004\\nsif <8> block[3] 0\\n"
+                               "sif <8> block[4] FIFTH\\nsif <8> block[5] 0\\nssv jnl_backup_type 0\\n"));
+  const std::array<std::uint16_t, 6> header{0xF30A, 0, 84, 0, 0, 0};
+  std::fstream file(volume.image(), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(leaf * 1024);
+  file.write(reinterpret_cast<const char*>(header.data()), sizeof header);
+  file.close();
+  ASSERT_TRUE(file);
+  const auto refused = volume.try_mount({.access = cache::Access::kReadOnly});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().error, kCorrupted);
+  EXPECT_THAT(refused.error().message, HasSubstr("the extents in block " + std::to_string(leaf)));
 }
 
 // Extents: of all kinds of volumes that have a layout of their own the map is what debugfs says.

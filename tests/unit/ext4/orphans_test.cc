@@ -282,6 +282,14 @@ TEST_P(OrphanFileTest, ADamagedBlockIsARefusalAndNothingIsDone) {
   EXPECT_THAT(done.error().message, HasSubstr("checksum"));
 }
 
+TEST_P(OrphanFileTest, OneThatTheKernelWouldNotTakeIsRefused) {
+  change(super().s_orphan_file_inum, [&](auto& inode) { inode.i_size = 513 * size(); });
+  const auto done = process_orphans(metadata());
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().error, kCorrupted);
+  EXPECT_THAT(done.error().message, HasSubstr(fmt::format("has {} bytes", 513 * size())));
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, OrphanFileTest,
                          testing::Values(Form{"4k", "-t ext4 -b 4096 -O orphan_file"},
                                          Form{"no_checksums",

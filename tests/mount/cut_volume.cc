@@ -22,8 +22,6 @@ namespace {
 constexpr unsigned long kShutdown = _IOR('X', 125, std::uint32_t);
 constexpr std::uint32_t kWithoutLogFlush = 2;
 
-constexpr std::chrono::seconds kPatience(60);
-
 Seen look_at(const fs::path& path) {
   struct stat status{};
   EXPECT_EQ(::lstat(path.c_str(), &status), 0) << path << ": " << std::strerror(errno);
@@ -86,6 +84,15 @@ std::string differences(const SeenTree& expected, const SeenTree& found) {
   return lines;
 }
 
+bool is_free(const fs::path& image, int seconds) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
+  while (!loop_devices_of(image).empty()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return true;
+}
+
 fs::path CutTest::make(const Form& form, const std::string& size) {
   return make_image(size, form.mkfs_arguments);
 }
@@ -105,12 +112,7 @@ void CutTest::stop() const {
 void CutTest::let_go(const fs::path& image) {
   const Finished unmounted = unmount();
   ASSERT_EQ(unmounted.status, 0) << unmounted.output;
-  // The loop device goes a moment after its mount.
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (!loop_devices_of(image).empty()) {
-    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the image stays in use";
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  ASSERT_TRUE(is_free(image, 60)) << "the image stays in use";
 }
 
 void CutTest::expect_in_memory(const fs::path& image, const SeenTree& expected) {

@@ -12,6 +12,7 @@
 #include "fixture.h"
 #include "image_journal.h"
 #include "server/journal/format.h"
+#include "tests/mount/cut_volume.h"
 
 namespace fuse4fs::test {
 namespace {
@@ -112,26 +113,31 @@ TEST_F(JournalVerdict, IsTheKernels) {
   const fs::path original = make_image("16M", {"-b", "1024", "-J", "size=1"});
   write_journal(original);
   if (HasFatalFailure()) return;
+  int number = 0;
   for (const Case& one : cases()) {
     SCOPED_TRACE(one.name);
-    const fs::path damaged = scratch() / "damaged";
-    const fs::path ours = scratch() / "ours";
-    const fs::path kernels = scratch() / "kernels";
-    fs::copy_file(original, damaged, fs::copy_options::overwrite_existing);
+    // Names of their own: a server or a loop device of the case before may still be about to end.
+    const fs::path folder = scratch() / fmt::format("case-{}", ++number);
+    fs::create_directory(folder);
+    const fs::path damaged = folder / "damaged";
+    const fs::path ours = folder / "ours";
+    const fs::path kernels = folder / "kernels";
+    fs::copy_file(original, damaged);
     damage(damaged, one.damage);
-    for (const fs::path& copy : {ours, kernels})
-      fs::copy_file(damaged, copy, fs::copy_options::overwrite_existing);
+    for (const fs::path& copy : {ours, kernels}) fs::copy_file(damaged, copy);
 
     const Finished by_kernel = run({"mount", "-t", "ext4", "-o", "loop", kernels, mount_point()});
     if (by_kernel.status == 0) {
       const Finished gone = run({"umount", mount_point()});
       ASSERT_EQ(gone.status, 0) << gone.output;
+      ASSERT_TRUE(is_free(kernels));
     }
     const Finished mounted = mount(ours);
     if (mounted.status == 0) {
       const Finished gone = unmount();
       ASSERT_EQ(gone.status, 0) << gone.output;
     }
+    ASSERT_TRUE(server_ends(30));
 
     EXPECT_EQ(by_kernel.status == 0, one.refused.empty()) << by_kernel.output;
     EXPECT_EQ(mounted.status == 0, one.refused.empty()) << mounted.output;
@@ -141,6 +147,7 @@ TEST_F(JournalVerdict, IsTheKernels) {
       EXPECT_THAT(mounted.output, testing::HasSubstr(std::string(one.refused)));
       EXPECT_TRUE(without_superblock(ours) == without_superblock(damaged));
     }
+    fs::remove_all(folder);
   }
 }
 

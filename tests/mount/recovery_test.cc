@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/unique_fd.h"
+#include "tests/mount/cut_volume.h"
 #include "tests/mount/fixture.h"
 
 namespace fuse4fs::test {
@@ -23,6 +24,31 @@ using ::testing::Not;
 
 constexpr unsigned long kShutdown = _IOR('X', 125, std::uint32_t);
 
+// A loop device, for as long as it is in scope.
+class Loop {
+ public:
+  explicit Loop(const fs::path& image, const Command& options = {}) {
+    Command command{"losetup", "-f", "--show"};
+    command.insert(command.end(), options.begin(), options.end());
+    command.emplace_back(image);
+    const Finished made = run(command);
+    EXPECT_EQ(made.status, 0) << made.output;
+    if (made.status == 0) device_ = made.output.substr(0, made.output.find('\n'));
+  }
+  ~Loop() {
+    if (!device_.empty()) {
+      EXPECT_EQ(run({"losetup", "-d", device_}).status, 0);
+    }
+  }
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  [[nodiscard]] const std::string& device() const { return device_; }
+
+ private:
+  std::string device_;
+};
+
 class Recovery : public MountTest {
  protected:
   static std::set<std::string> names() { return {"lost+found", "kept", "moved"}; }
@@ -31,10 +57,10 @@ class Recovery : public MountTest {
   fs::path make_dirty(const Command& mkfs = {}, const std::string& options = "loop") {
     const auto image = make_image("64M", mkfs.empty() ? Command{"-b", "4096"} : mkfs);
     kernel_mount(image, options);
-    cut_it();
+    cut_it(image);
     return image;
   }
-  void cut_it() {
+  void cut_it(const fs::path& image) {
     const auto script = "cd " + mount_point().string() +
                         " && echo content >kept && mkdir dir && echo x >dir/file && sync -f . && mv dir/file "
                         "moved && rmdir dir && sync moved";
@@ -46,6 +72,7 @@ class Recovery : public MountTest {
       ASSERT_EQ(::ioctl(top.get(), kShutdown, &without_log_flush), 0);
     }
     ASSERT_EQ(unmount().status, 0);
+    ASSERT_TRUE(is_free(image));
   }
   void expect_names() const {
     std::set<std::string> found;
@@ -105,13 +132,13 @@ TEST_F(Recovery, AMountThatReadsShowsItAndWritesNothing) {
   EXPECT_EQ(hash(image), before);
   EXPECT_THAT(superblock(image), HasSubstr("needs_recovery"));
   // What cannot be written at all is the same.
-  const auto loop = run({"losetup", "-r", "-f", "--show", image}).output;
-  const std::string device = loop.substr(0, loop.find('\n'));
-  mount_or_fail(device);
-  expect_names();
-  EXPECT_EQ(unmount().status, 0);
-  EXPECT_TRUE(server_ends());
-  EXPECT_EQ(run({"losetup", "-d", device}).status, 0);
+  {
+    const Loop loop(image, {"-r"});
+    mount_or_fail(loop.device());
+    expect_names();
+    EXPECT_EQ(unmount().status, 0);
+    EXPECT_TRUE(server_ends());
+  }
   EXPECT_EQ(hash(image), before);
 }
 
@@ -177,15 +204,15 @@ TEST_F(Recovery, AnErrorThatTheJournalRecordedBecomesTheVolumes) {
 
 TEST_F(Recovery, AnExternalJournalIsGivenByItsPath) {
   const auto journal = scratch() / "journal";
-  const auto loop_of = [](const fs::path& image) {
-    const auto words = run({"losetup", "-f", "--show", image}).output;
-    return words.substr(0, words.find('\n'));
-  };
   ASSERT_EQ(run({"truncate", "-s", "16M", journal}).status, 0);
-  const std::string device = loop_of(journal);
-  ASSERT_EQ(run({"mkfs.ext4", "-q", "-F", "-O", "journal_dev", "-b", "4096", device}).status, 0);
-  const auto image = make_dirty({"-b", "4096", "-J", "device=" + device}, "loop,journal_path=" + device);
-  EXPECT_EQ(run({"losetup", "-d", device}).status, 0);
+  fs::path image;
+  {
+    const Loop loop(journal);
+    const std::string& device = loop.device();
+    ASSERT_EQ(run({"mkfs.ext4", "-q", "-F", "-O", "journal_dev", "-b", "4096", device}).status, 0);
+    image = make_dirty({"-b", "4096", "-J", "device=" + device}, "loop,journal_path=" + device);
+  }
+  ASSERT_TRUE(is_free(journal));
   const auto both = [&] { return hash(image) + hash(journal); };
   const std::string before = both();
   for (const std::string options : {"", "ro"}) {
@@ -213,12 +240,13 @@ TEST_F(Recovery, AnExternalJournalIsGivenByItsPath) {
   mount_or_fail(image);
   EXPECT_EQ(unmount().status, 0);
   EXPECT_TRUE(server_ends());
-  const std::string again = loop_of(journal);
+  const Loop loop(journal);
+  const std::string& again = loop.device();
   kernel_mount(image, "loop,journal_path=" + again);
   expect_names();
   EXPECT_EQ(unmount().status, 0);
+  EXPECT_TRUE(is_free(image));
   EXPECT_EQ(run({"e2fsck", "-fn", "-j", again, image}).status, 0);
-  EXPECT_EQ(run({"losetup", "-d", again}).status, 0);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// One or more cuts, from the command line: see CONTRIBUTING.md.
+// One or more cuts, from the command line: see docs/journal.md.
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 

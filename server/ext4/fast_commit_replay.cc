@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -50,6 +51,8 @@ class Replay {
   std::unexpected<Errno> wrong(InodeNumber inode, std::string_view words);
   void note_images();
   Result<void> note_orphans();
+  Result<void> mark_owned();
+  Result<void> mark_owned(InodeNumber number);
   void reserve_ranges();
 
   [[nodiscard]] const InodeImage* image_behind(InodeNumber number);
@@ -104,6 +107,7 @@ std::unexpected<Errno> Replay::wrong(InodeNumber inode, std::string_view words) 
 Result<void> Replay::run() {
   note_images();
   RETURN_IF_ERROR(note_orphans());
+  RETURN_IF_ERROR(mark_owned());
   reserve_ranges();
   for (at_ = 0; at_ < records_.size(); ++at_) {
     RETURN_IF_ERROR(std::visit([this](const auto& record) { return apply(record); }, records_[at_]));
@@ -133,6 +137,52 @@ Result<void> Replay::note_orphans() {
     if (!numbers) break;
     in_orphan_file_.insert(numbers->begin(), numbers->end());
   }
+  return {};
+}
+
+// A replay before this one may have been cut short with the inodes written and the bitmaps not: what their
+// maps hold, trees included, is theirs before anything is given to anybody.
+Result<void> Replay::mark_owned() {
+  std::set<InodeNumber> numbers;
+  for (const auto& record : records_) {
+    if (const auto* const change = std::get_if<NameChange>(&record)) {
+      numbers.insert({change->parent, change->inode});
+    } else if (const auto* const image = std::get_if<InodeImage>(&record)) {
+      numbers.insert(image->inode);
+    } else if (const auto* const added = std::get_if<AddRange>(&record)) {
+      numbers.insert(added->inode);
+    } else if (const auto* const deleted = std::get_if<DeleteRange>(&record)) {
+      numbers.insert(deleted->inode);
+    }
+  }
+  for (const InodeNumber number : numbers) {
+    if (metadata_.inode_bitmap.in_use(number)) RETURN_IF_ERROR(mark_owned(number));
+  }
+  return {};
+}
+
+Result<void> Replay::mark_owned(InodeNumber number) {
+  ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_raw(number));
+  if (!inode.has_blocks_map()) return {};
+  RETURN_IF_ERROR(metadata_.extents.check(inode));
+  struct Walk {
+    BlockAllocator& blocks;
+    BlockRun run;
+  } walk{metadata_.blocks, {}};
+  const auto visit = [](ext2_filsys, blk64_t* block, e2_blkcnt_t, blk64_t, int, void* data) {
+    auto& [blocks, run] = *static_cast<Walk*>(data);
+    if (*block == run.first + run.count) {
+      ++run.count;
+    } else {
+      blocks.take_free(run);
+      run = {*block, 1};
+    }
+    return 0;
+  };
+  RETURN_IF_ERROR(
+      volume_.check(ext2fs_block_iterate3(volume_.fs(), number, BLOCK_FLAG_READ_ONLY, nullptr, visit, &walk),
+                    number, "looking for blocks"));
+  walk.blocks.take_free(walk.run);
   return {};
 }
 

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "server/ext4/fast_commit_replay.h"
@@ -297,6 +299,69 @@ TEST_P(FastCommit, Twice) {
   EXPECT_EQ(volume_.unmount_and_check(), "");
 }
 
+// The write-back of a replay was cut: inodes and directories reached the medium, the bitmaps did not; or the
+// other way round.
+class HalfWritten : public FastCommit {
+ protected:
+  [[nodiscard]] std::vector<std::pair<std::uint64_t, std::uint64_t>> bitmaps() {
+    auto* const fs = open_->volume().fs();
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> runs{
+        {fs->super->s_first_data_block * size_, (1 + fs->desc_blocks) * size_}};
+    for (dgrp_t group = 0; group < fs->group_desc_count; ++group) {
+      runs.emplace_back(ext2fs_block_bitmap_loc(fs, group) * size_, size_);
+      runs.emplace_back(ext2fs_inode_bitmap_loc(fs, group) * size_, size_);
+    }
+    return runs;
+  }
+  void put(const std::string& bytes) {
+    std::ofstream(volume_.image(), std::ios::binary)
+        .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  }
+};
+
+TEST_P(HalfWritten, InodesWithoutBitmapsIsMended) {
+  const auto first = data(4, 'a');
+  const auto other = data(4, 'b', first + 16);
+  const Records records = {AddRange{kept_, 64, first, 4}, AddRange{kept_, 80, other, 4},
+                           image_of(kept_, [&](Inode& inode) { inode.set_size(84 * size_); }),
+                           image(fresh_, {}), NameChange{What::kCreate, kRootInode, fresh_, "new"}};
+  const auto before = volume_.image_bytes();
+  const auto places = bitmaps();
+  ASSERT_TRUE(replay(records));
+  open_->finish();
+  ASSERT_EQ(volume_.check(), "");
+  auto mixed = volume_.image_bytes();
+  for (const auto& [at, length] : places) mixed.replace(at, length, before, at, length);
+  put(mixed);
+  open_.emplace(volume_);
+  replay_and_mount(records);
+  EXPECT_EQ(volume_.read(kept_, 64 * size_, 4 * size_), std::string(4 * size_, 'a'));
+  EXPECT_EQ(volume_.read(kept_, 80 * size_, 4 * size_), std::string(4 * size_, 'b'));
+  EXPECT_TRUE(look_up("new"));
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+}
+
+// Who owns the blocks cannot be told from the bitmap: e2fsck's work.
+TEST_P(HalfWritten, BitmapsWithoutInodesIsRefused) {
+  const auto first = data(4, 'a');
+  const Records records = {AddRange{kept_, 64, first, 4},
+                           image_of(kept_, [&](Inode& inode) { inode.set_size(68 * size_); })};
+  auto mixed = volume_.image_bytes();
+  const auto places = bitmaps();
+  ASSERT_TRUE(replay(records));
+  open_->finish();
+  const auto after = volume_.image_bytes();
+  for (const auto& [at, length] : places) mixed.replace(at, length, after, at, length);
+  put(mixed);
+  open_.emplace(volume_);
+  const auto opened = volume_.image_bytes();
+  const auto done = replay(records);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message, HasSubstr("would belong to 2 files"));
+  open_.reset();
+  EXPECT_EQ(volume_.image_bytes(), opened);
+}
+
 class HostileFastCommit : public FastCommit {};
 
 TEST_P(HostileFastCommit, IsRefusedAndNothingIsWritten) {
@@ -369,6 +434,12 @@ INSTANTIATE_TEST_SUITE_P(Forms, FastCommit,
                                          Form{"old", "-t ext4 -b 4096 -O ^metadata_csum,^64bit -I 128"},
                                          Form{"ext3", "-t ext3 -b 1024"},
                                          Form{"orphan_file", "-t ext4 -b 2048 -O orphan_file"}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(FastCommitForms, HalfWritten,
+                         testing::Values(Form{"4k", "-t ext4 -b 4096"}, Form{"1k", "-t ext4 -b 1024"},
+                                         Form{"bigalloc", "-t ext4 -b 4096 -O bigalloc -C 16384"},
+                                         Form{"ext3", "-t ext3 -b 1024"}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(Forms, HostileFastCommit,

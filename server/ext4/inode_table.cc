@@ -243,8 +243,10 @@ Result<void> InodeTable::remove(Inode& inode) {
 }
 
 Result<void> InodeTable::release(Inode& inode) {
-  // A crash may have come when a symbolic link had lost its size, but not its block.
-  if (inode.is_symlink() && inode.size() < sizeof inode.raw.i_block && inode.has(EXT4_EXTENTS_FL))
+  // A crash may have come when a symbolic link had lost its size, but not its block. A short target beside
+  // the flag is no map.
+  if (inode.is_symlink() && inode.size() < sizeof inode.raw.i_block && inode.has(EXT4_EXTENTS_FL) &&
+      (inode.raw.i_block[0] & 0xffff) == EXT3_EXT_MAGIC)
     inode.set_size(sizeof inode.raw.i_block);
   // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
   Result<void> outcome = extents_.truncate(inode, 0);

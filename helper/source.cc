@@ -50,7 +50,9 @@ UniqueFd open_again(int fd, int flags) {
 // Looks first, since opening a pipe or a tape does things.
 Outcome<Opened> open_device_or_image(const std::string& path, const SourceOptions& options) {
   Opened opened{.fd = {}, .access = options.access};
-  const UniqueFd place(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  // What was opened already is what was judged: the path may lead elsewhere by now.
+  const UniqueFd place(options.place >= 0 ? ::fcntl(options.place, F_DUPFD_CLOEXEC, 3)
+                                          : ::open(path.c_str(), O_PATH | O_CLOEXEC));
   if (!place || ::fstat(place.get(), &opened.status) != 0)
     return fail(Errno::last(), fmt::format("{}: {}", quoted(path), Errno::last().message()));
   if (!S_ISBLK(opened.status.st_mode) && !S_ISREG(opened.status.st_mode))

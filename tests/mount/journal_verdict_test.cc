@@ -61,13 +61,6 @@ const std::vector<Case>& cases() {
   return kCases;
 }
 
-std::string bytes_of(const fs::path& image) {
-  std::ifstream file(image, std::ios::binary);
-  std::string bytes(fs::file_size(image), '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  return bytes;
-}
-
 class JournalVerdict : public MountTest {
  protected:
   void write_journal(const fs::path& image) {
@@ -96,14 +89,14 @@ class JournalVerdict : public MountTest {
 
   // That is where a refusal is recorded.
   static std::string without_superblock(const fs::path& image) {
-    return bytes_of(image).replace(1024, 1024, "");
+    return contents_of(image).replace(1024, 1024, "");
   }
 
   // What a recovery leaves: the journal's next transaction and start, and the blocks that it writes.
   static std::string outcome(const fs::path& image) {
     const auto journal = journal::tools::ImageJournal::open(image);
     if (!journal) return journal.error().message;
-    const std::string bytes = bytes_of(image);
+    const std::string bytes = contents_of(image);
     return bytes.substr((*journal)->offset(0) + journal::superblock_at::kSequence, 8) +
            bytes.substr(kFirstHome * kBlock, (kEndHome - kFirstHome) * kBlock);
   }

@@ -21,6 +21,12 @@
 #include "base/unique_fd.h"
 
 namespace fuse4fs::rogue::outside {
+
+std::string contents_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -32,11 +38,6 @@ bool comes_true(Condition condition) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return true;
-}
-
-std::string contents_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // A process that does something with the mount and may hang in it.

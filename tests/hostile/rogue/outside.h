@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 
 #include "tests/hostile/rogue/attempt.h"
 
@@ -26,5 +27,8 @@ Verdict main_process_stays(const Outside& mount);
 
 // mount.fuse4fs --abort; its exit status.
 int abort_mount(const Outside& mount);
+
+// Text of a file, or empty.
+std::string contents_of(const std::string& path);
 
 }  // namespace fuse4fs::rogue::outside

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "tests/hostile/rogue/attempt.h"
+#include "tests/hostile/rogue/outside.h"
 
 namespace fuse4fs::rogue {
 namespace {
@@ -48,11 +48,6 @@ Rows read_rows(const std::string& path) {
 }
 
 std::string or_dash(const std::string& text) { return text.empty() ? "-" : text; }
-
-std::string contents_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 std::string_view first_layer(const Attempt& attempt) {
   switch (attempt.expected) {
@@ -169,7 +164,7 @@ int merge_results(const std::string& seen, const std::string& results, const std
 }
 
 int write_document(const std::string& seen, const std::string& document) {
-  const auto made = with_table(contents_of(document), table_of(read_rows(seen)));
+  const auto made = with_table(outside::contents_of(document), table_of(read_rows(seen)));
   if (!made) {
     fmt::print("{}: the marks of the table are missing\n", document);
     return 1;
@@ -182,7 +177,7 @@ int write_document(const std::string& seen, const std::string& document) {
 int check_document(const std::string& seen, const std::string& document) {
   const Rows rows = read_rows(seen);
   int complaints = complaints_about(rows);
-  const std::string present = contents_of(document);
+  const std::string present = outside::contents_of(document);
   if (const auto made = with_table(present, table_of(rows)); !made || *made != present) {
     fmt::print("{} is not what tests/hostile/rogue/seen.tsv and the attempts make of it: run update-table\n",
                document);

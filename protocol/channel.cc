@@ -10,6 +10,8 @@
 #include <climits>
 #include <cstring>
 
+#include "protocol/descriptor_packet.h"
+
 namespace fuse4fs::protocol {
 namespace {
 
@@ -19,8 +21,6 @@ namespace {
 #endif
 
 constexpr std::size_t kLargestOpenCommand = 20 + kMaxPathLength + 1;
-// What the kernel lets one packet carry: with room for all of them none is cut off unseen.
-constexpr std::size_t kMostDescriptors = 253;
 constexpr std::size_t kRoomForSender = CMSG_SPACE(sizeof(ucred));
 
 using Clock = std::chrono::steady_clock;
@@ -80,22 +80,6 @@ ControlData take_control_data(msghdr& message) {
   return data;
 }
 
-ssize_t send_with_descriptor(int socket, ByteView packet, int fd) {
-  iovec data{.iov_base = const_cast<std::byte*>(packet.data()), .iov_len = packet.size()};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  return ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_EOR);
-}
-
 }  // namespace
 
 Result<Channel> Channel::adopt(UniqueFd socket) {
@@ -117,10 +101,10 @@ Result<Channel> Channel::adopt(UniqueFd socket) {
 Result<void> Channel::send(ByteView packet, std::optional<int> borrowed_fd) {
   if (packet.size() > kMaxPacket) return fail(EMSGSIZE);
   for (;;) {
-    const ssize_t sent = borrowed_fd
-                             ? send_with_descriptor(socket_.get(), packet, *borrowed_fd)
-                             // Not sendmsg: the server sends no descriptors, and its sandbox does not let it.
-                             : ::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL | MSG_EOR);
+    const ssize_t sent =
+        borrowed_fd ? send_with_descriptors(socket_.get(), packet, {&*borrowed_fd, 1}, MSG_NOSIGNAL | MSG_EOR)
+                    // Not sendmsg: the server sends no descriptors, and its sandbox does not let it.
+                    : ::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL | MSG_EOR);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno == EAGAIN) return fail(ETIMEDOUT);  // limit_sending()
     if (sent < 0) return fail_transfer();
@@ -134,6 +118,7 @@ Result<Packet> Channel::receive(Descriptors descriptors, std::optional<std::chro
   Packet packet;
   packet.bytes.resize(kMaxPacket);
   iovec data{.iov_base = packet.bytes.data(), .iov_len = packet.bytes.size()};
+  // With room for all that a packet can carry none is cut off unseen.
   alignas(cmsghdr) std::array<std::byte, kRoomForSender + CMSG_SPACE(kMostDescriptors * sizeof(int))>
       control{};
   // Without room the kernel drops descriptors before they are ever ours, and says so by MSG_CTRUNC. The

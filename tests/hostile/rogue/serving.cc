@@ -15,8 +15,11 @@
 
 #include <array>
 #include <cstring>
+#include <span>
 #include <string>
+#include <string_view>
 
+#include "protocol/descriptor_packet.h"
 #include "tests/hostile/rogue/mount_server.h"
 #include "tests/hostile/rogue/outside.h"
 #include "tests/hostile/rogue/talk.h"
@@ -128,19 +131,9 @@ constexpr Attempt kTable[] = {
      Expected::kKilled, behind("a root without such a name")},
     {"systemd_descriptor", "have systemd keep a descriptor (FDSTORE=1 with SCM_RIGHTS)",
      [](Place& place) {
-       iovec words{const_cast<char*>("FDSTORE=1"), 9};
-       alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-       msghdr message{};
-       message.msg_iov = &words;
-       message.msg_iovlen = 1;
-       message.msg_control = control.data();
-       message.msg_controllen = control.size();
-       auto* const header = CMSG_FIRSTHDR(&message);
-       header->cmsg_level = SOL_SOCKET;
-       header->cmsg_type = SCM_RIGHTS;
-       header->cmsg_len = CMSG_LEN(sizeof(int));
-       std::memcpy(CMSG_DATA(header), &place.log, sizeof(int));
-       return by_errno(::sendmsg(place.notify, &message, MSG_NOSIGNAL));
+       constexpr std::string_view kWords = "FDSTORE=1";
+       return by_errno(protocol::send_with_descriptors(place.notify, std::as_bytes(std::span(kWords)),
+                                                       {&place.log, 1}, MSG_NOSIGNAL));
      },
      Expected::kKilled, behind("unit: FileDescriptorStoreMax= is 0, and the unit's own filter")},
     {"answer_unknown_request", "answer a request that nobody made",

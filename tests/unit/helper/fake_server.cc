@@ -18,12 +18,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "helper/program.h"
 #include "protocol/arguments.h"
 #include "protocol/channel.h"
+#include "protocol/descriptor_packet.h"
 
 namespace fuse4fs::helper::testing {
 namespace {
@@ -90,21 +92,9 @@ void send_bytes(int socket, const void* bytes, std::size_t size) {
 }
 
 void push_descriptor(int socket) {
-  char text[] = "BYEE\0\0\0\0";
-  iovec data{.iov_base = text, .iov_len = 8};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
+  constexpr std::string_view kGoodbye("BYEE\0\0\0\0", 8);
   const int fd = STDIN_FILENO;
-  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  (void)!::sendmsg(socket, &message, MSG_NOSIGNAL);
+  (void)protocol::send_with_descriptors(socket, std::as_bytes(std::span(kGoodbye)), {&fd, 1}, MSG_NOSIGNAL);
 }
 
 // The reading is in step with the asking: a helper that waits for its answers to be read is another test's.

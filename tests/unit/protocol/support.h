@@ -20,6 +20,7 @@
 
 #include "base/unique_fd.h"
 #include "protocol/channel.h"
+#include "protocol/descriptor_packet.h"
 #include "protocol/messages.h"
 
 namespace fuse4fs::protocol::testing {
@@ -83,21 +84,7 @@ inline UniqueFd open_null() { return UniqueFd(::open("/dev/null", O_RDWR | O_CLO
 
 // Sends anything at all, with any number of descriptors: what a hostile peer would do.
 inline void send_raw(int socket, ByteView packet, std::span<const int> fds = {}) {
-  iovec data{.iov_base = const_cast<std::byte*>(packet.data()), .iov_len = packet.size()};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  std::vector<std::byte> control(CMSG_SPACE(fds.size_bytes()));
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
-  }
-  EXPECT_EQ(::sendmsg(socket, &message, MSG_NOSIGNAL), static_cast<ssize_t>(packet.size()));
+  EXPECT_EQ(send_with_descriptors(socket, packet, fds, MSG_NOSIGNAL), static_cast<ssize_t>(packet.size()));
 }
 
 inline Bytes receive_raw(int socket) {

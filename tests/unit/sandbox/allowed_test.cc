@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "child.h"
+#include "protocol/descriptor_packet.h"
 
 namespace fuse4fs::sandbox::test {
 namespace {
@@ -200,21 +201,9 @@ TEST(Sandbox, AllowsDescriptorsOverTheKeptSocket) {
   sockets.child.reset();
   char text[5];
   ASSERT_EQ(::recv(sockets.parent.get(), text, sizeof(text), 0), 5);
-  char byte = 'd';
-  iovec piece = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const std::byte packet{'d'};
   const int passed = device.fd();
-  std::memcpy(CMSG_DATA(header), &passed, sizeof(passed));
-  ASSERT_EQ(::sendmsg(sockets.parent.get(), &message, 0), 1);
+  ASSERT_EQ(protocol::send_with_descriptors(sockets.parent.get(), {&packet, 1}, {&passed, 1}, 0), 1);
   const int status = child.wait();
   EXPECT_TRUE(was_clean(status)) << describe(status);
 }

@@ -6,6 +6,8 @@
 
 #include <cstring>
 
+#include "tests/mount/fixture.h"
+
 namespace fuse4fs::test {
 namespace fs = std::filesystem;
 
@@ -25,6 +27,16 @@ Overlay::~Overlay() {
   ::umount2(directory_.c_str(), MNT_DETACH);
   ::umount2(layer_.c_str(), MNT_DETACH);
 }
+
+Fstab::Fstab(const fs::path& scratch) : file_(scratch / "fstab") {
+  write("");
+  if (!fs::exists("/etc/fstab")) write_file("/etc/fstab", "");  // something to mount on
+  EXPECT_EQ(::mount(file_.c_str(), "/etc/fstab", nullptr, MS_BIND, nullptr), 0) << std::strerror(errno);
+}
+
+Fstab::~Fstab() { ::umount2("/etc/fstab", MNT_DETACH); }
+
+void Fstab::write(std::string_view lines) const { write_file(file_, lines); }
 
 Installed::Installed(const fs::path& scratch)
     : programs_("/usr/sbin", scratch), servers_("/usr/libexec", scratch) {

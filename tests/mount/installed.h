@@ -25,6 +25,22 @@ class Overlay {
   std::filesystem::path layer_;
 };
 
+// /etc/fstab of this test alone, while it lives: empty at first.
+class Fstab {
+ public:
+  // `scratch`: an existing directory for the file.
+  explicit Fstab(const std::filesystem::path& scratch);
+  Fstab(const Fstab&) = delete;
+  Fstab& operator=(const Fstab&) = delete;
+  ~Fstab();
+
+  // The whole of it.
+  void write(std::string_view lines) const;
+
+ private:
+  std::filesystem::path file_;
+};
+
 class Installed {
  public:
   explicit Installed(const std::filesystem::path& scratch);

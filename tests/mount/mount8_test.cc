@@ -71,16 +71,14 @@ TEST_F(Mount8, BlocksMayBeSmallerThanTheSectorsOfTheDevice) {
 
 TEST_F(Mount8, AnFstabLine) {
   const auto image = make_image();
-  const auto fstab = scratch() / "fstab";
-  write_file(fstab, image.string() + " " + mount_point().string() +
-                        " fuse4fs noauto,nofail,x-test,errors=remount-ro," + log_option() + " 0 2\n");
-  ASSERT_EQ(::mount(fstab.c_str(), "/etc/fstab", nullptr, MS_BIND, nullptr), 0);
+  const Fstab fstab(scratch());
+  fstab.write(image.string() + " " + mount_point().string() +
+              " fuse4fs noauto,nofail,x-test,errors=remount-ro," + log_option() + " 0 2\n");
   const auto mounted = run({"mount", mount_point()});
   ASSERT_EQ(mounted.status, 0) << mounted.output;
   EXPECT_THAT(mount_line(), HasSubstr("fuseblk.fuse4fs"));
   EXPECT_EQ(run({"umount", mount_point()}).status, 0);
   expect_clean(image);
-  ::umount2("/etc/fstab", MNT_DETACH);
 }
 
 TEST_F(Mount8, ReadOnly) {

@@ -12,6 +12,7 @@
 #include "base/quoted.h"
 #include "helper/command_line.h"
 #include "helper/connection_control.h"
+#include "helper/mount_place.h"
 #include "helper/mount_table.h"
 #include "helper/server_search.h"
 
@@ -50,16 +51,17 @@ Outcome<void> abort_mount(const std::string& directory, const std::string& subty
     return fail(Errno(EINVAL), fmt::format("{} is a mount of type {}, not of {}", quoted(*path),
                                            quoted(entry->type), subtype));
   }
+  const auto place = MountPlace::find(*entry);
+  if (!place) return fail(place.error(), fmt::format("{}: {}", quoted(*path), words_of_place(place.error())));
   // Now, while the device number surely means this mount. Another project's service may serve more mounts
   // than this one: it is left alone.
   std::vector<RunningServer> servers;
   if (subtype == kOwnType) servers = servers_of(entry->device);
   const auto aborted = abort_connection(entry->device);
   // MNT_FORCE aborts the connection, too, where the control file system is not to be had.
-  const int flags = UMOUNT_NOFOLLOW | MNT_DETACH | (aborted ? 0 : MNT_FORCE);
-  if (::umount2(path->c_str(), flags) != 0)
-    return fail(Errno::last(),
-                fmt::format("{} cannot be unmounted: {}", quoted(*path), Errno::last().message()));
+  if (const auto unmounted = place->unmount(MNT_DETACH | (aborted ? 0 : MNT_FORCE)); !unmounted)
+    return fail(unmounted.error(),
+                fmt::format("{} cannot be unmounted: {}", quoted(*path), unmounted.error().message()));
   for (const RunningServer& server : servers) end_server(server);
   return {};
 }

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "helper/mount_options.h"
+#include "helper/mount_place.h"
 
 namespace fuse4fs::helper {
 
@@ -22,6 +23,7 @@ struct OnBehalf {
   // O_PATH, borrowed: what was judged, whatever the paths lead to by now.
   int source = -1;
   int directory = -1;
+  std::optional<MountIdentity> mount = {};  // kStop: the one
 };
 
 struct CommandLine {

@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+#include <string>
 
 #include "base/unique_fd.h"
 
@@ -26,14 +29,25 @@ Result<UniqueFd> open_fusectl() {
   return root;
 }
 
+std::string abort_file_of(dev_t device) {
+  return fmt::format("{}/abort", (major(device) << kMinorBits) | minor(device));
+}
+
 }  // namespace
 
 Result<void> abort_connection(dev_t device) {
   ASSIGN_OR_RETURN(const UniqueFd control, open_fusectl());
-  const unsigned number = (major(device) << kMinorBits) | minor(device);
-  const UniqueFd file(::openat(control.get(), fmt::format("{}/abort", number).c_str(), O_WRONLY | O_CLOEXEC));
+  const UniqueFd file(::openat(control.get(), abort_file_of(device).c_str(), O_WRONLY | O_CLOEXEC));
   if (!file || ::write(file.get(), "1", 1) != 1) return fail_last();
   return {};
+}
+
+Result<uid_t> owner_of_connection(dev_t device) {
+  ASSIGN_OR_RETURN(const UniqueFd control, open_fusectl());
+  struct stat status = {};
+  if (::fstatat(control.get(), abort_file_of(device).c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+    return fail_last();
+  return status.st_uid;
 }
 
 }  // namespace fuse4fs::helper

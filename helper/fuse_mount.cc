@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 #include "helper/connection_control.h"
 #include "helper/fs_context.h"
 #include "helper/fuse_device.h"
+#include "helper/mount_place.h"
 #include "helper/mount_table.h"
 
 namespace fuse4fs::helper {
@@ -22,14 +21,6 @@ namespace {
 
 // Nothing can be done about a connection that cannot be ended, but to go on undoing.
 void end_connection(dev_t device) { [[maybe_unused]] const auto ended = abort_connection(device); }
-
-// The device number of what is there, from what the kernel knows without asking the server.
-Result<dev_t> device_of(int directory, const char* path, int flags) {
-  struct statx status = {};
-  if (::statx(directory, path, flags | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &status) != 0)
-    return fail_last();
-  return makedev(status.stx_dev_major, status.stx_dev_minor);
-}
 
 }  // namespace
 
@@ -123,26 +114,42 @@ Outcome<UniqueFd> FuseMount::create_shared(const MountRequest& request) {
 }
 
 Outcome<void> FuseMount::check(int mount) {
-  const auto device = device_of(mount, "", AT_EMPTY_PATH);
-  if (!device) return fail(device.error(), fmt::format("statx of the mount: {}", device.error().message()));
-  device_number_ = *device;
+  const auto identity = identity_of(mount, "");
+  if (!identity)
+    return fail(identity.error(), fmt::format("statx of the mount: {}", identity.error().message()));
+  device_number_ = identity->device;
   if (type_ == MountType::kFuseBlock && device_number_ != source_.device_number())
     return fail(Errno(ESTALE),
                 fmt::format("{} became another device while it was mounted", quoted(source_.path())));
   return {};
 }
 
+// While the mount that was made of it is held, the connection of this number is no other one.
+Outcome<void> FuseMount::check_owner() const {
+  const auto owner = owner_of_connection(device_number_);
+  if (!owner) {
+    return fail(owner.error(), fmt::format("whose the present mount of {} is cannot be found out: {}",
+                                           quoted(source_.path()), owner.error().message()));
+  }
+  if (*owner == owner_.user) return {};
+  return fail(
+      Errno(EPERM),
+      fmt::format("{} is mounted already, for {}: who mounted it first may unmount each of its mounts, so "
+                  "nobody else mounts it as well",
+                  quoted(source_.path()), *owner == 0 ? "root" : fmt::format("user {}", *owner)));
+}
+
 Outcome<void> FuseMount::mount(const MountRequest& request) {
   type_ = request.type;
   const auto visit = mount_point_.enter();
   if (!visit) return fail(visit.error(), fmt::format("mount namespace: {}", visit.error().message()));
-  ASSIGN_OR_RETURN(const UniqueFd mount, create(request));
+  ASSIGN_OR_RETURN(UniqueFd mount, create(request));
   auto outcome = check(mount.get());
   if (outcome && before_attaching_) before_attaching_(mount.get());
   if (outcome) outcome = attach(mount.get());
   // Closing the mount would wait for the server's answer to DESTROY.
   if (!outcome && device_number_ != 0) end_connection(device_number_);
-  attached_ = outcome.has_value();
+  if (outcome) mount_ = std::move(mount);
   return outcome;
 }
 
@@ -166,18 +173,20 @@ Outcome<void> FuseMount::mount_again(const MountRequest& request) {
   }
   ASSIGN_OR_RETURN(const UniqueFd mount, create_shared(request));
   RETURN_IF_ERROR(check(mount.get()));
+  RETURN_IF_ERROR(check_owner());
   return attach(mount.get());
 }
 
 void FuseMount::undo() {
-  if (!std::exchange(attached_, false)) return;
+  const UniqueFd mount = std::exchange(mount_, UniqueFd());
+  if (!mount) return;
+  const UniqueFd descriptors(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
   const auto visit = mount_point_.enter();
   if (!visit) return;
-  const auto found = device_of(AT_FDCWD, mount_point_.path().c_str(), AT_SYMLINK_NOFOLLOW);
   // First the connection: the last unmount waits for the server's answer to DESTROY.
   end_connection(device_number_);
-  if (found && *found == device_number_)
-    (void)::umount2(mount_point_.path().c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+  // Nothing can be done about one that somebody has unmounted or covered in the meantime.
+  (void)detach(mount.get(), descriptors.get());
 }
 
 }  // namespace fuse4fs::helper

@@ -54,13 +54,14 @@ class FuseMount {
   Outcome<void> mount(const MountRequest& request);
   // In place of mount(), for a device that is mounted already by a server of this type: its superblock once
   // more, with the flags of the request, as the kernel does it for its own file systems. EBUSY if only one of
-  // the two is read-only, or if it is mounted at this very place; EAGAIN if it is mounted no more. The source
-  // is not claimed.
+  // the two is read-only, or if it is mounted at this very place; EPERM if its owner is another one, for the
+  // kernel has one owner a superblock; EAGAIN if it is mounted no more. The source is not claimed.
+  // `fuse_device` may be used up by it, whatever comes of it.
   Outcome<void> mount_again(const MountRequest& request);
-  // Takes the mount away again, whatever the server does.
+  // Takes away that very mount again, whatever the server does, and wherever its path leads by now.
   void undo();
 
-  [[nodiscard]] bool attached() const { return attached_; }
+  [[nodiscard]] bool attached() const { return static_cast<bool>(mount_); }
   [[nodiscard]] dev_t device_number() const { return device_number_; }
   [[nodiscard]] MountType type() const { return type_; }
 
@@ -70,6 +71,7 @@ class FuseMount {
   Outcome<UniqueFd> create_shared(const MountRequest& request);
   [[nodiscard]] Outcome<void> attach(int mount) const;
   Outcome<void> check(int mount);
+  [[nodiscard]] Outcome<void> check_owner() const;
 
   std::string subtype_;
   Source& source_;
@@ -78,7 +80,7 @@ class FuseMount {
   MountOwner owner_;
   MountType type_ = MountType::kFuseBlock;
   dev_t device_number_ = 0;
-  bool attached_ = false;
+  UniqueFd mount_;  // while it is attached, for undo()
   std::function<void(int mount)> before_attaching_;
 };
 

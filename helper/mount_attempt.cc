@@ -14,6 +14,7 @@
 #include "base/quoted.h"
 #include "helper/bdi.h"
 #include "helper/command_session.h"
+#include "helper/mount_place.h"
 #include "helper/process_identity.h"
 #include "helper/service_socket.h"
 
@@ -29,29 +30,18 @@ constexpr std::chrono::seconds kServicesEnd{2};
 // Instances of our own unit: what has another name may serve others as well.
 constexpr std::string_view kOwnUnits = "fuse4fs@";
 
-std::uint64_t mount_id_of(int mount) {
-#ifndef STATX_MNT_ID_UNIQUE
-  constexpr unsigned STATX_MNT_ID_UNIQUE = 0x4000;  // Linux 6.8
-#endif
-  struct statx status = {};
-  if (::statx(mount, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID | STATX_MNT_ID_UNIQUE, &status) !=
-      0)
-    return 0;
-  return status.stx_mnt_id;
-}
-
 // The mount itself is none the worse.
 void warn_of_no_record(Errno error) {
   log_warning("no record of the mount can be left in {} ({}): mount.fuse4fs --stop will need the directory",
               kRecordDirectory, error.message());
 }
 
+}  // namespace
+
 MountOwner owner_of(const CommandLine& line) {
   return line.on_behalf ? MountOwner{.user = line.on_behalf->user, .group = line.on_behalf->group}
                         : MountOwner{};
 }
-
-}  // namespace
 
 MountAttempt::MountAttempt(MountPlan plan)
     : plan_(std::move(plan)),
@@ -178,15 +168,19 @@ Outcome<void> MountAttempt::converse(Server& server, ServerWords& words) {
 }
 
 void MountAttempt::write_record(int mount) {
-  MountRecord record{.device = mount_.device_number(),
-                     .source = plan_.source.path(),
-                     .origin = plan_.line.source,
-                     .mount_point = plan_.mount_point.path(),
-                     .mount_id = mount_id_of(mount),
-                     .name_space = own_mount_namespace(),
-                     .server = server_,
-                     .unit = unit_,
-                     .user = plan_.options.user};
+  const MountIdentity identity = identity_of(mount, "").value_or(MountIdentity{});
+  MountRecord record{
+      .device = mount_.device_number(),
+      .source = plan_.source.path(),
+      .origin = plan_.line.source,
+      .mount_point = plan_.mount_point.path(),
+      .mount_id = identity.unique_id != 0 ? identity.unique_id : static_cast<unsigned>(identity.id),
+      .name_space = own_mount_namespace(),
+      .pid_name_space = own_pid_namespace(),
+      .server = server_,
+      .unit = unit_,
+      .user = plan_.options.user,
+      .owner = owner_of(plan_.line).user};
   if (!records_) return;
   if (const auto written = records_->write(record); !written)
     warn_of_no_record(written.error());

@@ -27,6 +27,9 @@
 
 namespace fuse4fs::helper {
 
+// Who the kernel's mount is given to.
+MountOwner owner_of(const CommandLine& line);
+
 // All that was opened for the mount. The references must outlive the attempt.
 struct MountPlan {
   const CommandLine& line;

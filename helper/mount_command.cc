@@ -39,7 +39,7 @@ bool is_missing(Errno error) {
 
 // Nothing if it is mounted no more: then it is mounted as if it had never been.
 std::optional<ExitStatus> mount_once_more(const CommandLine& line, const MountPoint& mount_point,
-                                          const PresentMount& present, int fuse_device) {
+                                          const PresentMount& present) {
   const bool read_only = (line.options.flags & MS_RDONLY) != 0;
   auto source = Source::open(present.device_path,
                              {.access = read_only ? Access::kReadOnly : Access::kReadWrite,
@@ -50,7 +50,11 @@ std::optional<ExitStatus> mount_once_more(const CommandLine& line, const MountPo
   if (line.fake) return kSuccess;
   unsigned long flags = line.options.flags;
   if (source->access() == Access::kReadOnly) flags |= MS_RDONLY;
-  FuseMount mount(line.type, *source, mount_point, fuse_device);
+  // One of its own: should the device be mounted no more, it is used up, and mounting as usual would fail
+  // with EINVAL.
+  const auto fuse_device = open_fuse_device();
+  if (!fuse_device) return report(fuse_device.error(), kSystemError);
+  FuseMount mount(line.type, *source, mount_point, fuse_device->get(), owner_of(line));
   if (const auto outcome = mount.mount_again({.flags = flags}); !outcome) {
     if (outcome.error().error == Errno(EAGAIN)) return std::nullopt;
     return report(outcome.error(), kMountFailure);
@@ -64,12 +68,11 @@ std::optional<ExitStatus> mount_once_more(const CommandLine& line, const MountPo
   return kSuccess;
 }
 
-std::optional<ExitStatus> mount_once_more(const CommandLine& line, const MountPoint& mount_point,
-                                          int fuse_device) {
+std::optional<ExitStatus> mount_once_more(const CommandLine& line, const MountPoint& mount_point) {
   if (line.type != kOwnType) return std::nullopt;
   const auto present = find_present_mount(line.source, line.on_behalf ? line.on_behalf->source : -1);
   if (!present) return std::nullopt;
-  return mount_once_more(line, mount_point, *present, fuse_device);
+  return mount_once_more(line, mount_point, *present);
 }
 
 Outcome<std::optional<Source>> open_journal(const MountOptions& options, const Source& source) {
@@ -98,7 +101,7 @@ ExitStatus mount_source(const CommandLine& line) {
   auto fuse_device = open_fuse_device();
   if (!fuse_device) return report(fuse_device.error(), kSystemError);
   if (auto records = RecordDirectory::open()) records->remove_stale();
-  if (const auto status = mount_once_more(line, *mount_point, fuse_device->get())) return *status;
+  if (const auto status = mount_once_more(line, *mount_point)) return *status;
   auto source = Source::open(
       line.source, {.access = (options.flags & MS_RDONLY) != 0 ? Access::kReadOnly : Access::kReadWrite,
                     .on_write_protection =
@@ -112,7 +115,7 @@ ExitStatus mount_source(const CommandLine& line) {
     }
     // Another helper may have been at work on it, and done in the meantime.
     if (source.error().error == Errno(EBUSY))
-      if (const auto status = mount_once_more(line, *mount_point, fuse_device->get())) return *status;
+      if (const auto status = mount_once_more(line, *mount_point)) return *status;
     return report(source.error(), kMountFailure);
   }
   if (source->access() == Access::kReadOnly && (options.flags & MS_RDONLY) == 0) {
@@ -152,6 +155,7 @@ ExitStatus run(const CommandLine& line) {
       return kSuccess;
     case Action::kStop:
       if (const auto outcome = stop({.directory = line.mount_point,
+                                     .only = line.on_behalf ? line.on_behalf->mount : std::nullopt,
                                      .unit = line.unit,
                                      .pid = line.server,
                                      .detach = line.lazy ? Detach::kLazily : Detach::kWhenUnused});

@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::string_view kVersion = "1";
 constexpr std::string_view kNewPrefix = ".new-";
+constexpr char kClaims[] = ".claims";
 constexpr std::size_t kMostBytes = 64 << 10;
 
 struct CloseDirectory {
@@ -107,6 +108,7 @@ bool take(std::string_view key, const std::string& value, MountRecord& record) {
   }
   if (key == "MOUNT_ID") return take_number(record.mount_id);
   if (key == "NAMESPACE") return take_number(record.name_space);
+  if (key == "PID_NAMESPACE") return take_number(record.pid_name_space);
   if (key == "PID") return take_number(record.server.pid);
   if (key == "START") return take_number(record.server.start);
   if (key == "SOURCE") record.source = value;
@@ -114,7 +116,13 @@ bool take(std::string_view key, const std::string& value, MountRecord& record) {
   if (key == "MOUNT_POINT") record.mount_point = value;
   if (key == "UNIT") record.unit = value;
   if (key == "USER") record.user = value;
+  if (key == "OWNER") return take_number(record.owner);
   return true;
+}
+
+std::uint64_t inode_of(const char* path) {
+  struct stat status = {};
+  return ::stat(path, &status) == 0 ? status.st_ino : 0;
 }
 
 Result<void> check(int directory, mode_t forbidden) {
@@ -145,6 +153,8 @@ std::string encode(const MountRecord& record) {
       record.server.start);
   if (!record.unit.empty()) text += fmt::format("UNIT={}\n", escaped(record.unit));
   if (!record.user.empty()) text += fmt::format("USER={}\n", escaped(record.user));
+  if (record.pid_name_space != 0) text += fmt::format("PID_NAMESPACE={}\n", record.pid_name_space);
+  if (record.owner != 0) text += fmt::format("OWNER={}\n", record.owner);
   return text;
 }
 
@@ -232,6 +242,18 @@ std::vector<MountRecord> RecordDirectory::all() const {
   return records;
 }
 
+std::vector<MountRecord> RecordDirectory::living() const {
+  std::vector<MountRecord> records = all();
+  std::erase_if(records, [](const MountRecord& record) { return !find_running(record.server); });
+  return records;
+}
+
+Result<UniqueFd> RecordDirectory::open_claims() const {
+  UniqueFd file(::openat(directory_.get(), kClaims, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) return fail_last();
+  return file;
+}
+
 void RecordDirectory::remove(const MountRecord& record) {
   const DirectoryLock lock(directory_.get());
   const auto present = read(record.device);
@@ -248,13 +270,13 @@ void RecordDirectory::remove_stale() {
 bool is_stale(const MountRecord& record) {
   const bool is_here = record.name_space == own_mount_namespace();
   if (record.server.pid == 0 && !is_here) return false;  // nothing is known
+  if (record.pid_name_space != 0 && record.pid_name_space != own_pid_namespace()) return false;
   if (record.server.pid != 0 && find_running(record.server)) return false;
   return !is_here || mounts_of(record.device, std::string(kOwnType)).empty();
 }
 
-std::uint64_t own_mount_namespace() {
-  struct stat status = {};
-  return ::stat("/proc/thread-self/ns/mnt", &status) == 0 ? status.st_ino : 0;
-}
+std::uint64_t own_mount_namespace() { return inode_of("/proc/thread-self/ns/mnt"); }
+
+std::uint64_t own_pid_namespace() { return inode_of("/proc/thread-self/ns/pid"); }
 
 }  // namespace fuse4fs::helper

@@ -25,15 +25,17 @@
 namespace fuse4fs::helper {
 
 struct MountRecord {
-  dev_t device = 0;              // of the mount: with fuseblk that of the block device
-  std::string source;            // as server and kernel know it: /dev/loop3
-  std::string origin;            // as the user wrote it
-  std::string mount_point;       // the first one, canonical, in `name_space`
-  std::uint64_t mount_id = 0;    // of statx(2), unique where the kernel has such
-  std::uint64_t name_space = 0;  // inode number of its mount namespace
+  dev_t device = 0;                  // of the mount: with fuseblk that of the block device
+  std::string source;                // as server and kernel know it: /dev/loop3
+  std::string origin;                // as the user wrote it
+  std::string mount_point;           // the first one, canonical, in `name_space`
+  std::uint64_t mount_id = 0;        // of statx(2), unique where the kernel has such
+  std::uint64_t name_space = 0;      // inode number of its mount namespace
+  std::uint64_t pid_name_space = 0;  // inode number of the pid namespace in which `server` counts; 0: unknown
   ProcessIdentity server;
   std::string unit;  // the server's systemd service; empty: standalone
   std::string user;  // for whom mount(8) mounted it (user=NAME); empty: root
+  uid_t owner = 0;   // user_id= of the mount: for whom the users' service mounted it; 0: root
   friend bool operator==(const MountRecord&, const MountRecord&) = default;
 };
 
@@ -54,8 +56,12 @@ class RecordDirectory {
   Result<MountRecord> read(dev_t device) const;
   // All that can be read.
   [[nodiscard]] std::vector<MountRecord> all() const;
+  // Those of servers that live.
+  [[nodiscard]] std::vector<MountRecord> living() const;
   // Only if it is still of this server; no error if it is not there.
   void remove(const MountRecord& record);
+  // A file for locks of the users' service (user_mount_claim.h).
+  Result<UniqueFd> open_claims() const;
   // Takes away the records of mounts that are gone: is_stale().
   void remove_stale();
 
@@ -67,10 +73,12 @@ class RecordDirectory {
 };
 
 // Its server has ended, and nothing of that device and type is mounted here. (A server that was killed leaves
-// its mount behind, and that its record. In another mount namespace such a mount is not looked for.)
+// its mount behind, and that its record. In another mount namespace such a mount is not looked for; of a
+// server in another pid namespace nobody can say whether it has ended.)
 bool is_stale(const MountRecord& record);
 
 // Of this process's thread; 0 if /proc is not there.
 std::uint64_t own_mount_namespace();
+std::uint64_t own_pid_namespace();
 
 }  // namespace fuse4fs::helper

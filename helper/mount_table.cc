@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -33,6 +34,15 @@ unsigned long flags_in(const char* options) {
   return flags;
 }
 
+uid_t user_in(const char* options) {
+  char* value = nullptr;
+  std::size_t length = 0;
+  uid_t user = 0;
+  if (options != nullptr && mnt_optstr_get_option(options, "user_id", &value, &length) == 0)
+    std::from_chars(value, value + length, user);
+  return user;
+}
+
 std::string text_of(const char* text) { return text == nullptr ? "" : text; }
 
 MountEntry entry_of(libmnt_fs* fs) {
@@ -41,7 +51,8 @@ MountEntry entry_of(libmnt_fs* fs) {
           .device = mnt_fs_get_devno(fs),
           .flags = flags_in(mnt_fs_get_vfs_options(fs)) | flags_in(mnt_fs_get_fs_options(fs)),
           .id = mnt_fs_get_id(fs),
-          .parent = mnt_fs_get_parent_id(fs)};
+          .parent = mnt_fs_get_parent_id(fs),
+          .user = user_in(mnt_fs_get_fs_options(fs))};
 }
 
 // All mounts for which `fits` holds, the last ones first; `most` at most.
@@ -67,6 +78,21 @@ std::optional<MountEntry> find_mount(const std::string& path) {
       find_last([&](libmnt_fs* entry) { return text_of(mnt_fs_get_target(entry)) == path; }, 1);
   if (found.empty()) return std::nullopt;
   return found.front();
+}
+
+std::optional<MountEntry> mount_with_id(int id) {
+  const auto found = find_last([&](libmnt_fs* entry) { return mnt_fs_get_id(entry) == id; }, 1);
+  if (found.empty()) return std::nullopt;
+  return found.front();
+}
+
+std::vector<MountEntry> mounts_of_user(uid_t user, const std::string& subtype) {
+  return find_last(
+      [&](libmnt_fs* entry) {
+        const MountEntry mount = entry_of(entry);
+        return mount.user == user && has_type(mount, subtype);
+      },
+      kAll);
 }
 
 std::vector<MountEntry> mounts_of(dev_t device, const std::string& subtype) {

@@ -17,13 +17,20 @@ struct MountEntry {
   unsigned long flags = 0;  // MS_*, of the mount and its superblock
   int id = 0;               // as statx(2) says it (STATX_MNT_ID)
   int parent = 0;           // the id of the mount that it stands on
+  uid_t user = 0;           // FUSE's user_id=: who may unmount it
 };
 
 // The topmost mount at `path`, which must be canonical.
 std::optional<MountEntry> find_mount(const std::string& path);
 
+// The mount with this id (MountEntry::id), if it is attached in this mount namespace.
+std::optional<MountEntry> mount_with_id(int id);
+
 // All mounts of this device number that are FUSE's with this subtype, in the order in which they were made.
 std::vector<MountEntry> mounts_of(dev_t device, const std::string& subtype);
+
+// All mounts that are FUSE's with this subtype and carry this user's number.
+std::vector<MountEntry> mounts_of_user(uid_t user, const std::string& subtype);
 
 // The mounts that stand on one with this id.
 std::vector<MountEntry> mounts_on(int id);

@@ -28,12 +28,29 @@ Result<std::vector<gid_t>> groups_of_peer(int socket) {
   return groups;
 }
 
-// A handle of the process that connected, or of the one that has its number now where the kernel is older.
-UniqueFd handle_of_peer(int socket, pid_t process) {
+struct HeldProcess {
+  UniqueFd handle;
+  PeerHandle kind = PeerHandle::kOfConnection;
+};
+
+HeldProcess hold_peer(int socket, pid_t process, PeerHandle kind) {
   int handle = -1;
   socklen_t length = sizeof handle;
-  if (::getsockopt(socket, SOL_SOCKET, kPeerPidFd, &handle, &length) == 0) return UniqueFd(handle);
-  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
+  if (kind == PeerHandle::kOfConnection) {
+    if (::getsockopt(socket, SOL_SOCKET, kPeerPidFd, &handle, &length) == 0)
+      return {.handle = UniqueFd(handle), .kind = kind};
+    // Every other error means that the process has ended.
+    if (errno != ENOPROTOOPT) return {};
+  }
+  return {.handle = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, process, 0))),
+          .kind = PeerHandle::kOfNumber};
+}
+
+// Whether the process that now has the number may be the one that connected.
+bool may_be_peer(const ProcessIdentity& process, uid_t user) {
+  const auto now = effective_user_of(process.pid);
+  const auto own = identify(::getpid());
+  return now && own && *now == user && process.start <= own->start;
 }
 
 bool is_alive(const UniqueFd& handle) {
@@ -64,7 +81,7 @@ void see_as(uid_t user, gid_t group, const std::vector<gid_t>& groups) {
 
 }  // namespace
 
-Outcome<Peer> identify_peer(int socket) {
+Outcome<Peer> identify_peer(int socket, PeerHandle handle) {
   const auto unknown = [](Errno error) {
     return fail(error, fmt::format("who asks cannot be found out: {}", error.message()));
   };
@@ -74,12 +91,14 @@ Outcome<Peer> identify_peer(int socket) {
     return unknown(Errno::last());
   auto groups = groups_of_peer(socket);
   if (!groups) return unknown(groups.error());
-  const UniqueFd handle = handle_of_peer(socket, credentials.pid);
-  if (credentials.pid <= 0 || !handle) return unknown(Errno(ESRCH));
+  const HeldProcess held = hold_peer(socket, credentials.pid, handle);
+  if (credentials.pid <= 0 || !held.handle) return unknown(Errno(ESRCH));
   const auto process = identify(credentials.pid);
   const bool is_here = same_file(fmt::format("/proc/{}/ns/mnt", credentials.pid), "/proc/self/ns/mnt");
   // Alive after all that: it was this process's, and not a later one's of the same number.
-  if (!process || !is_alive(handle)) return unknown(Errno(ESRCH));
+  const bool is_peer =
+      process && (held.kind == PeerHandle::kOfConnection || may_be_peer(*process, credentials.uid));
+  if (!is_peer || !is_alive(held.handle)) return unknown(Errno(ESRCH));
   if (!is_here)
     return fail(Errno(EPERM),
                 "you are in another mount namespace (a container?): a mount made here is not seen there");

@@ -19,9 +19,17 @@ struct Peer {
   ProcessIdentity process;
 };
 
+// How the process at the other end is held while it is looked at.
+enum class PeerHandle {
+  kOfConnection,  // the kernel's own handle of it (Linux 6.5), or else as below
+  // By its number, which another process may have by then: so that one must be the user's that connected, and
+  // older than this process, which is to have been started for the connection.
+  kOfNumber,
+};
+
 // EPERM with words where the process is in another mount namespace: its paths would mean other files here.
 // ESRCH if it has ended.
-Outcome<Peer> identify_peer(int socket);
+Outcome<Peer> identify_peer(int socket, PeerHandle handle = PeerHandle::kOfConnection);
 
 // While it lives, files are looked up and opened with that person's rights and none of root's.
 // Single-threaded; one at a time.

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <sstream>
 #include <string_view>
 
@@ -48,6 +49,18 @@ Result<ProcessIdentity> identify(pid_t pid) {
   ProcessIdentity identity{.pid = pid};
   if (!(fields >> identity.start)) return fail(ESRCH);
   return identity;
+}
+
+Result<uid_t> effective_user_of(pid_t pid) {
+  std::ifstream lines(fmt::format("/proc/{}/status", pid));
+  for (std::string word; lines >> word;) {
+    uid_t real = 0;
+    uid_t effective = 0;
+    // The name of the program is quoted so that it never begins a line.
+    if (word == "Uid:" && lines >> real >> effective) return effective;
+    lines.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return fail(ESRCH);
 }
 
 Result<RunningServer> find_running(const ProcessIdentity& identity) {

@@ -21,6 +21,9 @@ struct ProcessIdentity {
 // ESRCH if there is no such process.
 Result<ProcessIdentity> identify(pid_t pid);
 
+// Whose rights it has now. ESRCH if there is no such process.
+Result<uid_t> effective_user_of(pid_t pid);
+
 // That very process, held by its pidfd. ESRCH if it has ended, whoever has its number now.
 Result<RunningServer> find_running(const ProcessIdentity& identity);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "helper/remount.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -10,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/quoted.h"
+#include "helper/mount_place.h"
 #include "helper/mount_table.h"
 #include "helper/server_search.h"
 
@@ -35,6 +37,10 @@ Outcome<void> remount(const std::string& directory, const std::string& subtype, 
     return fail(Errno(EINVAL), fmt::format("{} is a mount of type {}, not of {}", quoted(path.get()),
                                            quoted(entry->type), subtype));
   }
+  const auto place = MountPlace::find(*entry);
+  const auto root = place ? place->open(O_PATH) : fail(place.error());
+  if (!root)
+    return fail(root.error(), fmt::format("{}: {}", quoted(path.get()), words_of_place(root.error())));
   // No error: mount(8) brings along all that stands in the fstab line.
   for (const std::string& option : options.for_new_mounts)
     log_warning("option {} is not changed by a remount: it takes a new mount", quoted(option));
@@ -52,7 +58,9 @@ Outcome<void> remount(const std::string& directory, const std::string& subtype, 
         "{}: reading sets access times as when it was mounted; to change that, unmount it and mount it again",
         quoted(path.get()));
   }
-  if (::mount("none", path.get(), nullptr, MS_REMOUNT | flags, nullptr) != 0) {
+  // By the descriptor: the path may lead elsewhere by now.
+  const std::string directory_of_root = fmt::format("/proc/self/fd/{}", root->get());
+  if (::mount("none", directory_of_root.c_str(), nullptr, MS_REMOUNT | flags, nullptr) != 0) {
     return fail(Errno::last(),
                 fmt::format("{} is not remounted: {}{}", quoted(path.get()), Errno::last().message(),
                             errno == EBUSY ? " (files are open for writing)" : ""));

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/quoted.h"
 #include "helper/command_line.h"
+#include "helper/mount_place.h"
 #include "helper/mount_record.h"
 #include "helper/mount_table.h"
 #include "helper/mount_users.h"
@@ -30,59 +31,34 @@ constexpr std::chrono::seconds kServersEnd{10};
 
 std::string own_type() { return std::string(kOwnType); }
 
-// The directory that holds a mount point, and the mount point's name in it.
-struct Place {
-  UniqueFd parent;
-  std::string name;
-};
-
-Result<Place> find_place(const std::string& mount_point) {
-  const auto slash = mount_point.rfind('/');
-  if (slash == std::string::npos || slash + 1 == mount_point.size()) return fail(EINVAL);
-  Place place{
-      .parent = UniqueFd(::open(mount_point.substr(0, slash + 1).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
-      .name = mount_point.substr(slash + 1)};
-  if (!place.parent) return fail_last();
-  return place;
+std::unexpected<Failure> not_unmounted(const MountEntry& mount, Errno error, std::string_view why) {
+  return fail(error, fmt::format("{} is not unmounted: {}", quoted(mount.mount_point), why));
 }
 
-// Whether this very mount, and no other on top of it, is what the name leads to. Asks no file system.
-bool is_on_top(const Place& place, const MountEntry& mount) {
-  struct statx status = {};
-  return ::statx(place.parent.get(), place.name.c_str(),
-                 AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_MNT_ID, &status) == 0 &&
-         status.stx_mnt_id == static_cast<std::uint64_t>(mount.id);
+Outcome<MountPlace> place_of(const MountEntry& mount) {
+  auto place = MountPlace::find(mount);
+  if (place) return std::move(*place);
+  const bool is_covered = place.error() == Errno(ESTALE);
+  return not_unmounted(mount, is_covered ? Errno(EBUSY) : place.error(), words_of_place(place.error()));
 }
 
 // Whatever follows, what programs have written is then on the device. A mount whose server is gone cannot,
 // and its unmount is no worse for it.
-void write_back(const MountEntry& mount) {
-  const auto place = find_place(mount.mount_point);
-  if (!place || !is_on_top(*place, mount)) return;
-  const UniqueFd root(::openat(place->parent.get(), place->name.c_str(),
-                               O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  const int error = root && ::syncfs(root.get()) == 0 ? 0 : errno;
-  if (error != 0 && error != ENOTCONN)
-    log_warning("{} could not be written back: {}", quoted(mount.mount_point), Errno(error).message());
+void write_back(const MountEntry& mount, const MountPlace& place) {
+  const auto root = place.open(O_RDONLY | O_NONBLOCK);
+  Result<void> synced = root ? Result<void>() : fail(root.error());
+  if (synced && ::syncfs(root->get()) != 0) synced = fail_last();
+  if (!synced && synced.error() != Errno(ENOTCONN))
+    log_warning("{} could not be written back: {}", quoted(mount.mount_point), synced.error().message());
 }
 
-Outcome<void> unmount(const MountEntry& mount, Detach detach) {
-  const auto words_for = [&](Errno error, std::string_view why) {
-    return fail(error, fmt::format("{} is not unmounted: {}", quoted(mount.mount_point), why));
-  };
-  const auto place = find_place(mount.mount_point);
-  if (!place) return words_for(place.error(), place.error().message());
-  if (!is_on_top(*place, mount)) return words_for(Errno(EBUSY), "another mount covers it");
-  // From its parent's descriptor: no other part of the path can be exchanged meanwhile.
-  if (::fchdir(place->parent.get()) != 0) return words_for(Errno::last(), Errno::last().message());
-  const int flags = UMOUNT_NOFOLLOW | (detach == Detach::kLazily ? MNT_DETACH : 0);
-  const int result = ::umount2(place->name.c_str(), flags);
-  const Errno error = Errno::last();
-  if (::chdir("/") != 0) return words_for(Errno::last(), Errno::last().message());
-  if (result == 0) return {};
-  if (error != Errno(EBUSY)) return words_for(error, error.message());
+Outcome<void> unmount(const MountEntry& mount, const MountPlace& place, Detach detach) {
+  const auto unmounted = place.unmount(detach == Detach::kLazily ? MNT_DETACH : 0);
+  if (unmounted) return {};
+  const Errno error = unmounted.error();
+  if (error != Errno(EBUSY)) return not_unmounted(mount, error, words_of_place(error));
   const std::string users = users_of(mount);
-  return words_for(error, users.empty() ? "it is busy" : fmt::format("it is busy: {}", users));
+  return not_unmounted(mount, error, users.empty() ? "it is busy" : fmt::format("it is busy: {}", users));
 }
 
 void await_end(const RunningServer& server) {
@@ -96,9 +72,13 @@ void await_end(const RunningServer& server) {
 
 Outcome<void> unmount_all(dev_t device, Detach detach) {
   std::vector<MountEntry> mounts = mounts_of(device, own_type());
-  if (!mounts.empty()) write_back(mounts.back());
+  if (!mounts.empty())
+    if (const auto place = MountPlace::find(mounts.back())) write_back(mounts.back(), *place);
   // The last one first: it may stand on an earlier one.
-  for (const MountEntry& mount : mounts | std::views::reverse) RETURN_IF_ERROR(unmount(mount, detach));
+  for (const MountEntry& mount : mounts | std::views::reverse) {
+    ASSIGN_OR_RETURN(const MountPlace place, place_of(mount));
+    RETURN_IF_ERROR(unmount(mount, place, detach));
+  }
   return {};
 }
 
@@ -140,15 +120,29 @@ Outcome<void> stop_by_record(RecordDirectory& records, const StopOrder& order) {
   return {};
 }
 
+// One mount of perhaps several: the server ends with the last.
+Outcome<void> stop_one(const MountEntry& mount, const MountIdentity& judged, Detach detach) {
+  ASSIGN_OR_RETURN(const MountPlace place, place_of(mount));
+  if (place.identity() != judged) return not_unmounted(mount, Errno(ESTALE), "it is another mount by now");
+  const auto servers = servers_of(mount.device);
+  write_back(mount, place);
+  RETURN_IF_ERROR(unmount(mount, place, detach));
+  if (detach == Detach::kLazily || !mounts_of(mount.device, own_type()).empty()) return {};
+  for (const RunningServer& server : servers) await_end(server);
+  return {};
+}
+
 Outcome<void> stop_directory(const StopOrder& order) {
   // stat(2) of a mount whose server hangs would hang.
   const auto path = spell_out(order.directory);
-  const auto mount = path ? find_mount(*path) : std::nullopt;
+  std::optional<MountEntry> mount;
+  if (path) mount = order.only ? mount_with_id(order.only->id) : find_mount(*path);
   if (!mount) return fail(Errno(EINVAL), fmt::format("{} is not a mount point", quoted(order.directory)));
   if (!has_type(*mount, own_type())) {
     return fail(Errno(EINVAL), fmt::format("{} is a mount of type {}, not of {}", quoted(*path),
                                            quoted(mount->type), own_type()));
   }
+  if (order.only) return stop_one(*mount, *order.only, order.detach);
   const auto servers = servers_of(mount->device);
   RETURN_IF_ERROR(unmount_all(mount->device, order.detach));
   if (order.detach == Detach::kLazily) return {};

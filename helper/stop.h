@@ -8,9 +8,11 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 
 #include "base/result.h"
+#include "helper/mount_place.h"
 
 namespace fuse4fs::helper {
 
@@ -18,8 +20,11 @@ enum class Detach { kWhenUnused, kLazily };
 
 // What is to be stopped: the first of the four that is given.
 struct StopOrder {
-  std::string directory;  // a mount point
-  std::string unit;       // the server's systemd unit
+  std::string directory = {};  // a mount point
+  // With `directory`, where the right to unmount was judged by another process: this mount, and no other of
+  // its server's; ESTALE if it is gone and another has its id. The directory is for words then.
+  std::optional<MountIdentity> only = {};
+  std::string unit = {};  // the server's systemd unit
   pid_t pid = 0;          // the server's process
   // None of them: the server has ended already, and records of such are cleared up.
   Detach detach = Detach::kWhenUnused;

@@ -15,13 +15,15 @@
 #include "base/quoted.h"
 #include "helper/command_line.h"
 #include "helper/fstab.h"
+#include "helper/mount_place.h"
+#include "helper/mount_record.h"
 #include "helper/mount_table.h"
 #include "helper/peer.h"
 #include "helper/polkit.h"
+#include "helper/user_mount_claim.h"
 #include "helper/user_mount_errand.h"
 #include "helper/user_mount_policy.h"
 #include "helper/user_mount_request.h"
-#include "helper/user_mount_table.h"
 #include "protocol/channel.h"
 
 namespace fuse4fs::helper {
@@ -29,8 +31,6 @@ namespace {
 
 // Who connects and says nothing holds one of the socket unit's connections.
 constexpr std::chrono::seconds kRequestPatience{10};
-// Each costs a server.
-constexpr int kMostMountsOfOneUser = 32;
 
 // Where users' own directories lie. Elsewhere (proc, sysfs, …) a directory that belongs to a user may be one
 // that programs trust for what it is.
@@ -51,6 +51,7 @@ struct Order {
   CommandLine line;
   UniqueFd source;
   UniqueFd directory;
+  std::optional<MountClaim> claim;  // kept while the errand is run
   std::string_view grounds;
 };
 
@@ -105,12 +106,23 @@ Outcome<void> check_for_consent(const Order& order, const UserRequest& request, 
   return {};
 }
 
-Outcome<Order> judge_mount(const UserRequest& request, const Peer& peer, int socket) {
-  Order order;
-  if (count_mounts_of_user(peer.person.user) >= kMostMountsOfOneUser) {
-    return fail(Errno(EUSERS), fmt::format("you have {} volumes mounted already, and no more are allowed",
+Outcome<MountClaim> claim_for(uid_t user) {
+  const auto records = RecordDirectory::open();
+  auto file = records ? records->open_claims() : fail(records.error());
+  auto claim = file ? MountClaim::take(std::move(*file), user, [&] { return count_mounts_of_user(user); })
+                    : fail(file.error());
+  if (claim) return std::move(*claim);
+  if (claim.error() == Errno(EUSERS)) {
+    return fail(claim.error(), fmt::format("you have {} volumes mounted already, and no more are allowed",
                                            kMostMountsOfOneUser));
   }
+  return fail(claim.error(), fmt::format("your mounts cannot be counted ({}: {})", kRecordDirectory,
+                                         claim.error().message()));
+}
+
+Outcome<Order> judge_mount(const UserRequest& request, const Peer& peer, int socket) {
+  Order order;
+  ASSIGN_OR_RETURN(order.claim, claim_for(peer.person.user));
   ASSIGN_OR_RETURN(order.directory, open_directory(request.target, peer.person));
   const auto lines = read_fstab();
   if (!lines) return fail(lines.error(), fmt::format("/etc/fstab: {}", lines.error().message()));
@@ -154,23 +166,23 @@ Outcome<Order> judge_mount(const UserRequest& request, const Peer& peer, int soc
   return order;
 }
 
-// What a user mounted carries the user's number, by which umount(8) goes, too.
+// What a user mounted carries the user's number, by which umount(8) goes, too. That mount is named to the
+// helper by the kernel's numbers: the path may lead to another one by the time it is unmounted.
 Outcome<Order> judge_stop(const UserRequest& request, const Peer& peer) {
-  const auto user = user_of_mount(request.target);
-  if (!user)
-    return fail(Errno(EINVAL), fmt::format("nothing of fuse4fs is mounted on {}", quoted(request.target)));
-  if (*user != peer.person.user)
-    return fail(Errno(EPERM), fmt::format("{} was not mounted by you", quoted(request.target)));
-  // It would stop them all.
   const auto mount = find_mount(request.target);
-  if (!mount || mounts_of(mount->device, std::string(kOwnType)).size() != 1) {
-    return fail(Errno(EPERM), fmt::format("what is on {} is mounted elsewhere as well: use umount",
-                                          quoted(request.target)));
-  }
+  if (!mount || !has_type(*mount, std::string(kOwnType)))
+    return fail(Errno(EINVAL), fmt::format("nothing of fuse4fs is mounted on {}", quoted(request.target)));
+  if (mount->user != peer.person.user)
+    return fail(Errno(EPERM), fmt::format("{} was not mounted by you", quoted(request.target)));
+  const auto place = MountPlace::find(*mount);
+  if (!place)
+    return fail(place.error(), fmt::format("{}: {}", quoted(request.target), words_of_place(place.error())));
   Order order;
   std::vector<std::string> arguments = {"--stop", request.target};
   if (request.verbose) arguments.emplace_back("-v");
   ASSIGN_OR_RETURN(order.line, parse_command_line(arguments));
+  order.line.on_behalf =
+      OnBehalf{.user = peer.person.user, .group = peer.person.group, .mount = place->identity()};
   order.grounds = "own mount";
   return order;
 }

@@ -17,9 +17,11 @@
 #include <array>
 #include <chrono>
 #include <cstring>
+#include <span>
 #include <thread>
 
 #include "base/unique_fd.h"
+#include "protocol/descriptor_packet.h"
 #include "tests/mount/fixture.h"
 #include "tests/mount/installed.h"
 
@@ -111,11 +113,12 @@ class UserMount : public MountTest {
     fs::create_directory("/run/lock");
     image_ = make_image();
     fs::permissions(image_, fs::perms(0600));
+    fstab_.emplace(scratch());
     unit_.emplace();
   }
   void TearDown() override {
     unit_.reset();
-    ::umount2("/etc/fstab", MNT_DETACH);
+    fstab_.reset();
     ::umount2("/run", MNT_DETACH);
     if (!device_.empty()) {
       EXPECT_EQ(::chown(device_.c_str(), device_status_.st_uid, device_status_.st_gid), 0);
@@ -127,13 +130,10 @@ class UserMount : public MountTest {
     write_fstab_line(image_.string(), mount_point().string(), options);
   }
   void write_fstab_line(const std::string& source, const std::string& target, const std::string& options) {
-    const auto fstab = scratch() / "fstab";
-    ::umount2("/etc/fstab", MNT_DETACH);
-    write_file(fstab, source + " " + target + " fuse4fs noauto,log=" + (scratch() / "log").string() + "," +
-                          options + " 0 0\n");
-    if (!fs::exists("/etc/fstab")) write_file("/etc/fstab", "");
-    ASSERT_EQ(::mount(fstab.c_str(), "/etc/fstab", nullptr, MS_BIND, nullptr), 0) << std::strerror(errno);
+    write_fstab_lines(source + " " + target + " fuse4fs noauto,log=" + (scratch() / "log").string() + "," +
+                      options + " 0 0\n");
   }
+  void write_fstab_lines(const std::string& lines) { fstab_->write(lines); }
   void make_device() {
     const auto made = run({"losetup", "--show", "-f", image_});
     device_ = made.output.substr(0, made.output.find('\n'));
@@ -166,6 +166,7 @@ class UserMount : public MountTest {
 
  private:
   std::optional<Installed> installed_;
+  std::optional<Fstab> fstab_;
   std::optional<Overlay> pkcheck_;
 };
 
@@ -319,6 +320,57 @@ TEST_F(UserMount, WithoutALineItIsForPolkitToSay) {
   expect_clean(image_);
 }
 
+TEST_F(UserMount, ASecondMountIsTheSameUsersOnly) {
+  make_device();
+  const auto second = scratch() / "second";
+  fs::create_directory(second);
+  const auto line = [&](const fs::path& target) {
+    return device_ + " " + target.string() + " fuse4fs noauto,users,log=" + (scratch() / "log").string() +
+           " 0 0\n";
+  };
+  write_fstab_lines(line(mount_point()) + line(second));
+  const auto mounted = run_as(kUser, {"mount", mount_point()});
+  ASSERT_EQ(mounted.status, 0) << mounted.output;
+  for (const auto& refused : {run_as(kOther, {"mount", second}), run({"mount.fuse4fs", device_, second})}) {
+    EXPECT_NE(refused.status, 0);
+    EXPECT_THAT(refused.output, HasSubstr("is mounted already, for user 65534"));
+  }
+  const auto again = run_as(kUser, {"mount", second});
+  ASSERT_EQ(again.status, 0) << again.output;
+  // Each is unmounted for itself.
+  const auto stopped = run_as(kUser, {"mount.fuse4fs", "--stop", second});
+  EXPECT_EQ(stopped.status, 0) << stopped.output;
+  EXPECT_NE(run({"findmnt", "-n", second}).status, 0);
+  EXPECT_THAT(mount_line(), HasSubstr("user_id=65534"));
+  EXPECT_EQ(run_as(kUser, {"mount.fuse4fs", "--stop", mount_point()}).status, 0);
+  // The same the other way round.
+  const auto roots = run({"mount.fuse4fs", device_, mount_point()});
+  ASSERT_EQ(roots.status, 0) << roots.output;
+  EXPECT_THAT(run_as(kUser, {"mount", second}).output, HasSubstr("is mounted already, for root"));
+  unmount_and_check(image_);
+}
+
+// All places of one user are taken by mounts that are under way: helper/user_mount_claim.h.
+TEST_F(UserMount, MountsUnderWayCount) {
+  write_fstab("user");
+  fs::create_directories("/run/fuse4fs/mounts");
+  fs::permissions("/run/fuse4fs/mounts", fs::perms(0700));
+  UniqueFd claims(::open("/run/fuse4fs/mounts/.claims", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  struct flock places = {};
+  places.l_type = F_WRLCK;
+  places.l_start = 64LL * kUser + 1;
+  places.l_len = 32;
+  ASSERT_EQ(::fcntl(claims.get(), F_OFD_SETLK, &places), 0) << std::strerror(errno);
+  const auto refused = run_as(kUser, {"mount", mount_point()});
+  EXPECT_NE(refused.status, 0);
+  EXPECT_THAT(refused.output, HasSubstr("32 volumes mounted already"));
+  claims.reset();
+  const auto mounted = run_as(kUser, {"mount", mount_point()});
+  EXPECT_EQ(mounted.status, 0) << mounted.output;
+  EXPECT_EQ(run_as(kUser, {"umount", mount_point()}).status, 0);
+  expect_clean(image_);
+}
+
 TEST_F(UserMount, WhoLeavesIsNotMountedFor) {
   make_device();
   ASSERT_EQ(::chown(mount_point().c_str(), kUser, kUser), 0);
@@ -363,21 +415,9 @@ std::string ask_raw(uid_t user, const std::string& packet, int descriptor = -1) 
     std::strcpy(address.sun_path, kSocket);
     const int socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) ::_exit(2);
-    iovec data{.iov_base = const_cast<char*>(packet.data()), .iov_len = packet.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    if (descriptor >= 0) {
-      message.msg_control = control.data();
-      message.msg_controllen = control.size();
-      cmsghdr* const header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-    }
-    (void)!::sendmsg(socket, &message, MSG_NOSIGNAL);
+    const std::span<const int> descriptors(&descriptor, descriptor >= 0 ? 1 : 0);
+    (void)protocol::send_with_descriptors(socket, std::as_bytes(std::span(packet)), descriptors,
+                                          MSG_NOSIGNAL);
     std::array<char, 4096> answer{};
     for (ssize_t length; (length = ::recv(socket, answer.data(), answer.size(), 0)) > 0;) {
       if (answer[0] == 'S') answer[1] = static_cast<char>('0' + answer[1]);

@@ -9,10 +9,14 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <thread>
+#include <tuple>
+#include <utility>
+#include <vector>
 
+#include "helper/abort.h"
 #include "helper/fuse_device.h"
 #include "helper/mount_table.h"
+#include "helper/remount.h"
 #include "helper/server_words.h"
 #include "tests/unit/helper/fake_server.h"
 #include "tests/unit/helper/support.h"
@@ -22,6 +26,10 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::TemporaryDirectory;
+
+Failure failure_of(const Outcome<void>& outcome) {
+  return outcome ? Failure{Errno(0), "no failure"} : outcome.error();
+}
 
 class FuseMountTest : public ::testing::Test {
  protected:
@@ -58,6 +66,98 @@ TEST_F(FuseMountTest, AMountThatNobodyServesCanBeUndone) {
     mount.undo();
     EXPECT_FALSE(find_mount(where_));
     EXPECT_FALSE(mount.attached());
+  }
+  EXPECT_EQ(testing::loop_devices_left(image_), 0);
+}
+
+// The directory above is exchanged while the mount is under way, for one with a mount of the same device.
+TEST_F(FuseMountTest, WhatIsUndoneIsThatVeryMount) {
+  {
+    auto source = Source::open(image_, {});
+    const auto fuse = open_fuse_device();
+    const std::string where = std::filesystem::canonical(directory_.make_directory("above/mnt"));
+    const auto point = MountPoint::open(where, "");
+    ASSERT_TRUE(source && point && fuse);
+    FuseMount mount("fuse4fs", *source, *point, fuse->get());
+    ASSERT_TRUE(mount.mount({}));
+    std::filesystem::rename(directory_.path("above"), directory_.path("elsewhere"));
+    const std::string own = std::filesystem::canonical(directory_.path("elsewhere")) / "mnt";
+    std::ignore = directory_.make_directory("above/mnt");
+    ASSERT_EQ(::mount(own.c_str(), where.c_str(), nullptr, MS_BIND, nullptr), 0);
+    ASSERT_EQ(find_mount(where)->device, find_mount(own)->device);
+    mount.undo();
+    EXPECT_FALSE(find_mount(own));
+    EXPECT_TRUE(find_mount(where)) << "somebody else's";
+    EXPECT_EQ(::umount2(where.c_str(), MNT_DETACH), 0);
+  }
+  EXPECT_EQ(testing::loop_devices_left(image_), 0);
+}
+
+// The table of mounts says ours, and the path leads to another one.
+TEST_F(FuseMountTest, AbortAndRemountTouchNothingElse) {
+  {
+    const std::string decoy = directory_.make_directory("decoy");
+    ASSERT_EQ(::mount("none", decoy.c_str(), "tmpfs", 0, nullptr), 0);
+    ASSERT_EQ(::mkdir((decoy + "/mnt").c_str(), 0755), 0);
+    ASSERT_EQ(::mount("none", (decoy + "/mnt").c_str(), "tmpfs", 0, nullptr), 0);
+    auto source = Source::open(image_, {});
+    const auto fuse = open_fuse_device();
+    const std::string where = std::filesystem::canonical(directory_.make_directory("above/mnt"));
+    const std::string above = std::filesystem::canonical(directory_.path("above"));
+    const auto point = MountPoint::open(where, "");
+    ASSERT_TRUE(source && point && fuse);
+    FuseMount mount("fuse4fs", *source, *point, fuse->get());
+    ASSERT_TRUE(mount.mount({}));
+    ASSERT_EQ(::mount(decoy.c_str(), above.c_str(), nullptr, MS_MOVE, nullptr), 0);
+    ASSERT_TRUE(has_type(*find_mount(where), "fuse4fs"));
+
+    MountOptions read_only;
+    read_only.flags = read_only.mentioned = MS_RDONLY;
+    EXPECT_THAT(failure_of(remount(where, "fuse4fs", read_only)).message, HasSubstr("another mount"));
+    EXPECT_EQ(::mkdir((where + "/new").c_str(), 0755), 0) << "it was made read-only";
+    EXPECT_THAT(failure_of(abort_mount(where, "fuse4fs")).message, HasSubstr("another mount"));
+    EXPECT_TRUE(std::filesystem::exists(where + "/new")) << "it was unmounted";
+    EXPECT_TRUE(clone_fuse_device(fuse->get()));
+
+    ASSERT_EQ(::umount2(where.c_str(), 0), 0);
+    ASSERT_EQ(::umount2(above.c_str(), 0), 0);
+    EXPECT_TRUE(abort_mount(where, "fuse4fs"));
+    EXPECT_FALSE(find_mount(where));
+  }
+  EXPECT_EQ(testing::loop_devices_left(image_), 0);
+}
+
+// The kernel has one user_id= a superblock, by which umount(8) goes.
+TEST_F(FuseMountTest, ASecondMountIsItsOwnersOnly) {
+  const MountOwner owner{.user = 1000, .group = 100};
+  const MountOwner other{.user = 1001, .group = 100};
+  const std::string second = std::filesystem::canonical(directory_.make_directory("second"));
+  for (const auto& [first, others] :
+       {std::pair{owner, std::vector{other, MountOwner{}}}, std::pair{MountOwner{}, std::vector{owner}}}) {
+    auto source = Source::open(image_, {});
+    const auto point = MountPoint::open(where_, "");
+    const auto second_point = MountPoint::open(second, "");
+    const auto fuse = open_fuse_device();
+    ASSERT_TRUE(source && point && second_point && fuse);
+    FuseMount mount("fuse4fs", *source, *point, fuse->get(), first);
+    ASSERT_TRUE(mount.mount({}));
+    EXPECT_EQ(find_mount(where_)->user, first.user);
+    const auto mount_again = [&](const MountOwner& who) {
+      auto device = Source::open(source->path(), {.claim = Claim::kLeftToService});
+      const auto own_fuse = open_fuse_device();
+      return FuseMount("fuse4fs", *device, *second_point, own_fuse->get(), who).mount_again({});
+    };
+    for (const MountOwner& who : others) {
+      const Failure refused = failure_of(mount_again(who));
+      EXPECT_EQ(refused.error, Errno(EPERM)) << who.user;
+      EXPECT_THAT(refused.message, HasSubstr(first.user == 0 ? "for root" : "for user 1000"));
+      EXPECT_FALSE(find_mount(second));
+    }
+    EXPECT_TRUE(mount_again(first));
+    EXPECT_EQ(find_mount(second)->user, first.user);
+    EXPECT_EQ(mounts_of_user(first.user, "fuse4fs").size(), 2U);
+    EXPECT_EQ(::umount2(second.c_str(), MNT_DETACH), 0);
+    mount.undo();
   }
   EXPECT_EQ(testing::loop_devices_left(image_), 0);
 }

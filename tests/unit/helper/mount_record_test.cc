@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "helper/mount_record.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -26,9 +27,11 @@ MountRecord example() {
           .mount_point = "/mnt/\xc3\xa4",
           .mount_id = 1ULL << 63,
           .name_space = 4026531841,
+          .pid_name_space = 4026531836,
           .server = {.pid = 17, .start = 99},
           .unit = "fuse4fs@0-1-2.service",
-          .user = "ann"};
+          .user = "ann",
+          .owner = 4294967294};
 }
 
 TEST(MountRecord, IsReadAsItWasWritten) {
@@ -131,24 +134,30 @@ TEST_F(RecordDirectoryTest, AStaleRecordIsOneOfADeadServer) {
   const pid_t child = ::fork();
   if (child == 0)
     for (;;) ::pause();
+  MountRecord elsewhere = example();  // of a server that this pid namespace cannot see
+  elsewhere.device = makedev(259, 2);
+  elsewhere.pid_name_space = own_pid_namespace() + 1;
   MountRecord living = example();
+  living.pid_name_space = own_pid_namespace();
   living.server = *identify(child);
   MountRecord reused = example();  // its process number is another process's now
   reused.device = makedev(259, 1);
+  reused.pid_name_space = own_pid_namespace();
   reused.server = {.pid = child, .start = living.server.start + 1};
   ASSERT_TRUE(records->write(living));
   ASSERT_TRUE(records->write(reused));
+  ASSERT_TRUE(records->write(elsewhere));
   EXPECT_TRUE(find_running(living.server));
   EXPECT_EQ(find_running(reused.server).error(), Errno(ESRCH));
   records->remove_stale();
-  EXPECT_EQ(records->all(), std::vector{living});
+  EXPECT_THAT(records->all(), ::testing::UnorderedElementsAre(living, elsewhere));
   ::kill(child, SIGKILL);
   siginfo_t info = {};
   ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
   // Dead, if not yet buried.
   EXPECT_FALSE(find_running(living.server));
   records->remove_stale();
-  EXPECT_TRUE(records->all().empty());
+  EXPECT_EQ(records->all(), std::vector{elsewhere});
   ::waitpid(child, nullptr, 0);
 }
 

@@ -15,6 +15,9 @@
 #include <fstream>
 
 #include "base/unique_fd.h"
+#include "helper/mount_place.h"
+#include "helper/source.h"
+#include "helper/stop.h"
 #include "tests/unit/helper/program_fixture.h"
 
 namespace fuse4fs::helper {
@@ -122,6 +125,31 @@ TEST_F(StopTest, OtherMountsAreLeftAlone) {
   expect_no_trace();
 }
 
+TEST_F(StopTest, OnlyTheMountThatWasJudged) {
+  ASSERT_EQ(mount(Behaviour::kServe).status, 0);
+  const std::string second = fs::canonical(directory_.make_directory("second"));
+  ASSERT_EQ(run({image_, second}).status, 0);
+  const auto place = MountPlace::find(*find_mount(second));
+  ASSERT_TRUE(place);
+  // As if it had been unmounted since, and its id given to another mount.
+  MountIdentity other = place->identity();
+  ++other.unique_id;
+  auto stopped = stop({.directory = second, .only = other});
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().error, Errno(ESTALE));
+  EXPECT_TRUE(find_mount(second));
+  // Whatever the directory is by then.
+  stopped = stop({.directory = mount_point_, .only = place->identity()});
+  EXPECT_TRUE(stopped);
+  EXPECT_FALSE(find_mount(second));
+  EXPECT_TRUE(find_mount(mount_point_));
+  stopped = stop({.directory = second, .only = place->identity()});
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().error, Errno(EINVAL));
+  EXPECT_EQ(run({"--stop", mount_point_}).status, 0);
+  expect_no_trace();
+}
+
 TEST_F(StopTest, ADeadServersMountIsUnmounted) {
   ASSERT_EQ(mount(Behaviour::kServe).status, 0);
   const auto record = *this->record();
@@ -188,6 +216,32 @@ TEST_F(StopTest, ASecondMountShowsTheSameFileSystem) {
   EXPECT_EQ(::stat(second.c_str(), &other), 0);
   ASSERT_EQ(::umount2(third.c_str(), 0), 0);
   EXPECT_EQ(run({"--stop", second}).status, 0);
+  expect_no_trace();
+}
+
+// Between its server's closing of the device and its end a record says "mounted" still; and by then the
+// number may be another device's: loop devices are used again.
+TEST_F(StopTest, ADeviceThatAnEndingServerHadIsMountedAnew) {
+  {
+    const auto device = Source::open(image_, {.claim = Claim::kLeftToService});
+    ASSERT_TRUE(device);
+    const MountRecord ending{.device = device->device_number(),
+                             .source = device->path(),
+                             .origin = "/elsewhere",
+                             .mount_point = "/elsewhere",
+                             .mount_id = 1,
+                             .name_space = 1,
+                             .pid_name_space = own_pid_namespace(),
+                             .server = *identify(::getpid()),
+                             .unit = {},
+                             .user = {}};
+    ASSERT_TRUE(RecordDirectory::open()->write(ending));
+    const Ended ended = run({device->path(), mount_point_, "-o", "standalone,threads=1"});
+    EXPECT_EQ(ended.status, 0) << ended.words;
+    EXPECT_EQ(mounted().device, device->device_number());
+    EXPECT_EQ(run({"--stop", mount_point_}).status, 0);
+    RecordDirectory::open()->remove(ending);
+  }
   expect_no_trace();
 }
 

@@ -27,12 +27,7 @@ void PrintTo(const Form& form, std::ostream* out) { *out << form.name; }
 
 class Hostile : public testing::TestWithParam<Form> {};
 
-std::vector<char> slurp(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void spill(const std::filesystem::path& path, const std::vector<char>& bytes) {
+void spill(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
@@ -132,7 +127,7 @@ TEST_P(Hostile, DamagedVolumesDoNoHarm) {
   volume.events.echo = false;
   std::filesystem::remove_all(tree);
   ASSERT_EQ(volume.check(), "");
-  const auto good = slurp(volume.image());
+  const auto good = volume.image_bytes();
   std::vector<std::size_t> used;
   for (std::size_t i = 1024; i < good.size(); ++i) {
     if (good[i] != 0) used.push_back(i);

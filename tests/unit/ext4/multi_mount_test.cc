@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <thread>
 
 #include "base/guarded.h"
@@ -26,11 +24,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr const char* kMmp = "-t ext4 -b 4096 -O mmp -E mmp_update_interval=1";
-
-std::string bytes_of(const std::filesystem::path& image) {
-  std::ifstream file(image, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // The other machine.
 class Other {
@@ -134,7 +127,7 @@ TEST(MultiMount, ARecordThatChangesIsSomebodyElses) {
     other.says(8, "o\"\n\xff");
     return true;
   };
-  const auto before = bytes_of(volume.image());
+  const auto before = volume.image_bytes();
   const auto mounted = volume.try_mount(ours.options());
   ASSERT_FALSE(mounted);
   EXPECT_EQ(mounted.error().error, Errno(EBUSY));
@@ -142,7 +135,7 @@ TEST(MultiMount, ARecordThatChangesIsSomebodyElses) {
               AllOf(HasSubstr("mounted elsewhere already"), HasSubstr(R"(machine "o\x22\x0a\xff")")));
   // Nothing but what the other side wrote.
   other.says(7);
-  EXPECT_TRUE(bytes_of(volume.image()) == before);
+  EXPECT_TRUE(volume.image_bytes() == before);
 }
 
 TEST(MultiMount, WhoWritesLastInTheSecondWaitWins) {
@@ -214,13 +207,13 @@ TEST(MultiMount, WhoHasItComesBeforeHowItWasLeft) {
 TEST(MultiMount, ReadingNeitherWaitsNorWrites) {
   TestVolume volume(kMmp);
   Other(volume).says(7);
-  const auto before = bytes_of(volume.image());
+  const auto before = volume.image_bytes();
   Ours ours;
   volume.mount(ours.options(cache::Access::kReadOnly));
   volume.fs().keep_claim();
   volume.unmount();
   EXPECT_THAT(ours.waits, IsEmpty());
-  EXPECT_TRUE(bytes_of(volume.image()) == before);
+  EXPECT_TRUE(volume.image_bytes() == before);
 }
 
 TEST(MultiMount, HostileIntervalsAreBounded) {
@@ -286,7 +279,7 @@ TEST(MultiMount, AVolumeThatWasTakenOverIsNotWrittenAnyMore) {
   EXPECT_THAT(volume.events.notices[0],
               AllOf(HasSubstr("taken over by machine \"other\", device \"sdx\""), HasSubstr("read-only")));
   EXPECT_EQ(fs.access(), cache::Access::kReadOnly);
-  const auto before = bytes_of(volume.image());
+  const auto before = volume.image_bytes();
   const std::string more = "more";
   EXPECT_EQ(fs.write(file, 0, std::as_bytes(std::span(more)), AttributeChanges::Privileges::kKeep).error(),
             Errno(EROFS));
@@ -295,7 +288,7 @@ TEST(MultiMount, AVolumeThatWasTakenOverIsNotWrittenAnyMore) {
   EXPECT_TRUE(fs.write_back());
   EXPECT_EQ(fs.sync().error(), Errno(EIO));
   EXPECT_EQ(fs.unmount().error(), Errno(EIO));
-  EXPECT_TRUE(bytes_of(volume.image()) == before);
+  EXPECT_TRUE(volume.image_bytes() == before);
   EXPECT_EQ(other.read().mmp_seq, 1000U);
 }
 
@@ -306,9 +299,9 @@ TEST(MultiMount, ATakeoverIsSeenByTheUnmountItself) {
   auto& fs = volume.mount(ours.options());
   volume.make_file(kRootInode, "file");
   other.says(1000);
-  const auto before = bytes_of(volume.image());
+  const auto before = volume.image_bytes();
   EXPECT_EQ(fs.unmount().error(), Errno(EIO));
-  EXPECT_TRUE(bytes_of(volume.image()) == before);
+  EXPECT_TRUE(volume.image_bytes() == before);
 }
 
 // The class alone, with a clock of the test's own.

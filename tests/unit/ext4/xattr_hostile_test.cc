@@ -80,9 +80,7 @@ TEST_P(HostileXattr, DamageDoesNoHarm) {
   TestVolume volume(fmt::format("{} -O ^has_journal,^metadata_csum -N 128", GetParam()), "2M");
   ASSERT_NO_FATAL_FAILURE(populate(volume));
   volume.events.echo = false;
-  std::ifstream in(volume.image(), std::ios::binary);
-  const std::string good{std::istreambuf_iterator<char>(in), {}};
-  in.close();
+  const std::string good = volume.image_bytes();
   // Near the marks of attributes in inodes, and in their blocks.
   const std::string mark("\0\0\2\xea", 4);
   std::vector<std::size_t> marks;

@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -72,11 +71,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string bytes_of(const fs::path& image) {
-  std::ifstream file(image, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 void write_bytes(const fs::path& image, const std::string& bytes) {
   std::ofstream(image, std::ios::binary | std::ios::trunc) << bytes;
 }
@@ -86,14 +80,14 @@ constexpr std::size_t kBlock = 1024;
 // An empty volume whose journal makes it one with files: what debugfs wrote into a copy goes into the log.
 void make_dirty(const TestVolume& volume) {
   const fs::path& image = volume.image();
-  const std::string empty = bytes_of(image);
+  const std::string empty = volume.image_bytes();
   const auto script = image.string() + ".script";
   const auto content = image.string() + ".content";
   write_bytes(content, std::string(20'000, 'c'));
   std::ofstream(script) << "mkdir one\nmkdir one/two\nwrite " << content << " one/file\nwrite " << content
                         << " other\nsymlink link one/file\n";
   ASSERT_EQ(run("debugfs -w -f " + script + " " + image.string()).status, 0);
-  const std::string full = bytes_of(image);
+  const std::string full = volume.image_bytes();
   std::string list;
   std::string changed;
   // Not the superblock: it says how the volume is.
@@ -120,7 +114,7 @@ TEST(PowerCut, AtAnyWriteOfARecoveryIsRecoveredFrom) {
   TestVolume volume("-t ext4 -b 1024 -N 256", "8M");
   make_dirty(volume);
   const fs::path& image = volume.image();
-  const std::string dirty = bytes_of(image);
+  const std::string dirty = volume.image_bytes();
 
   // Undisturbed, up to the moment when it serves.
   power = {.recording = true};
@@ -128,7 +122,7 @@ TEST(PowerCut, AtAnyWriteOfARecoveryIsRecoveredFrom) {
   const std::size_t all = power.writes;
   power = {};
   ASSERT_GE(all, 4U);
-  const std::string whole = without_superblock(bytes_of(image));
+  const std::string whole = without_superblock(volume.image_bytes());
   ASSERT_EQ(run("debugfs -R 'cat one/file' " + image.string() + " 2>/dev/null").output,
             std::string(20'000, 'c'));
 
@@ -153,7 +147,7 @@ TEST(PowerCut, AtAnyWriteOfARecoveryIsRecoveredFrom) {
       }
       volume.mount();
       EXPECT_EQ(volume.unmount_and_check(), "");
-      ASSERT_EQ(without_superblock(bytes_of(image)), whole);
+      ASSERT_EQ(without_superblock(volume.image_bytes()), whole);
     }
   }
 }
@@ -161,7 +155,7 @@ TEST(PowerCut, AtAnyWriteOfARecoveryIsRecoveredFrom) {
 TEST(PowerCut, NothingIsWrittenWhereAMountOnlyReads) {
   TestVolume volume("-t ext4 -b 1024 -N 256", "8M");
   make_dirty(volume);
-  const std::string dirty = bytes_of(volume.image());
+  const std::string dirty = volume.image_bytes();
   auto& files = volume.mount({.access = cache::Access::kReadOnly});
   const auto found = files.lookup(kRootInode, "other");
   ASSERT_TRUE(found);
@@ -169,7 +163,7 @@ TEST(PowerCut, NothingIsWrittenWhereAMountOnlyReads) {
   EXPECT_EQ(files.read(found->inode, 0, content), std::size_t{20'000});
   EXPECT_EQ(content[19'999], std::byte{'c'});
   volume.unmount();
-  EXPECT_EQ(bytes_of(volume.image()), dirty);
+  EXPECT_EQ(volume.image_bytes(), dirty);
 }
 
 // A clock that runs fast: each look at it is 400 ms later.

@@ -120,10 +120,8 @@ class Ext4FileSystem final : public FileSystem {
                          std::string_view new_name, const std::optional<NewInode>& whiteout);
   Result<void> exchange_names(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
                               std::string_view new_name);
-  Result<void> may_link_more(const Inode& directory) const;
-  void count_subdirectory(Inode& directory, int change) const;
-  // After a change of names, when all else of it is done.
-  Result<void> settle_links(Metadata& metadata, Inode& directory);
+  Result<void> may_link_more(const Metadata& metadata, const Inode& directory) const;
+  static void count_subdirectory(const Metadata& metadata, Inode& directory, int change);
   Result<void> change(Inode& inode, const AttributeChanges& changes);
 
   std::unique_ptr<Volume> volume_;

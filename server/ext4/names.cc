@@ -18,8 +18,6 @@ Result<void> judge_name(std::string_view name) {
   return {};
 }
 
-bool is_dots(std::string_view name) { return name == "." || name == ".."; }
-
 }  // namespace
 
 Result<Inode> Ext4FileSystem::directory(Metadata& metadata, InodeNumber number) {
@@ -89,32 +87,23 @@ Result<Attributes> Ext4FileSystem::look_up_handle(std::uint64_t number) {
   return attributes_of(*volume_, inode);
 }
 
-// With an index, a directory may have more subdirectories than can be counted. The volume is what is asked:
-// ours drop their index when they are changed, ext4's of that size always have one.
-Result<void> Ext4FileSystem::may_link_more(const Inode& directory) const {
-  auto* const super = volume_->super_pointer();
+// With an index, a directory may have more subdirectories than can be counted.
+Result<void> Ext4FileSystem::may_link_more(const Metadata& metadata, const Inode& directory) const {
   if (directory.raw.i_links_count < kMostLinks) return {};
-  if (ext2fs_has_feature_dir_nlink(super) && ext2fs_has_feature_dir_index(super)) return {};
+  if (ext2fs_has_feature_dir_nlink(volume_->super_pointer()) && metadata.directories.is_indexed(directory))
+    return {};
   return fail(EMLINK);
 }
 
-void Ext4FileSystem::count_subdirectory(Inode& directory, int change) const {
+// As ext4: 1 stands for "more than can be counted", and stays as long as there is an index.
+void Ext4FileSystem::count_subdirectory(const Metadata& metadata, Inode& directory, int change) {
   auto& links = directory.raw.i_links_count;
-  // 1 stands for "more than can be counted", and stays.
-  if (links == 1) return;
-  if (change > 0 && links + 1U > kMostLinks)
-    links = 1;
-  else
-    links = static_cast<std::uint16_t>(std::max(links + change, 2));
-}
-
-// An index is what allows a directory 1 for ever. Ours drop it, so they count again what can be counted.
-Result<void> Ext4FileSystem::settle_links(Metadata& metadata, Inode& directory) {
-  if (directory.raw.i_links_count != 1 || directory.has(EXT2_INDEX_FL)) return {};
-  ASSIGN_OR_RETURN(const auto subdirectories, metadata.directories.subdirectories(directory));
-  if (!subdirectories || *subdirectories + 2 > kMostLinks) return {};
-  directory.raw.i_links_count = static_cast<std::uint16_t>(*subdirectories + 2);
-  return metadata.inodes.write(directory);
+  if (change < 0) {
+    if (links > 2) --links;
+    return;
+  }
+  ++links;
+  if (metadata.directories.is_indexed(directory) && (links > kMostLinks || links == 2)) links = 1;
 }
 
 Result<Attributes> Ext4FileSystem::make_symlink_unsynced(InodeNumber parent, std::string_view name,
@@ -148,21 +137,21 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
   if (place.child) return fail(EEXIST);
   if (place.parent.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
   const bool is_directory = S_ISDIR(what.mode);
-  if (is_directory) RETURN_IF_ERROR(may_link_more(place.parent));
+  if (is_directory) RETURN_IF_ERROR(may_link_more(*metadata, place.parent));
   ASSIGN_OR_RETURN(Inode inode, metadata->inodes.create(place.parent, what));
   Result<void> done;
   if (target) done = set_target(*metadata, inode, *target);
   if (is_directory) done = metadata->directories.make_first_block(inode, parent);
   if (done) done = metadata->inodes.write(inode);
-  if (done) {
-    if (is_directory) count_subdirectory(place.parent, +1);
-    done = metadata->directories.insert(place.parent, name, inode.number, inode.mode());
-  }
+  if (done) done = metadata->directories.insert(place.parent, name, inode.number, inode.mode());
   if (!done) {
     discard(*metadata, inode);
     return fail(done.error());
   }
-  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
+  if (is_directory) {
+    count_subdirectory(*metadata, place.parent, +1);
+    RETURN_IF_ERROR(metadata->inodes.write(place.parent));
+  }
   metadata->inodes.remember(inode.number);
   return attributes_of(*volume_, inode);
 }
@@ -235,7 +224,6 @@ Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber
     return fail(done.error());
   }
   metadata->inodes.settle(number);
-  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
   metadata->inodes.remember(number);
   return attributes_of(*volume_, inode);
 }
@@ -272,9 +260,8 @@ Result<void> Ext4FileSystem::remove_directory_unsynced(InodeNumber parent, std::
     return fail(volume_->corrupted(parent, 0, "a directory inside itself"));
   ASSIGN_OR_RETURN(const bool empty, metadata->directories.is_empty(*place.child));
   if (!empty) return fail(ENOTEMPTY);
-  count_subdirectory(place.parent, -1);
+  count_subdirectory(*metadata, place.parent, -1);
   RETURN_IF_ERROR(metadata->directories.remove(place.parent, name));
-  RETURN_IF_ERROR(settle_links(*metadata, place.parent));
   // Its blocks stay until it is forgotten. As ext4, which does not do this to one that a rename replaces.
   place.child->set_size(0);
   return drop_directory(*metadata, *place.child);

@@ -73,7 +73,7 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
       if (!empty) return fail(ENOTEMPTY);
     }
   } else if (is_directory && !same_parent) {
-    RETURN_IF_ERROR(may_link_more(to.parent));
+    RETURN_IF_ERROR(may_link_more(metadata, to.parent));
   }
   std::optional<Inode> stand_in;
   if (whiteout) {
@@ -90,12 +90,12 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
   }
   if (is_directory) {
     // The one that is replaced makes up for the one that comes.
-    if (to.child) count_subdirectory(from.parent, -1);
+    if (to.child) count_subdirectory(metadata, from.parent, -1);
     if (!same_parent) {
       RETURN_IF_ERROR(metadata.directories.set_parent(moved, to.parent.number));
       if (!to.child) {
-        count_subdirectory(to.parent, +1);
-        count_subdirectory(from.parent, -1);
+        count_subdirectory(metadata, to.parent, +1);
+        count_subdirectory(metadata, from.parent, -1);
         RETURN_IF_ERROR(metadata.inodes.write(to.parent));
       }
     }
@@ -109,8 +109,6 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
   }
   moved.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(moved));
-  RETURN_IF_ERROR(settle_links(metadata, from.parent));
-  if (!same_parent) RETURN_IF_ERROR(settle_links(metadata, to.parent));
   if (!to.child) return {};
   return is_directory ? drop_directory(metadata, *to.child) : drop_link(metadata, *to.child);
 }
@@ -122,24 +120,22 @@ Result<void> Ext4FileSystem::exchange_names(Metadata& metadata, Named& from, std
   Inode& first = *from.child;  // NOLINT(bugprone-unchecked-optional-access)
   Inode& second = *to.child;   // NOLINT(bugprone-unchecked-optional-access)
   if (!same_parent && first.is_directory() != second.is_directory())
-    RETURN_IF_ERROR(may_link_more(first.is_directory() ? to.parent : from.parent));
+    RETURN_IF_ERROR(may_link_more(metadata, first.is_directory() ? to.parent : from.parent));
   RETURN_IF_ERROR(metadata.directories.replace(target, new_name, first.number, first.mode()));
   RETURN_IF_ERROR(metadata.directories.replace(from.parent, old_name, second.number, second.mode()));
   if (!same_parent) {
     if (first.is_directory()) {
       RETURN_IF_ERROR(metadata.directories.set_parent(first, to.parent.number));
-      count_subdirectory(from.parent, -1);
-      count_subdirectory(to.parent, +1);
+      count_subdirectory(metadata, from.parent, -1);
+      count_subdirectory(metadata, to.parent, +1);
     }
     if (second.is_directory()) {
       RETURN_IF_ERROR(metadata.directories.set_parent(second, from.parent.number));
-      count_subdirectory(to.parent, -1);
-      count_subdirectory(from.parent, +1);
+      count_subdirectory(metadata, to.parent, -1);
+      count_subdirectory(metadata, from.parent, +1);
     }
     RETURN_IF_ERROR(metadata.inodes.write(to.parent));
     RETURN_IF_ERROR(metadata.inodes.write(from.parent));
-    RETURN_IF_ERROR(settle_links(metadata, to.parent));
-    RETURN_IF_ERROR(settle_links(metadata, from.parent));
   }
   first.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(first));

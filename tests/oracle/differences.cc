@@ -142,19 +142,18 @@ bool ctime_is_unsure_after(const Step& step, mode_t mode) {
          (step.operation == Operation::kSetFlags || step.operation == Operation::kSetProject);
 }
 
-// The index of a directory is not kept by us, and we make none inside of inodes; the flags go with that. A
-// file that is mostly hole stays inside of its inode in ext4, and moves out in ours.
+// We make no directories inside of inodes (inline_data), we only use those that are there; the flag goes with
+// that. A file that is mostly hole stays inside of its inode in ext4, and moves out in ours.
 std::uint32_t comparable_flags(std::uint32_t flags, mode_t mode) {
   constexpr std::uint32_t kForm = FS_INLINE_DATA_FL | FS_EXTENT_FL;
-  if (S_ISDIR(mode)) return flags & ~(kForm | FS_INDEX_FL);
+  if (S_ISDIR(mode)) return flags & ~kForm;
   // Without either it is an indirect map.
   return (flags & kForm) != 0 ? (flags & ~kForm) | FS_EXTENT_FL : flags;
 }
 
-// Without an index, and with another order of splits, a directory of several blocks has another size. And we
-// make no directories inside of inodes (inline_data), we only use those that are there.
+// See comparable_flags().
 bool directory_size_counts(std::uint64_t first, std::uint64_t second, std::uint32_t block_size) {
-  return std::min(first, second) >= block_size && std::max(first, second) <= block_size;
+  return std::min(first, second) >= block_size;
 }
 
 // As above: what is a hole depends on who wrote it, when, and what was cut off later. The contents say

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <functional>
-#include <optional>
 #include <set>
 
 #include "tests/unit/ext4/test_volume.h"
@@ -195,65 +193,6 @@ TEST(Names, LinkLimits) {
   set_links("directory", 3);
   set_links("file", 1);
   EXPECT_EQ(volume.check(), "");
-}
-
-// As a directory that had more than 65,000 subdirectories. A real one is in tests/mount/link_count_test.cc.
-class LinksOfOne : public ::testing::Test {
- protected:
-  void make(const std::string& mke2fs_options) {
-    volume_.emplace(mke2fs_options);
-    auto& fs = volume_->mount();
-    one_ = volume_->make_directory(kRootInode, "one");
-    other_ = volume_->make_directory(kRootInode, "other");
-    for (const char* const name : {"a", "b", "c"}) volume_->make_directory(one_, name);
-    ASSERT_TRUE(fs.make(one_, "file", {.mode = S_IFREG | 0644}));
-    ASSERT_TRUE(fs.make(other_, "file", {.mode = S_IFREG | 0644}));
-    volume_->make_directory(other_, "d");
-    volume_->unmount();
-    ASSERT_EQ(run("debugfs -w -R 'sif /one links_count 1' " + volume_->image().string()).status, 0);
-    volume_->mount();
-  }
-  std::uint32_t links() { return volume_->fs().attributes(one_)->links; }
-  Result<void> rename(InodeNumber from, const char* old_name, InodeNumber to, const char* new_name,
-                      RenameMode mode = RenameMode::kReplace) {
-    return volume_->fs().rename(from, old_name, to, new_name, {.mode = mode});
-  }
-
-  std::optional<TestVolume> volume_;
-  InodeNumber one_ = 0, other_ = 0;
-};
-
-TEST_F(LinksOfOne, AreCountedAgainByEachKindOfChange) {
-  using Change = std::function<bool()>;
-  const std::pair<const char*, std::pair<Change, std::uint32_t>> changes[] = {
-      {"rmdir", {[&] { return volume_->fs().remove_directory(one_, "a").has_value(); }, 4}},
-      {"mkdir", {[&] { return volume_->fs().make(one_, "e", {.mode = S_IFDIR | 0755}).has_value(); }, 6}},
-      {"create", {[&] { return volume_->fs().make(one_, "e", {.mode = S_IFREG | 0644}).has_value(); }, 5}},
-      {"rename", {[&] { return rename(one_, "a", one_, "e").has_value(); }, 5}},
-      {"rename over", {[&] { return rename(one_, "a", one_, "b").has_value(); }, 4}},
-      {"rename in", {[&] { return rename(other_, "d", one_, "e").has_value(); }, 6}},
-      {"rename in, over", {[&] { return rename(other_, "d", one_, "b").has_value(); }, 5}},
-      {"rename out", {[&] { return rename(one_, "a", other_, "e").has_value(); }, 4}},
-      {"rename out, over", {[&] { return rename(one_, "a", other_, "d").has_value(); }, 4}},
-      {"exchange", {[&] { return rename(one_, "a", other_, "file", RenameMode::kExchange).has_value(); }, 4}},
-      {"exchange, back",
-       {[&] { return rename(one_, "file", other_, "d", RenameMode::kExchange).has_value(); }, 6}},
-  };
-  for (const auto& [name, change] : changes) {
-    SCOPED_TRACE(name);
-    make("-t ext4 -b 4096");
-    EXPECT_EQ(links(), 1U);
-    EXPECT_TRUE(change.first());
-    EXPECT_EQ(links(), change.second);
-    EXPECT_EQ(volume_->unmount_and_check(), "");
-  }
-}
-
-TEST_F(LinksOfOne, StayWhereTypesOfNamesAreUnknown) {
-  make("-t ext4 -b 4096 -O ^filetype");
-  ASSERT_TRUE(volume_->fs().remove_directory(one_, "a"));
-  EXPECT_EQ(links(), 1U);
-  volume_->unmount();
 }
 
 TEST(Names, WhatANewInodeTakesOver) {

@@ -97,7 +97,7 @@ TEST(Protection, AppendOnly) {
 
 // Past the bound on names in memory a directory works as before, only slower.
 TEST(Protection, MoreNamesThanAreKept) {
-  TestVolume volume("-t ext4 -b 1024", "16M");
+  TestVolume volume("-t ext4 -b 1024 -O ^dir_index", "16M");
   volume.mount();
   const auto number = volume.make_directory(kRootInode, "d");
   for (int i = 0; i < 300; ++i) volume.make_file(number, fmt::format("a long enough name {}", i));

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/directory_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "server/ext4/errors.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+constexpr std::size_t kMostDirectories = 1024;
+constexpr std::size_t kTail = sizeof(ext2_dir_entry_tail);
+// Nodes of an index over its leaves: with the feature large_dir, and without.
+constexpr unsigned kLevelsLarge = 3, kLevels = 2;
+
+DxNode::Kind kind_of(DirectoryForm form) {
+  return form == DirectoryForm::kRoot ? DxNode::Kind::kRoot : DxNode::Kind::kNode;
+}
+
+// Where the checksum lies in its block.
+std::size_t checksum_place(std::span<const std::byte> bytes, DirectoryForm form) {
+  if (form == DirectoryForm::kEntries) return bytes.size() - sizeof(std::uint32_t);
+  return DxNode(bytes, kind_of(form)).tail() + sizeof(std::uint32_t);
+}
+
+}  // namespace
+
+DxNode::Format DirectoryStore::index_format() const {
+  const bool large = ext2fs_has_feature_largedir(volume_.super_pointer()) != 0;
+  return {.block_size = volume_.block_size(),
+          .checksums = volume_.has_checksums(),
+          .most_levels = large ? kLevelsLarge : kLevels};
+}
+
+Result<std::vector<std::uint64_t>> DirectoryStore::load(const Inode& directory) {
+  const auto wrong = [&](std::string_view words) {
+    return fail(volume_.corrupted(directory.number, 0, words));
+  };
+  const std::uint64_t count = directory.size() >> volume_.block_bits();
+  if (count == 0 || count << volume_.block_bits() != directory.size() || count > volume_.blocks() ||
+      count > UINT32_MAX)
+    return wrong(fmt::format("a directory of {} bytes", directory.size()));
+  if (count > directory.sectors(volume_.super(), volume_.block_size()) >> (volume_.block_bits() - 9))
+    return wrong(fmt::format("a directory of {} bytes that owns fewer blocks", directory.size()));
+  ASSIGN_OR_RETURN(const auto parts, extents_.map(directory, 0, count));
+  std::vector<std::uint64_t> places;
+  for (const auto& part : parts) {
+    if (part.kind != Mapping::Kind::kWritten) return wrong("a directory with a hole");
+    for (std::uint64_t i = 0; i < part.count; ++i) places.push_back(part.physical + i);
+  }
+  if (places.size() != count) return wrong("a directory longer than its blocks");
+  // One block in many places would let a small volume ask for much memory.
+  auto sorted = places;
+  std::sort(sorted.begin(), sorted.end());
+  if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end())
+    return fail(volume_.corrupted(directory.number, *twice, "a directory holds a block twice"));
+  return places;
+}
+
+void DirectoryStore::make_room(std::size_t places) {
+  while (!known_.empty() && (known_.size() >= kMostDirectories || places_ + places > most_places_)) {
+    const auto oldest = std::min_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {
+      return a.second.last_used < b.second.last_used;
+    });
+    forget(oldest->first);
+  }
+}
+
+Result<DirectoryStore::Known*> DirectoryStore::known(const Inode& directory) {
+  if (const auto found = known_.find(directory.number); found != known_.end()) {
+    found->second.last_used = ++clock_;
+    return &found->second;
+  }
+  ASSIGN_OR_RETURN(auto places, load(directory));
+  make_room(places.size());
+  places_ += places.size();
+  Known& fresh = known_[directory.number];
+  fresh.places = std::move(places);
+  fresh.last_used = ++clock_;
+  return &fresh;
+}
+
+void DirectoryStore::forget(InodeNumber inode) {
+  const auto found = known_.find(inode);
+  if (found == known_.end()) return;
+  places_ -= found->second.places.size();
+  known_.erase(found);
+}
+
+Result<std::uint32_t> DirectoryStore::count(const Inode& directory) {
+  ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
+  return static_cast<std::uint32_t>(known_directory->places.size());
+}
+
+Result<bool> DirectoryStore::is_checked(const Inode& directory) {
+  ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
+  return known_directory->checked;
+}
+
+void DirectoryStore::note_checked(const Inode& directory) {
+  if (const auto found = known_.find(directory.number); found != known_.end()) found->second.checked = true;
+}
+
+std::uint32_t DirectoryStore::checksum_of(const Inode& directory, std::span<const std::byte> bytes,
+                                          DirectoryForm form) const {
+  std::uint32_t sum = volume_.fs()->csum_seed;
+  const auto add = [&](const void* data, std::size_t length) {
+    sum = ext2fs_crc32c_le(sum, static_cast<const unsigned char*>(data), length);
+  };
+  const InodeNumber number = directory.number;
+  const std::uint32_t generation = directory.raw.i_generation;
+  add(&number, sizeof number);
+  add(&generation, sizeof generation);
+  if (form == DirectoryForm::kEntries) {
+    add(bytes.data(), bytes.size() - kTail);
+    return sum;
+  }
+  const DxNode node(bytes, kind_of(form));
+  add(bytes.data(), node.summed());
+  // The tail: what is reserved, and zeros in the checksum's place.
+  constexpr std::uint32_t kNone = 0;
+  add(bytes.data() + node.tail(), sizeof kNone);
+  add(&kNone, sizeof kNone);
+  return sum;
+}
+
+Result<void> DirectoryStore::judge(const Inode& directory, std::uint64_t physical,
+                                   std::span<const std::byte> bytes, DirectoryForm form) {
+  const auto wrong = [&](std::string_view words) {
+    return fail(volume_.corrupted(directory.number, physical, words));
+  };
+  const bool entries = form == DirectoryForm::kEntries;
+  if (entries && volume_.has_checksums() && !entries_.has_tail(bytes))
+    return wrong("a directory block without its checksum");
+  // An index node's counts say where its checksum lies.
+  std::string words = entries ? std::string() : DxNode(bytes, kind_of(form)).judge(index_format());
+  if (words.empty() && volume_.has_checksums()) {
+    std::uint32_t stored = 0;
+    std::memcpy(&stored, bytes.data() + checksum_place(bytes, form), sizeof stored);
+    if (stored != checksum_of(directory, bytes, form)) words = "the checksum of a directory block is wrong";
+  }
+  if (words.empty() && entries) words = entries_.judge(bytes, 0, entries_.end());
+  return words.empty() ? Result<void>() : wrong(words);
+}
+
+Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_t index, DirectoryForm form) {
+  ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
+  if (index >= known_directory->places.size())
+    return fail(
+        volume_.corrupted(directory.number, 0, fmt::format("a directory without its block {}", index)));
+  DirectoryBlock block;
+  block.index_ = index;
+  block.physical_ = known_directory->places[index];
+  block.bytes_.resize(volume_.block_size());
+  if (const auto got = volume_.cache().read(block.physical_ << volume_.block_bits(), block.bytes_); !got)
+    return fail(volume_.failed(got.error().value(), directory.number, "reading a directory"));
+  RETURN_IF_ERROR(judge(directory, block.physical_, block.bytes_, form));
+  return block;
+}
+
+void DirectoryStore::seal(const Inode& directory, std::span<std::byte> bytes, DirectoryForm form) const {
+  if (!volume_.has_checksums()) return;
+  const std::uint32_t sum = checksum_of(directory, bytes, form);
+  std::memcpy(bytes.data() + checksum_place(bytes, form), &sum, sizeof sum);
+}
+
+Result<void> DirectoryStore::put(const Inode& directory, DirectoryBlock& block, DirectoryForm form) {
+  seal(directory, block.bytes_, form);
+  if (const auto done = volume_.cache().write(block.physical_ << volume_.block_bits(), block.bytes_); !done)
+    return fail(volume_.failed(done.error().value(), directory.number, "writing a directory"));
+  return {};
+}
+
+Result<DirectoryStore::DotDot> DirectoryStore::dotdot(const Inode& directory) {
+  ASSIGN_OR_RETURN(DirectoryBlock first, read(directory, 0, DirectoryForm::kEntries));
+  const auto dot = entries_.at(first.bytes(), 0);
+  if (dot.length < entries_.end()) {
+    const auto entry = entries_.at(first.bytes(), dot.length);
+    if (entry.inode != 0 && entry.name == "..") return DotDot{std::move(first), entry};
+  }
+  return fail(volume_.corrupted(directory.number, first.physical(), "a directory without \"..\""));
+}
+
+Result<void> DirectoryStore::set_dotdot(const Inode& directory, InodeNumber parent) {
+  ASSIGN_OR_RETURN(auto found, dotdot(directory));
+  return change(directory, found.block, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
+    std::memcpy(bytes.data() + found.entry.offset, &parent, sizeof parent);
+  });
+}
+
+Result<DirectoryStore::Place> DirectoryStore::place_for_next(Inode& directory) {
+  ASSIGN_OR_RETURN(const std::uint32_t logical, count(directory));
+  constexpr std::uint64_t kLongest = std::uint64_t{1} << 31;
+  if (directory.size() + volume_.block_size() >= kLongest &&
+      !ext2fs_has_feature_largedir(volume_.super_pointer()))
+    return fail(ENOSPC);
+  // With clusters, the block may come with its neighbour.
+  Place place{.index = logical, .physical = 0, .fresh = {}};
+  ASSIGN_OR_RETURN(place.physical, extents_.implied_block(directory, logical));
+  if (place.physical == 0) {
+    ASSIGN_OR_RETURN(place.fresh, blocks_.take(extents_.goal_for(directory, logical), 1));
+    place.physical = place.fresh.first + (logical & (volume_.cluster_blocks() - 1));
+  }
+  return place;
+}
+
+Result<void> DirectoryStore::attach(Inode& directory, const Place& place, const Result<void>& written) {
+  auto done = written;
+  if (done) done = extents_.insert(directory, place.index, place.physical, 1);
+  if (!done) {
+    if (place.fresh.count != 0) (void)blocks_.give_back(place.fresh, directory.number);
+    forget(directory.number);
+    return done;
+  }
+  if (place.fresh.count != 0) RETURN_IF_ERROR(extents_.add_blocks(directory, 1));
+  directory.set_size((std::uint64_t{place.index} + 1) << volume_.block_bits());
+  if (const auto found = known_.find(directory.number); found != known_.end()) {
+    found->second.places.push_back(place.physical);
+    ++places_;
+  }
+  return volume_.write_inode(directory);
+}
+
+Result<void> DirectoryStore::attach_first(Inode& directory, BlockRun run, const Result<void>& written) {
+  auto done = written;
+  if (done) done = extents_.insert(directory, 0, run.first, 1);
+  if (!done) {
+    (void)blocks_.give_back(run, directory.number);
+    return done;
+  }
+  directory.set_size(volume_.block_size());
+  return extents_.add_blocks(directory, 1);
+}
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The blocks of directories: where they lie, read and judged, changed, one more at the end.
+//
+// Blocks are named by their place in the directory (0 is the first). In memory stays, for each directory that
+// was used lately, the list of where its blocks lie; a block that the directory holds twice is found then.
+// Locking: the metadata lock. Errors: EUCLEAN (told already, with inode and block), ENOSPC, EIO.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "server/ext4/block_allocator.h"
+#include "server/ext4/directory_entries.h"
+#include "server/ext4/dx_node.h"
+#include "server/ext4/extent_map.h"
+#include "server/ext4/inode.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+
+// What a block of a directory is.
+enum class DirectoryForm { kEntries, kRoot, kNode };
+
+class DirectoryBlock {
+ public:
+  [[nodiscard]] std::uint32_t index() const { return index_; }
+  [[nodiscard]] std::uint64_t physical() const { return physical_; }
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  friend class DirectoryStore;
+  std::uint32_t index_ = 0;
+  std::uint64_t physical_ = 0;
+  std::vector<std::byte> bytes_;
+};
+
+class DirectoryStore {
+ public:
+  // Of blocks whose places are kept in memory, of all directories: some 64 MB.
+  static constexpr std::size_t kMostPlaces = 8'000'000;
+
+  DirectoryStore(Volume& volume, BlockAllocator& blocks, ExtentMap& extents,
+                 std::size_t most_places = kMostPlaces)
+      : volume_(volume), blocks_(blocks), extents_(extents), entries_(volume), most_places_(most_places) {}
+
+  [[nodiscard]] const DirectoryEntries& entries() const { return entries_; }
+  [[nodiscard]] DxNode::Format index_format() const;
+
+  Result<std::uint32_t> count(const Inode& directory);
+  Result<DirectoryBlock> read(const Inode& directory, std::uint32_t index, DirectoryForm form);
+  // `edit` gets the bytes, to make them what `form` says. The checksum is seen to here.
+  template <class Edit>
+  Result<void> change(const Inode& directory, DirectoryBlock& block, DirectoryForm form, Edit edit) {
+    edit(std::span(block.bytes_));
+    return put(directory, block, form);
+  }
+  // One more at the end, of zeros before `fill` gets it. Writes the inode, with its new size. All or nothing.
+  template <class Fill>
+  Result<DirectoryBlock> append(Inode& directory, DirectoryForm form, Fill fill) {
+    ASSIGN_OR_RETURN(Place place, place_for_next(directory));
+    DirectoryBlock block;
+    block.index_ = place.index;
+    block.physical_ = place.physical;
+    block.bytes_.resize(volume_.block_size());
+    fill(std::span(block.bytes_));
+    RETURN_IF_ERROR(attach(directory, place, put(directory, block, form)));
+    return block;
+  }
+  // The first one of a directory that has none. Does not write the inode.
+  template <class Fill>
+  Result<void> make_first(Inode& directory, Fill fill) {
+    forget(directory.number);
+    ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(directory, 0), 1));
+    DirectoryBlock block;
+    block.physical_ = run.first;
+    block.bytes_.resize(volume_.block_size());
+    fill(std::span(block.bytes_));
+    return attach_first(directory, run, put(directory, block, DirectoryForm::kEntries));
+  }
+
+  // Sets the checksum, where the volume has them.
+  void seal(const Inode& directory, std::span<std::byte> bytes, DirectoryForm form) const;
+
+  // The entry ".." of a first block that is one of entries.
+  struct DotDot {
+    DirectoryBlock block;
+    DirectoryEntries::Entry entry;
+  };
+  Result<DotDot> dotdot(const Inode& directory);
+  Result<void> set_dotdot(const Inode& directory, InodeNumber parent);
+
+  // Whether the index of this directory was walked once and found good. Forgotten with its places.
+  Result<bool> is_checked(const Inode& directory);
+  void note_checked(const Inode& directory);
+
+  void forget(InodeNumber inode);
+
+  Result<void> write_inode(Inode& directory) { return volume_.write_inode(directory); }
+  // What no bytes show: told, with inode and block. For what was read from `block`.
+  Errno corrupted(const Inode& directory, std::uint64_t block, std::string_view words) {
+    return volume_.corrupted(directory.number, block, words);
+  }
+
+ private:
+  struct Known {
+    std::vector<std::uint64_t> places;
+    bool checked = false;
+    std::uint64_t last_used = 0;
+  };
+  struct Place {
+    std::uint32_t index = 0;
+    std::uint64_t physical = 0;
+    BlockRun fresh;  // what was taken for it; nothing where its cluster was there already
+  };
+
+  Result<Known*> known(const Inode& directory);
+  Result<std::vector<std::uint64_t>> load(const Inode& directory);
+  void make_room(std::size_t places);
+  Result<void> judge(const Inode& directory, std::uint64_t physical, std::span<const std::byte> bytes,
+                     DirectoryForm form);
+  [[nodiscard]] std::uint32_t checksum_of(const Inode& directory, std::span<const std::byte> bytes,
+                                          DirectoryForm form) const;
+  Result<void> put(const Inode& directory, DirectoryBlock& block, DirectoryForm form);
+  Result<Place> place_for_next(Inode& directory);
+  // Undoes what was taken where `written` is a failure, or the map cannot take it.
+  Result<void> attach(Inode& directory, const Place& place, const Result<void>& written);
+  Result<void> attach_first(Inode& directory, BlockRun run, const Result<void>& written);
+
+  Volume& volume_;
+  BlockAllocator& blocks_;
+  ExtentMap& extents_;
+  const DirectoryEntries entries_;
+  const std::size_t most_places_;
+  std::unordered_map<InodeNumber, Known> known_;
+  std::size_t places_ = 0;
+  std::uint64_t clock_ = 0;
+};
+
+}  // namespace fuse4fs::ext4

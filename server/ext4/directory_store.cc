@@ -149,9 +149,10 @@ Result<void> DirectoryStore::judge(const Inode& directory, std::uint64_t physica
 
 Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_t index, DirectoryForm form) {
   ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
-  if (index >= known_directory->places.size())
+  // The first block is never a node: what was found good as a root is not taken for one.
+  if (index >= known_directory->places.size() || (index == 0 && form == DirectoryForm::kNode))
     return fail(
-        volume_.corrupted(directory.number, 0, fmt::format("a directory without its block {}", index)));
+        volume_.corrupted(directory.number, 0, fmt::format("a directory does not have its block {}", index)));
   DirectoryBlock block;
   block.index_ = index;
   block.physical_ = known_directory->places[index];

@@ -156,7 +156,9 @@ Result<void> HTree::split_leaf(Inode& directory, Path& path, DirectoryBlock& lea
     if (entry.inode != 0) all.push_back({hasher_.of(entry.name, path.version).major, entry});
     return true;
   });
-  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.hash < b.hash; });
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.hash, a.entry.offset) < std::pair(b.hash, b.entry.offset);
+  });
   const auto next = path.next_hash();
   if (!all.empty() && (all.front().hash < (path.hash & ~1U) || (next && all.back().hash >= *next)))
     return fail(store_.corrupted(directory, leaf.physical(), "a directory block with names of another one"));

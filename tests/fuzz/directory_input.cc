@@ -130,7 +130,7 @@ std::vector<Patch> patches_of(std::span<const std::byte> input) {
   return patches;
 }
 
-void apply(const Patch& patch, std::span<std::byte> bytes) {
+void write_patch(const Patch& patch, std::span<std::byte> bytes) {
   for (std::size_t i = 0; i < patch.bytes.size(); ++i) bytes[(patch.at + i) % bytes.size()] = patch.bytes[i];
 }
 
@@ -154,7 +154,7 @@ void patch_blocks(Volume& volume, Metadata& metadata, Inode& directory, std::spa
                       : directory.has(EXT2_INDEX_FL) && node.judge(store.index_format()).empty()
                           ? DirectoryForm::kNode
                           : DirectoryForm::kEntries;
-    apply(patch, bytes);
+    write_patch(patch, bytes);
     const bool inside = node.tail() + 8 <= kBlock && node.summed() <= node.tail();
     if (form == DirectoryForm::kEntries || inside) store.seal(directory, bytes, form);
     require(volume.cache().write(offset, bytes).has_value(), "writing");
@@ -235,7 +235,7 @@ bool try_directory(std::span<const std::byte> input) {
   if (directory->has(EXT4_INLINE_DATA_FL)) {
     auto bytes = metadata.inline_data.read(*directory);
     require(bytes.has_value(), "reading inline data");
-    for (const Patch& patch : patches) apply(patch, *bytes);
+    for (const Patch& patch : patches) write_patch(patch, *bytes);
     require(metadata.inline_data.rewrite(*directory, *bytes).has_value(), "writing inline data");
   } else {
     patch_blocks(volume, metadata, *directory, patches);

@@ -229,15 +229,21 @@ Result<MountRecord> RecordDirectory::read_file(const std::string& name) const {
 
 Result<MountRecord> RecordDirectory::read(dev_t device) const { return read_file(name_of(device)); }
 
-std::vector<MountRecord> RecordDirectory::all() const {
-  std::vector<MountRecord> records;
+std::vector<std::string> RecordDirectory::names() const {
+  std::vector<std::string> names;
   UniqueFd again(::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const std::unique_ptr<DIR, CloseDirectory> directory(again ? ::fdopendir(again.get()) : nullptr);
-  if (!directory) return records;
+  if (!directory) return names;
   (void)again.release();  // the stream's now
-  while (const dirent* const entry = ::readdir(directory.get())) {
-    if (entry->d_name[0] == '.') continue;
-    if (auto record = read_file(entry->d_name)) records.push_back(std::move(*record));
+  while (const dirent* const entry = ::readdir(directory.get())) names.emplace_back(entry->d_name);
+  return names;
+}
+
+std::vector<MountRecord> RecordDirectory::all() const {
+  std::vector<MountRecord> records;
+  for (const std::string& name : names()) {
+    if (name.starts_with('.')) continue;
+    if (auto record = read_file(name)) records.push_back(std::move(*record));
   }
   return records;
 }
@@ -265,6 +271,9 @@ void RecordDirectory::remove_stale() {
   const DirectoryLock lock(directory_.get());
   for (const MountRecord& record : all())
     if (is_stale(record)) (void)::unlinkat(directory_.get(), name_of(record.device).c_str(), 0);
+  // Whoever writes one has the lock: these are left by helpers that were killed.
+  for (const std::string& name : names())
+    if (name.starts_with(kNewPrefix)) (void)::unlinkat(directory_.get(), name.c_str(), 0);
 }
 
 bool is_stale(const MountRecord& record) {

@@ -62,11 +62,13 @@ class RecordDirectory {
   void remove(const MountRecord& record);
   // A file for locks of the users' service (user_mount_claim.h).
   Result<UniqueFd> open_claims() const;
-  // Takes away the records of mounts that are gone: is_stale().
+  // Takes away the records of mounts that are gone (is_stale()), and what a killed helper left of one.
   void remove_stale();
 
  private:
   explicit RecordDirectory(UniqueFd directory) : directory_(std::move(directory)) {}
+  // Of all files, whatever they are.
+  [[nodiscard]] std::vector<std::string> names() const;
   Result<MountRecord> read_file(const std::string& name) const;
 
   UniqueFd directory_;

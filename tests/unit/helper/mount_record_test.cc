@@ -128,6 +128,18 @@ TEST_F(RecordDirectoryTest, IsNotLedAstray) {
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(outside), {}), encode(record));
 }
 
+TEST_F(RecordDirectoryTest, WhatAKilledHelperWasWritingGoes) {
+  auto records = RecordDirectory::open(path());
+  ASSERT_TRUE(records);
+  std::ofstream(path() + "/.new-7:3") << "VERSION=1\nDEV";
+  ASSERT_TRUE(records->open_claims());
+  const auto files = [&] { return std::distance(fs::directory_iterator(path()), {}); };
+  EXPECT_EQ(files(), 2);
+  records->remove_stale();
+  EXPECT_EQ(files(), 1);
+  EXPECT_FALSE(fs::exists(path() + "/.new-7:3"));
+}
+
 TEST_F(RecordDirectoryTest, AStaleRecordIsOneOfADeadServer) {
   auto records = RecordDirectory::open(path());
   ASSERT_TRUE(records);

@@ -9,11 +9,22 @@ fail() {
   exit 1
 }
 
-wait_for() { # COMMAND... (60 s at most)
-  waited=0
+skip() {
+  echo "$*"
+  exit 77
+}
+
+uptime_seconds() {
+  read -r now _ </proc/uptime
+  now=${now%.*}
+}
+
+wait_for() { # COMMAND... (a minute at most)
+  uptime_seconds
+  until_then=$((now + 60))
   until "$@" >/dev/null 2>&1; do
-    waited=$((waited + 1))
-    [ $waited -lt 600 ] || fail "waited a minute for: $*"
+    uptime_seconds
+    [ "$now" -lt $until_then ] || fail "waited a minute for: $*"
     sleep 0.1
   done
 }
@@ -57,4 +68,12 @@ nothing_left() { # IMAGE DIRECTORY
 
 clean() { # IMAGE: e2fsck finds nothing
   e2fsck -fn "/shared/$1" || fail "e2fsck finds something in $1"
+}
+
+# The N-th code block of a section of a document.
+block() { # FILE HEADING N
+  awk -v heading="## $2" -v wanted="$3" '
+    /^## / { here = ($0 == heading) }
+    here && /^```/ { inside = !inside; if (inside) n++; next }
+    here && inside && n == wanted' "/shared/$1" | grep . || fail "$1, $2: no block $3"
 }

@@ -15,7 +15,8 @@ namespace fuse4fs {
 enum class LockRank : int {
   kRange = 20,       // the byte ranges of one inode that are in use
   kMetadata = 30,    // libext2fs and all it knows
-  kBlockCache = 40,  // cached metadata blocks
+  kWriteBack = 38,   // cached blocks on their way to the device
+  kBlockCache = 40,  // a shard of the cached metadata blocks
   kLogLimit = 80,    // how much was logged lately
   kLog = 90,         // the line being written
 };
@@ -38,6 +39,11 @@ class RankedMutex {
   void lock() {
     internal::note_lock_taken(kRank);
     mutex_.lock();
+  }
+  bool try_lock() {
+    if (!mutex_.try_lock()) return false;
+    internal::note_lock_taken(kRank);
+    return true;
   }
   void unlock() {
     mutex_.unlock();

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The device of one volume: all device I/O of the server goes through this class.
 //
-// It holds two descriptors of the same device that the helper opened. One goes through the device's page
-// cache and takes any offset and length: metadata, and small or unaligned pieces of file data. One is
-// O_DIRECT: large aligned file data, so that nothing is cached twice. The kernel keeps the two coherent: a
-// direct transfer writes back and drops what the page cache holds of its range first.
-//
-// Each transfer that ends is a step of the calling thread (base/activity.h).
+// What it needs of the device it has from a BlockBackend: two descriptors that the helper opened, or what a
+// test put there. Two ways lead to it. One goes through the device's page cache and takes any offset and
+// length: metadata, and small or unaligned pieces of file data. One goes past it: large aligned file data, so
+// that nothing is cached twice. The two are coherent: a direct transfer writes back and drops what the page
+// cache holds of its range first.
 //
 // A BlockOverlay may lie over it: then all that is read is read through that, whatever way, and nothing is
 // written to the device any more.
 //
-// Offsets and lengths are in bytes. Any thread; there is no state but the descriptors, forbid_writes() and
+// Offsets and lengths are in bytes. Any thread; there is no state but the backend, forbid_writes() and
 // the overlay, which is laid and frozen while one thread has the device.
-// Errors: EIO and whatever else pread(2), pwrite(2) and fdatasync(2) give; a short transfer at the device's
-// end is EIO.
+// Errors: those of the backend; what does not lie inside of the device is EIO.
 #pragma once
 
 #include <atomic>
@@ -25,6 +23,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "server/cache/block_backend.h"
 #include "server/cache/block_overlay.h"
 
 namespace fuse4fs::cache {
@@ -36,8 +35,9 @@ class BlockDevice {
   // Checks that both are block devices (or regular files, for tests) of the same size, with the access that
   // was asked for. `direct` may be empty: then everything goes through `buffered`.
   static Outcome<BlockDevice> adopt(UniqueFd buffered, UniqueFd direct, Access access);
+  BlockDevice(std::unique_ptr<BlockBackend> backend, Access access);
 
-  [[nodiscard]] std::uint64_t size() const { return size_; }
+  [[nodiscard]] std::uint64_t size() const { return geometry_.size; }
   // kReadOnly as well once writes are forbidden. Under an overlay: whether that still takes writes.
   [[nodiscard]] Access access() const {
     if (*writes_forbidden_) return Access::kReadOnly;
@@ -45,11 +45,13 @@ class BlockDevice {
     return access_;
   }
   // What offset, length and memory of a direct transfer must be a multiple of.
-  [[nodiscard]] std::size_t direct_alignment() const { return direct_alignment_; }
+  [[nodiscard]] std::size_t direct_alignment() const;
 
-  // Fills or writes the whole span, or fails.
+  // Fills or writes the whole span, or fails. In pieces: one request for all of them.
   Result<void> read(std::uint64_t offset, std::span<std::byte> into) const;
   Result<void> write(std::uint64_t offset, std::span<const std::byte> from) const;
+  Result<void> read(std::uint64_t offset, std::span<const iovec> pieces) const;
+  Result<void> write(std::uint64_t offset, std::span<const iovec> pieces) const;
 
   // The same past the page cache, where offset, length and memory are aligned; otherwise as read() and
   // write().
@@ -65,7 +67,10 @@ class BlockDevice {
   // Nothing else may go through the page cache for the same block of the volume: what it holds is not heeded.
   Result<void> read_past_cache(std::uint64_t offset, std::span<std::byte> into) const;
   Result<void> write_past_cache(std::uint64_t offset, std::span<const std::byte> from) const;
-  [[nodiscard]] std::size_t sector() const { return sector_; }
+  [[nodiscard]] std::size_t sector() const { return geometry_.sector; }
+
+  // On the medium when it returns (FUA); other writes need not be.
+  Result<void> write_durably(std::uint64_t offset, std::span<const std::byte> from) const;
 
   // For good, at once, for all threads: every write from now on is refused with EROFS. What the page cache
   // has already taken may still be written by the kernel.
@@ -83,22 +88,20 @@ class BlockDevice {
   // nothing where nothing was written since the last flush that succeeded.
   Result<void> flush() const;
 
-  // Gives both descriptors back. The device is free when this returns, as far as this process is concerned.
-  void close();
+  // Gives the backend's descriptors back. The device is free when this returns, as far as this process is
+  // concerned.
+  void close() { backend_.reset(); }
 
  private:
-  BlockDevice() = default;
-  Result<void> read_below(int fd, std::uint64_t offset, std::span<std::byte> into) const;
-  Result<void> write_and_count(int fd, std::uint64_t offset, std::span<const std::byte> from) const;
-  Result<void> sync_page_cache() const;
+  [[nodiscard]] bool holds(std::uint64_t offset, std::size_t length) const;
+  [[nodiscard]] Result<void> may_write(std::uint64_t offset, std::size_t length) const;
+  Result<void> read_below(IoPath path, std::uint64_t offset, std::span<std::byte> into) const;
+  Result<void> write_and_count(IoPath path, std::uint64_t offset, std::span<const iovec> pieces,
+                               Durability durability) const;
 
-  UniqueFd buffered_;
-  UniqueFd direct_;
+  std::unique_ptr<BlockBackend> backend_;
   Access access_ = Access::kReadOnly;
-  bool block_device_ = false;
-  std::uint64_t size_ = 0;
-  std::size_t direct_alignment_ = 0;
-  std::size_t sector_ = 0;
+  BlockBackend::Geometry geometry_;
   // On the heap, so that the device can be moved.
   std::unique_ptr<std::atomic<bool>> writes_forbidden_ = std::make_unique<std::atomic<bool>>(false);
   // How many writes have returned, and how many of them are known to be on the medium.

@@ -10,12 +10,12 @@
 namespace fuse4fs::ext4 {
 namespace {
 
-thread_local cache::BlockCache* cache_to_open = nullptr;
+thread_local cache::BufferCache* cache_to_open = nullptr;
 
 struct Channel {
   struct_io_channel face{};
   std::string name;
-  cache::BlockCache* cache = nullptr;
+  cache::BufferCache* cache = nullptr;
 };
 
 Channel& channel_of(io_channel face) { return *static_cast<Channel*>(face->private_data); }
@@ -92,7 +92,7 @@ errcode_t flush_nothing(io_channel) { return 0; }
 
 }  // namespace
 
-Ext2Io::Ext2Io(cache::BlockCache& cache) { cache_to_open = &cache; }
+Ext2Io::Ext2Io(cache::BufferCache& cache) { cache_to_open = &cache; }
 
 Ext2Io::~Ext2Io() { cache_to_open = nullptr; }
 
@@ -101,7 +101,7 @@ io_manager Ext2Io::manager() {
   static struct_io_manager manager = [] {
     struct_io_manager fresh{};
     fresh.magic = EXT2_ET_MAGIC_IO_MANAGER;
-    fresh.name = "fuse4fs block cache";
+    fresh.name = "fuse4fs buffer cache";
     fresh.open = open_channel;
     fresh.close = close_channel;
     fresh.set_blksize = set_block_size;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// libext2fs's way to the device: an io_manager over the block cache. It opens nothing by name.
+// libext2fs's way to the device: an io_manager over the buffer cache. It opens nothing by name.
 //
 // Locking: called by libext2fs under the metadata lock; takes the cache's.
 // Errors: those of the C library, as errcode_t.
 #pragma once
 
-#include "server/cache/block_cache.h"
+#include "server/cache/buffer_cache.h"
 #include "server/ext4/ext2.h"
 
 namespace fuse4fs::ext4 {
@@ -13,7 +13,7 @@ namespace fuse4fs::ext4 {
 // While it lives, a channel that this thread opens through manager() works on `cache`.
 class Ext2Io {
  public:
-  explicit Ext2Io(cache::BlockCache& cache);
+  explicit Ext2Io(cache::BufferCache& cache);
   ~Ext2Io();
   Ext2Io(const Ext2Io&) = delete;
   Ext2Io& operator=(const Ext2Io&) = delete;

@@ -244,9 +244,8 @@ Outcome<void> JournalRecovery::read_fast_commits(
 
 Outcome<void> JournalRecovery::write_superblock() {
   const std::uint64_t at = place_of(log_->superblock());
-  auto written = log_device().write(at * block_size_, raw_superblock_);
-  if (written) written = log_device().flush();
-  if (!written)
+  // What it stands for was flushed before.
+  if (const auto written = log_device().write_durably(at * block_size_, raw_superblock_); !written)
     return fail(written.error(), fmt::format("cannot write the journal's superblock (block {}): {}", at,
                                              written.error().message()));
   return {};

@@ -286,8 +286,7 @@ void Volume::apply_policy() {
   if (policy_ == ErrorPolicy::kShutDown) {
     // First, so that a failure of the write below does not come back here.
     health_ = Health::kShutDown;
-    std::string words;
-    if (!push(words)) lost_writes_ = true;
+    if (!push()) lost_writes_ = true;
     events_.notice(Notice::kShutDown, "shut down after an error: everything answers EIO from now on");
   } else if (health_ == Health::kGood) {
     health_ = Health::kReadOnly;
@@ -318,26 +317,29 @@ bool Volume::needs_write_back() {
   return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
 }
 
-// `words` says what failed.
-Result<void> Volume::push(std::string& words) {
+std::expected<void, Volume::PushFailure> Volume::push() {
   if (!needs_write_back()) return {};
   constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
   if ((fs_->flags & kDirty) != 0) {
     if (const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC); code != 0) {
       ext2fs_flush_icache(fs_);
-      words = "the volume's summary cannot be written";
-      return fail(from_ext2(code));
+      return std::unexpected(
+          PushFailure{.error = from_ext2(code), .words = "the volume's summary cannot be written"});
     }
   }
-  auto written = cache_.flush();
-  if (!written) words = "metadata cannot be written";
-  return written;
+  const auto written = cache_.flush();
+  if (written) return {};
+  const auto& failure = written.error();
+  auto words = fmt::format("metadata cannot be written, block {}", failure.first);
+  if (failure.count > 1) words += fmt::format(" to {}", failure.first + failure.count - 1);
+  return std::unexpected(
+      PushFailure{.error = failure.error, .words = std::move(words), .block = failure.first});
 }
 
 Result<void> Volume::write_back() {
   if (health_ == Health::kShutDown) return {};
-  std::string words;
-  if (const auto pushed = push(words); !pushed) return fail(write_failed(words, pushed.error()));
+  if (const auto pushed = push(); !pushed)
+    return fail(write_failed(pushed.error().words, pushed.error().error, pushed.error().block));
   return {};
 }
 
@@ -349,10 +351,11 @@ Result<void> Volume::flush_device() {
   return flushed;
 }
 
-Errno Volume::write_failed(std::string_view words, Errno error) {
+Errno Volume::write_failed(std::string_view words, Errno error, std::uint64_t block) {
   lost_writes_ = true;
-  record_error(0, 0, EIO);
-  events_.device_error(fmt::format("{} ({})", words, error.message()), {.error = error.value()});
+  record_error(0, block, EIO);
+  events_.device_error(fmt::format("{} ({})", words, error.message()),
+                       {.block = block, .error = error.value()});
   apply_policy();
   return Errno(EIO);
 }
@@ -366,8 +369,7 @@ Result<void> Volume::write_out() {
   if (outcome) return {};
   if (device_.access() != cache::Access::kReadWrite) return outcome;
   // What was just recorded about it, as far as the device lets it in.
-  std::string words;
-  (void)push(words);
+  (void)push();
   (void)device_.flush();
   return outcome;
 }

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "base/result.h"
-#include "server/cache/block_cache.h"
 #include "server/cache/block_device.h"
+#include "server/cache/buffer_cache.h"
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/freed_groups.h"
@@ -72,7 +72,7 @@ class Volume {
   [[nodiscard]] const ext2_super_block& super() const { return *fs_->super; }
   // For libext2fs's feature tests, which want it writable.
   [[nodiscard]] ext2_super_block* super_pointer() const { return fs_->super; }
-  [[nodiscard]] cache::BlockCache& cache() { return cache_; }
+  [[nodiscard]] cache::BufferCache& cache() { return cache_; }
   [[nodiscard]] std::uint64_t blocks() const { return blocks_; }
   // Blocks of the volume's own structures, as statfs(2) leaves them out.
   [[nodiscard]] std::uint64_t overhead() const { return overhead_; }
@@ -90,7 +90,7 @@ class Volume {
   void uncount_blocks(Inode& inode, std::uint64_t clusters);
 
   // Metadata could not be written: told, recorded, and the policy applied. Answers EIO.
-  Errno write_failed(std::string_view words, Errno error);
+  Errno write_failed(std::string_view words, Errno error, std::uint64_t block = 0);
 
   // Whether the blocks lie in the volume and outside its own structures, so that a file may own them.
   [[nodiscard]] bool may_be_owned(std::uint64_t first, std::uint64_t count) const;
@@ -134,7 +134,12 @@ class Volume {
   Outcome<void> mark_in_use();
   void record_error(InodeNumber inode, std::uint64_t block, int error);
   void apply_policy();
-  Result<void> push(std::string& words);
+  struct PushFailure {
+    Errno error;
+    std::string words;        // what failed
+    std::uint64_t block = 0;  // 0: not known
+  };
+  std::expected<void, PushFailure> push();
 
   enum class Health { kGood, kReadOnly, kShutDown };
 
@@ -143,7 +148,7 @@ class Volume {
   const std::uint32_t block_size_;
   const unsigned block_bits_;
   const bool has_acls_;
-  cache::BlockCache cache_;
+  cache::BufferCache cache_;
   std::uint32_t cluster_blocks_ = 1;
   std::uint64_t blocks_ = 0;
   std::uint64_t overhead_ = 0;

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "server/cache/descriptor_backend.h"
+
 namespace fuse4fs::ext4 {
 
 CommandOutcome run(const std::string& command) {
@@ -41,9 +43,10 @@ Outcome<std::unique_ptr<FileSystem>> TestVolume::try_mount(MountOptions options)
   const int mode = options.access == cache::Access::kReadWrite ? O_RDWR : O_RDONLY;
   UniqueFd buffered(::open(image_.c_str(), mode | O_CLOEXEC));
   UniqueFd direct(::open(image_.c_str(), mode | O_CLOEXEC | O_DIRECT));
-  ASSIGN_OR_RETURN(auto device,
-                   cache::BlockDevice::adopt(std::move(buffered), std::move(direct), options.access));
-  return FileSystem::mount(std::move(device), options, events);
+  ASSIGN_OR_RETURN(Backend backend,
+                   cache::DescriptorBackend::open(std::move(buffered), std::move(direct), options.access));
+  if (wrap_device) backend = wrap_device(std::move(backend));
+  return FileSystem::mount(cache::BlockDevice(std::move(backend), options.access), options, events);
 }
 
 FileSystem& TestVolume::mount(MountOptions options) {

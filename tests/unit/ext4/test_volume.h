@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -44,6 +45,9 @@ class TestVolume {
 
   [[nodiscard]] const std::filesystem::path& image() const { return image_; }
   RecordedEvents events;
+  // What the device goes through on its way to the engine (tests/devices), if set.
+  using Backend = std::unique_ptr<cache::BlockBackend>;
+  std::function<Backend(Backend)> wrap_device = {};
 
   Outcome<std::unique_ptr<FileSystem>> try_mount(MountOptions options = {});
   FileSystem& mount(MountOptions options = {});

@@ -2,10 +2,11 @@
 // The power fails in the middle of our own recovery, at each of its writes, and what was not flushed is lost
 // in part: the next mount recovers all the same.
 //
-// A program of its own, since pwrite() and fdatasync() are this file's.
+// A program of its own, since pwritev() and fdatasync() are this file's.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,7 +39,7 @@ Power power;
 
 }  // namespace
 
-extern "C" ssize_t pwrite(int fd, const void* bytes, size_t length, off_t offset) {
+extern "C" ssize_t pwritev(int fd, const iovec* pieces, int count, off_t offset) {
   if (power.recording) {
     if (power.writes_left == 0) {
       errno = EIO;
@@ -45,6 +47,8 @@ extern "C" ssize_t pwrite(int fd, const void* bytes, size_t length, off_t offset
     }
     --power.writes_left;
     ++power.writes;
+    std::size_t length = 0;
+    for (const iovec& piece : std::span(pieces, static_cast<std::size_t>(count))) length += piece.iov_len;
     Power::Undo undo{offset, std::vector<char>(length)};
     if (::syscall(SYS_pread64, fd, undo.before.data(), length, offset) != static_cast<long>(length)) {
       errno = EIO;
@@ -52,7 +56,7 @@ extern "C" ssize_t pwrite(int fd, const void* bytes, size_t length, off_t offset
     }
     power.unflushed.push_back(std::move(undo));
   }
-  return ::syscall(SYS_pwrite64, fd, bytes, length, offset);
+  return ::syscall(SYS_pwritev, fd, pieces, static_cast<long>(count), offset, 0L);
 }
 
 extern "C" int fdatasync(int) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "server/cache/block_cache.h"
+#include "server/cache/buffer_cache.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ class Cache : public testing::Test {
     return bytes;
   }
   static std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
-  static std::string read(BlockCache& cache, std::uint64_t offset, std::size_t length) {
+  static std::string read(BufferCache& cache, std::uint64_t offset, std::size_t length) {
     std::string text(length, '?');
     EXPECT_TRUE(cache.read(offset, std::as_writable_bytes(std::span(text))));
     return text;
@@ -42,7 +42,7 @@ class Cache : public testing::Test {
 
 TEST_F(Cache, WritesLate) {
   const auto disk = device();
-  BlockCache cache(disk, kBlock);
+  BufferCache cache(disk, kBlock);
   const std::string text(3 * kBlock, 'a');
   ASSERT_TRUE(cache.write(10 * kBlock - 100, bytes(text)));
   EXPECT_EQ(read(cache, 10 * kBlock - 101, 3), std::string("\0aa", 3));
@@ -55,7 +55,7 @@ TEST_F(Cache, WritesLate) {
 
 TEST_F(Cache, TheSameBytesAreNotDirty) {
   const auto disk = device();
-  BlockCache cache(disk, kBlock);
+  BufferCache cache(disk, kBlock);
   (void)read(cache, 0, kBlock);
   ASSERT_TRUE(cache.write(0, bytes(std::string(kBlock, '\0'))));
   ASSERT_TRUE(cache.write(5 * kBlock + 7, bytes(std::string(9, '\0'))));
@@ -64,7 +64,7 @@ TEST_F(Cache, TheSameBytesAreNotDirty) {
 
 TEST_F(Cache, ForgottenBlocksAreNotWritten) {
   const auto disk = device();
-  BlockCache cache(disk, kBlock);
+  BufferCache cache(disk, kBlock);
   ASSERT_TRUE(cache.write(0, bytes(std::string(8 * kBlock, 'm'))));
   cache.forget(2, 3);
   cache.forget(6, 1'000'000);
@@ -80,7 +80,7 @@ TEST_F(Cache, ForgottenBlocksAreNotWritten) {
 
 TEST_F(Cache, StaysWithinItsLimit) {
   const auto disk = device();
-  BlockCache cache(disk, kBlock, 32 * kBlock);
+  BufferCache cache(disk, kBlock, {.limit = 32 * kBlock});
   for (std::uint64_t block = 0; block < 500; ++block) {
     ASSERT_TRUE(cache.write(block * kBlock, bytes(std::string(kBlock, static_cast<char>(block)))));
     EXPECT_LE(cache.cached_blocks(), 32U);
@@ -92,15 +92,15 @@ TEST_F(Cache, StaysWithinItsLimit) {
 
 TEST_F(Cache, AFailedWriteIsTriedAgain) {
   const auto disk = device();
-  BlockCache cache(disk, kBlock);
+  BufferCache cache(disk, kBlock);
   ASSERT_TRUE(cache.write(3 * kBlock, bytes("kept")));
   ASSERT_TRUE(cache.write(900 * kBlock, bytes("far")));
   // From now on writes to the descriptor fail, until it is writable again.
   const int hidden = ::fcntl(device_fd_, F_DUPFD_CLOEXEC, 0);
   const int reading = ::open("/dev/zero", O_RDONLY);
   ASSERT_EQ(::dup2(reading, device_fd_), device_fd_);
-  EXPECT_EQ(cache.flush().error(), Errno(EBADF));
-  EXPECT_EQ(cache.flush().error(), Errno(EBADF));
+  EXPECT_EQ(cache.flush().error().error, Errno(EBADF));
+  EXPECT_EQ(cache.flush().error().first, 3U);
   EXPECT_EQ(cache.dirty_blocks(), 2U);
   EXPECT_EQ(read(cache, 3 * kBlock, 4), "kept");
   ASSERT_EQ(::dup2(hidden, device_fd_), device_fd_);
@@ -113,13 +113,13 @@ TEST_F(Cache, AFailedWriteIsTriedAgain) {
 
 TEST_F(Cache, ReadOnlyRefuses) {
   const auto disk = device(Access::kReadOnly);
-  BlockCache cache(disk, kBlock);
+  BufferCache cache(disk, kBlock);
   EXPECT_EQ(cache.write(0, bytes("x")).error(), Errno(EROFS));
 }
 
 TEST_F(Cache, TheEndIsTheEnd) {
   const auto disk = device();
-  BlockCache cache(disk, kBlock);
+  BufferCache cache(disk, kBlock);
   std::byte one{};
   EXPECT_EQ(cache.read(1024 * kBlock, std::span(&one, 1)).error(), Errno(EIO));
   EXPECT_EQ(cache.write(1024 * kBlock, std::span(&one, 1)).error(), Errno(EIO));

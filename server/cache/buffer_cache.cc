@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// BufferCache: handles, reading, verifying, changing, forgetting. Write-back and memory:
+// buffer_write_back.cc.
+#include "server/cache/buffer_cache.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "server/cache/buffer_shard.h"
+
+namespace fuse4fs::cache {
+namespace {
+
+constexpr std::size_t kLargestRead = std::size_t{1} << 20;  // bytes
+constexpr std::size_t kMostPieces = 1024;                   // of one request, as the kernel's IOV_MAX
+
+template <class Action>
+class Finally {
+ public:
+  explicit Finally(Action action) : action_(std::move(action)) {}
+  Finally(const Finally&) = delete;
+  Finally& operator=(const Finally&) = delete;
+  ~Finally() { action_(); }
+
+ private:
+  Action action_;
+};
+
+}  // namespace
+
+Change::Change(Change&& other) noexcept
+    : cache_(other.cache_), frame_(std::exchange(other.frame_, nullptr)), bytes_(other.bytes_) {}
+
+Change::~Change() {
+  if (frame_ != nullptr) cache_->end_change(*frame_);
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : cache_(other.cache_), frame_(std::exchange(other.frame_, nullptr)) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  if (this != &other) {
+    release();
+    cache_ = other.cache_;
+    frame_ = std::exchange(other.frame_, nullptr);
+  }
+  return *this;
+}
+
+void Buffer::release() {
+  if (frame_ != nullptr) internal::release(*std::exchange(frame_, nullptr));
+}
+
+std::uint64_t Buffer::block() const { return frame_->block; }
+
+std::span<const std::byte> Buffer::bytes() const {
+  return {frame_->bytes.load(std::memory_order_acquire), cache_->block_size_};
+}
+
+Result<Change> Buffer::change() { return cache_->begin_change(*frame_); }
+
+void Buffer::become(BlockRole role) { frame_->role = role; }
+
+void Buffer::pin() {
+  const auto state = cache_->shard_of(frame_->block).state.lock();
+  if (++frame_->pins == 1) internal::acquire(*frame_);
+}
+
+void Buffer::unpin() {
+  const auto state = cache_->shard_of(frame_->block).state.lock();
+  if (--frame_->pins == 0) internal::release(*frame_);
+}
+
+BufferCache::BufferCache(const BlockDevice& device, std::size_t block_size, const Options& options)
+    : device_(device),
+      block_size_(block_size),
+      options_(options),
+      shards_(std::make_unique<Shard[]>(kShards)) {}
+
+BufferCache::~BufferCache() {
+  for (std::size_t i = 0; i < kShards; ++i) {
+    auto state = shards_[i].state.lock();
+    for (const auto& [block, frame] : state->frames) internal::release(*frame);
+  }
+}
+
+// Neighbours lie in one shard, so that a run of them takes few locks.
+BufferCache::Shard& BufferCache::shard_of(std::uint64_t block) const {
+  constexpr unsigned kNeighbours = 4;  // bits
+  const std::uint64_t mixed = (block >> kNeighbours) * 0x9E37'79B9'7F4A'7C15U;
+  return shards_[(mixed >> 32) % kShards];
+}
+
+std::unique_ptr<internal::Frame> BufferCache::new_frame(std::uint64_t block) const {
+  return std::make_unique<Frame>(block, std::make_unique_for_overwrite<std::byte[]>(block_size_));
+}
+
+Result<Buffer> BufferCache::get(std::uint64_t block) {
+  ASSIGN_OR_RETURN(Frame * frame, obtain(block));
+  return Buffer(*this, *frame);
+}
+
+Result<Buffer> BufferCache::get(std::uint64_t block, BlockRole role, BlockVerifier verifier) {
+  ASSIGN_OR_RETURN(Frame * frame, obtain(block));
+  Buffer buffer(*this, *frame);
+  RETURN_IF_ERROR(verify(*frame, role, verifier));
+  return buffer;
+}
+
+Result<Buffer> BufferCache::get_new(std::uint64_t block, BlockRole role) {
+  if (device_.access() != Access::kReadWrite) return fail(EROFS);
+  static constexpr std::array<std::byte, 65536> kZeros{};
+  ASSIGN_OR_RETURN(Frame * frame, put(block, std::span(kZeros).first(block_size_)));
+  Buffer buffer(*this, *frame);
+  buffer.become(role);
+  return buffer;
+}
+
+// With a reference for the caller.
+Result<internal::Frame*> BufferCache::obtain(std::uint64_t block) {
+  Shard& shard = shard_of(block);
+  std::unique_ptr<Frame> fresh;
+  auto state = shard.state.lock();
+  while (true) {
+    if (Frame* const frame = state->find(block); frame != nullptr) {
+      internal::acquire(*frame);
+      state->touch(*frame);
+      if (!frame->filling) return frame;
+      shard.wait(state, [&] { return !frame->filling; });
+      // A read that failed is tried anew: its error was its reader's.
+      if (frame->here) return frame;
+      internal::release(*frame);
+      continue;
+    }
+    if (fresh != nullptr) break;
+    state.lock().unlock();
+    if (block >= device_.size() / block_size_) return fail(EIO);
+    make_room(1);
+    fresh = new_frame(block);
+    state.lock().lock();
+  }
+  fresh->filling = true;
+  Frame* const frame = insert(*state, std::move(fresh));
+  state.lock().unlock();
+
+  Result<void> read = fail(EIO);
+  {
+    const Finally filled([&] {
+      state.lock().lock();
+      frame->filling = false;
+      if (!read) detach(*frame, *state);
+      shard.notify(state);
+    });
+    read = device_.read(block * block_size_, std::span(frame->memory.get(), block_size_));
+  }
+  if (read) return frame;
+  internal::release(*frame);
+  return fail(read.error());
+}
+
+Result<void> BufferCache::verify(Frame& frame, BlockRole role, const BlockVerifier& verifier) {
+  if (frame.role.load() == role) return {};
+  Shard& shard = shard_of(frame.block);
+  auto state = shard.state.lock();
+  if (frame.verifying) {
+    shard.wait(state, [&] { return !frame.verifying; });
+    if (frame.role.load() == role) return {};
+  }
+  frame.verifying = true;
+  state.lock().unlock();
+  Result<void> fine = fail(EIO);
+  {
+    const Finally verified([&] {
+      state.lock().lock();
+      frame.verifying = false;
+      if (fine) frame.role = role;
+      shard.notify(state);
+    });
+    fine = verifier(std::span(frame.bytes.load(std::memory_order_acquire), block_size_));
+  }
+  return fine;
+}
+
+// Out of the cache, under its shard's lock. What was to be written is not written any more.
+void BufferCache::detach(Frame& frame, ShardState& state) {
+  if (!frame.here) return;
+  frame.here = false;
+  state.frames.erase(frame.block);
+  state.unlink(frame);
+  --cached_;
+  if (frame.dirty) {
+    state.dirty.erase(frame.block);
+    frame.dirty = false;
+    --dirty_;
+  }
+  internal::release(frame);
+}
+
+// The block with these bytes, which need no read; a reference for the caller. Dirty, unless it had them.
+Result<internal::Frame*> BufferCache::put(std::uint64_t block, std::span<const std::byte> bytes) {
+  if (block >= device_.size() / block_size_) return fail(EIO);
+  Shard& shard = shard_of(block);
+  std::unique_ptr<Frame> fresh;
+  Frame* frame = nullptr;
+  auto state = shard.state.lock();
+  while (true) {
+    frame = state->find(block);
+    if (frame != nullptr) {
+      internal::acquire(*frame);
+      state->touch(*frame);
+      shard.wait(state, [&] { return !frame->filling; });
+      if (frame->here) break;
+      internal::release(*frame);
+    } else if (fresh != nullptr) {
+      frame = insert(*state, std::move(fresh));
+      frame->dirty = true;
+      state->dirty.insert(block);
+      ++dirty_;
+      return frame;
+    } else {
+      state.lock().unlock();
+      make_room(1);
+      fresh = new_frame(block);
+      std::memcpy(fresh->memory.get(), bytes.data(), block_size_);
+      state.lock().lock();
+    }
+  }
+  state.lock().unlock();
+  Buffer buffer(*this, *frame);
+  if (std::memcmp(buffer.bytes().data(), bytes.data(), block_size_) != 0) {
+    ASSIGN_OR_RETURN(const Change change, buffer.change());
+    std::memcpy(change.bytes().data(), bytes.data(), block_size_);
+  }
+  return std::exchange(buffer.frame_, nullptr);
+}
+
+// With a reference for the caller.
+internal::Frame* BufferCache::insert(ShardState& state, std::unique_ptr<Frame> fresh) {
+  state.frames.emplace(fresh->block, fresh.get());
+  Frame* const frame = fresh.release();
+  state.append(*frame);
+  ++cached_;
+  internal::acquire(*frame);
+  return frame;
+}
+
+Result<Change> BufferCache::begin_change(Frame& frame) {
+  if (device_.access() != Access::kReadWrite) return fail(EROFS);
+  const auto state = shard_of(frame.block).state.lock();
+  // Only the first can meet a write: none begins while there is another.
+  if (frame.in_flight == frame.memory.get()) part_from_write(frame);
+  ++frame.open_changes;
+  internal::acquire(frame);
+  return Change(*this, frame, std::span(frame.memory.get(), block_size_));
+}
+
+void BufferCache::part_from_write(Frame& frame) const {
+  auto copy = std::make_unique_for_overwrite<std::byte[]>(block_size_);
+  std::memcpy(copy.get(), frame.memory.get(), block_size_);
+  frame.old_memory.push_back(std::move(frame.memory));
+  frame.memory = std::move(copy);
+  frame.bytes.store(frame.memory.get(), std::memory_order_release);
+}
+
+void BufferCache::end_change(Frame& frame) {
+  Shard& shard = shard_of(frame.block);
+  {
+    auto state = shard.state.lock();
+    --frame.open_changes;
+    if (frame.here && !frame.dirty) {
+      frame.dirty = true;
+      state->dirty.insert(frame.block);
+      if (frame.in_flight == nullptr) ++dirty_;
+    }
+    shard.notify(state);
+  }
+  internal::release(frame);
+}
+
+void BufferCache::forget(std::uint64_t first, std::uint64_t count) {
+  std::vector<Frame*> found;
+  const auto drop = [&](Shard& shard, Shard::Locked& state) {
+    for (Frame* const frame : found) {
+      shard.wait(state, [&] { return frame->in_flight == nullptr; });
+      detach(*frame, *state);
+      internal::release(*frame);
+    }
+    found.clear();
+  };
+  // A long range is usually file data, of which nothing is here: do not look for each block of it.
+  if (count > cached_) {
+    for (std::size_t i = 0; i < kShards; ++i) {
+      auto state = shards_[i].state.lock();
+      for (const auto& [block, frame] : state->frames) {
+        if (block < first || block - first >= count) continue;
+        internal::acquire(*frame);
+        found.push_back(frame);
+      }
+      drop(shards_[i], state);
+    }
+    return;
+  }
+  for (std::uint64_t block = first; block - first < count; ++block) {
+    Shard& shard = shard_of(block);
+    auto state = shard.state.lock();
+    Frame* const frame = state->find(block);
+    if (frame == nullptr) continue;
+    internal::acquire(*frame);
+    found.push_back(frame);
+    drop(shard, state);
+  }
+}
+
+Result<void> BufferCache::read(std::uint64_t offset, std::span<std::byte> into) {
+  if (into.size() > block_size_)
+    load(offset / block_size_, (offset % block_size_ + into.size() - 1) / block_size_ + 1);
+  while (!into.empty()) {
+    const std::size_t inside = offset % block_size_;
+    const std::size_t length = std::min(into.size(), block_size_ - inside);
+    ASSIGN_OR_RETURN(const Buffer buffer, get(offset / block_size_));
+    std::memcpy(into.data(), buffer.bytes().data() + inside, length);
+    into = into.subspan(length);
+    offset += length;
+  }
+  return {};
+}
+
+Result<void> BufferCache::write(std::uint64_t offset, std::span<const std::byte> from) {
+  if (device_.access() != Access::kReadWrite) return fail(EROFS);
+  if (offset > device_.size() || from.size() > device_.size() - offset) return fail(EIO);
+  while (!from.empty()) {
+    const std::uint64_t block = offset / block_size_;
+    const std::size_t inside = offset % block_size_;
+    const std::size_t length = std::min(from.size(), block_size_ - inside);
+    if (length == block_size_) {
+      ASSIGN_OR_RETURN(Frame * frame, put(block, from.first(length)));
+      internal::release(*frame);
+    } else {
+      ASSIGN_OR_RETURN(Buffer buffer, get(block));
+      if (std::memcmp(buffer.bytes().data() + inside, from.data(), length) != 0) {
+        ASSIGN_OR_RETURN(const Change change, buffer.change());
+        std::memcpy(change.bytes().data() + inside, from.data(), length);
+      }
+    }
+    from = from.subspan(length);
+    offset += length;
+  }
+  return {};
+}
+
+// Blocks on their way from the device: as long as they are here, others wait for them.
+class BufferCache::ReadRun {
+ public:
+  explicit ReadRun(BufferCache& cache) : cache_(cache) {}
+  ReadRun(const ReadRun&) = delete;
+  ReadRun& operator=(const ReadRun&) = delete;
+  ~ReadRun() { finish(fail(EIO)); }
+
+  // Takes the next block if it is not here yet.
+  bool add(std::uint64_t block) {
+    Shard& shard = cache_.shard_of(block);
+    {
+      auto state = shard.state.lock();
+      if (state->find(block) != nullptr) return false;
+    }
+    auto fresh = cache_.new_frame(block);
+    frames_.reserve(frames_.size() + 1);
+    auto state = shard.state.lock();
+    if (state->find(block) != nullptr) return false;
+    fresh->filling = true;
+    frames_.push_back(cache_.insert(*state, std::move(fresh)));
+    return true;
+  }
+  void read() {
+    if (frames_.empty()) return;
+    std::vector<iovec> pieces;
+    for (Frame* const frame : frames_)
+      pieces.push_back(piece_of(std::span(frame->memory.get(), cache_.block_size_)));
+    finish(cache_.device_.read(frames_.front()->block * cache_.block_size_, std::span<const iovec>(pieces)));
+  }
+  [[nodiscard]] std::size_t size() const { return frames_.size(); }
+
+ private:
+  void finish(const Result<void>& outcome) {
+    for (Frame* const frame : frames_) {
+      Shard& shard = cache_.shard_of(frame->block);
+      {
+        auto state = shard.state.lock();
+        frame->filling = false;
+        if (!outcome) cache_.detach(*frame, *state);
+        shard.notify(state);
+      }
+      internal::release(*frame);
+    }
+    frames_.clear();
+  }
+
+  BufferCache& cache_;
+  std::vector<Frame*> frames_;
+};
+
+void BufferCache::read_ahead(std::uint64_t first, std::uint64_t count) {
+  {
+    auto state = shard_of(first).state.lock();
+    if (state->find(first) != nullptr) return;
+  }
+  load(first, count);
+}
+
+// What is missing of these, a run of neighbours in one request.
+void BufferCache::load(std::uint64_t first, std::uint64_t count) {
+  const std::uint64_t blocks = device_.size() / block_size_;
+  if (first >= blocks) return;
+  // More would push each other out.
+  count = std::min({count, blocks - first, static_cast<std::uint64_t>(limit() / 4)});
+  make_room(count);
+  const std::size_t most = std::min(std::max<std::size_t>(kLargestRead / block_size_, 1), kMostPieces);
+  ReadRun run(*this);
+  for (std::uint64_t block = first; block - first < count; ++block) {
+    if (!run.add(block) || run.size() == most) run.read();
+  }
+  run.read();
+}
+
+}  // namespace fuse4fs::cache

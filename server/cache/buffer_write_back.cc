@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// BufferCache: what goes to the device, and what goes out of memory.
+#include <malloc.h>
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <mutex>
+
+#include "server/cache/buffer_shard.h"
+
+namespace fuse4fs::cache {
+namespace {
+
+constexpr std::size_t kLargestWrite = std::size_t{1} << 20;  // bytes
+constexpr std::size_t kLeastLimit = 16;                      // blocks
+constexpr std::size_t kMostPieces = 1024;                    // of one request, as the kernel's IOV_MAX
+// So much is kept under any pressure, in bytes: the directories and inode tables of what is just being done.
+constexpr std::size_t kLeastUnderPressure = std::size_t{4} << 20;
+
+}  // namespace
+
+std::expected<void, WriteFailure> BufferCache::flush() {
+  const std::lock_guard turn(writing_);
+  early_failed_ = false;
+  return write_back(OpenChanges::kWaitFor);
+}
+
+void BufferCache::write_early() {
+  if (early_failed_) return;
+  const std::unique_lock turn(writing_, std::try_to_lock);
+  // Somebody is at it.
+  if (!turn.owns_lock()) return;
+  if (!write_back(OpenChanges::kLeave)) early_failed_ = true;
+}
+
+// Neighbouring blocks on their way to the device.
+class BufferCache::WriteRun {
+ public:
+  enum class Taken { kYes, kNoNeed, kBeingChanged };
+
+  explicit WriteRun(BufferCache& cache) : cache_(cache) {}
+  WriteRun(const WriteRun&) = delete;
+  WriteRun& operator=(const WriteRun&) = delete;
+  ~WriteRun() { finish_all(fail(EIO)); }
+
+  [[nodiscard]] bool continues_with(std::uint64_t block) const {
+    return !frames_.empty() && frames_.back()->block + 1 == block && frames_.size() < most_;
+  }
+
+  Taken add(std::uint64_t block) {
+    auto state = cache_.shard_of(block).state.lock();
+    Frame* const frame = state->find(block);
+    if (frame == nullptr || !frame->dirty || frame->pins != 0) return Taken::kNoNeed;
+    if (frame->open_changes != 0) return Taken::kBeingChanged;
+    frames_.push_back(frame);
+    internal::acquire(*frame);
+    frame->in_flight = frame->memory.get();
+    frame->dirty = false;
+    state->dirty.erase(block);
+    return Taken::kYes;
+  }
+
+  void write() {
+    if (frames_.empty()) return;
+    std::vector<iovec> pieces;
+    for (const Frame* const frame : frames_)
+      pieces.push_back(piece_of(std::span(frame->in_flight, cache_.block_size_)));
+    const std::uint64_t offset = frames_.front()->block * cache_.block_size_;
+    const auto written = cache_.device_.write(offset, std::span<const iovec>(pieces));
+    if (written || frames_.size() == 1) return finish_all(written);
+    // Not all of them together: those that can get there do, and it is known which do not.
+    for (const iovec& piece : pieces) {
+      const std::uint64_t at = frames_.front()->block * cache_.block_size_;
+      finish_first(cache_.device_.write(at, std::span(&piece, 1)));
+    }
+  }
+
+  // The first failure.
+  [[nodiscard]] const std::expected<void, WriteFailure>& outcome() const { return outcome_; }
+
+ private:
+  void finish_all(const Result<void>& written) {
+    while (!frames_.empty()) finish_first(written);
+  }
+  void finish_first(const Result<void>& written) {
+    Frame& frame = *frames_.front();
+    frames_.pop_front();
+    Shard& shard = cache_.shard_of(frame.block);
+    {
+      auto state = shard.state.lock();
+      frame.in_flight = nullptr;
+      constexpr std::uint32_t kOursAndTheCaches = 2;
+      if (frame.references == kOursAndTheCaches) frame.old_memory.clear();
+      if (!written && !frame.dirty) {
+        frame.dirty = true;
+        state->dirty.insert(frame.block);
+      }
+      if (!frame.dirty) --cache_.dirty_;
+      shard.notify(state);
+    }
+    if (!written) note_failure(frame.block, written.error());
+    internal::release(frame);
+  }
+  void note_failure(std::uint64_t block, Errno error) {
+    if (outcome_) {
+      outcome_ = std::unexpected(WriteFailure{.first = block, .count = 1, .error = error});
+    } else if (auto& failure = outcome_.error(); failure.first + failure.count == block) {
+      ++failure.count;
+    }
+  }
+
+  BufferCache& cache_;
+  const std::size_t most_ =
+      std::clamp<std::size_t>(kLargestWrite / cache_.block_size_, std::size_t{1}, kMostPieces);
+  std::deque<Frame*> frames_;
+  std::expected<void, WriteFailure> outcome_;
+};
+
+// In block order.
+std::expected<void, WriteFailure> BufferCache::write_back(OpenChanges open_changes) {
+  std::vector<std::uint64_t> blocks;
+  for (std::size_t i = 0; i < kShards; ++i) {
+    auto state = shards_[i].state.lock();
+    blocks.insert(blocks.end(), state->dirty.begin(), state->dirty.end());
+  }
+  std::sort(blocks.begin(), blocks.end());
+  WriteRun run(*this);
+  for (const std::uint64_t block : blocks) {
+    if (!run.continues_with(block)) run.write();
+    while (run.add(block) == WriteRun::Taken::kBeingChanged && open_changes == OpenChanges::kWaitFor) {
+      // With nothing under way: whoever has the change open may be waiting for that.
+      run.write();
+      wait_for_changes(block);
+    }
+  }
+  run.write();
+  return run.outcome();
+}
+
+void BufferCache::wait_for_changes(std::uint64_t block) {
+  Shard& shard = shard_of(block);
+  auto state = shard.state.lock();
+  Frame* const frame = state->find(block);
+  if (frame == nullptr) return;
+  internal::acquire(*frame);
+  shard.wait(state, [&] { return frame->open_changes == 0; });
+  internal::release(*frame);
+}
+
+// In blocks, by now.
+std::size_t BufferCache::limit() {
+  const auto shrunk = shrunk_.load();
+  const std::size_t full = std::max(options_.limit / block_size_, kLeastLimit);
+  if (shrunk == std::chrono::steady_clock::time_point()) return full;
+  if (std::chrono::steady_clock::now() - shrunk < options_.recovery) return limit_;
+  shrunk_ = std::chrono::steady_clock::time_point();
+  return full;
+}
+
+void BufferCache::make_room(std::size_t blocks) {
+  const std::size_t most = limit();
+  if (dirty_ > most / 2) write_early();
+  evict(most - std::min(most, blocks));
+}
+
+// What was not used for the longest time, from one shard after the other.
+void BufferCache::evict(std::size_t most_left) {
+  for (std::size_t tried = 0; tried < kShards && cached_ > most_left; ++tried) {
+    Shard& shard = shards_[next_victim_++ % kShards];
+    auto state = shard.state.lock();
+    // One that is in use or dirty goes to the end, so that it is not looked at again and again.
+    for (std::size_t left = state->frames.size(); left != 0 && cached_ > most_left; --left) {
+      Frame& frame = *state->oldest;
+      if (frame.references == 1 && !frame.dirty)
+        detach(frame, *state);
+      else
+        state->touch(frame);
+    }
+  }
+}
+
+void BufferCache::shrink() {
+  limit_ = std::max({cached_ / 2, kLeastUnderPressure / block_size_, kLeastLimit});
+  shrunk_ = std::chrono::steady_clock::now();
+  write_early();
+  evict(limit_);
+  ::malloc_trim(0);
+}
+
+}  // namespace fuse4fs::cache

@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t kLargestRead = std::size_t{1} << 20;  // bytes
 constexpr std::size_t kMostPieces = 1024;                   // of one request, as the kernel's IOV_MAX
 
+thread_local std::uint64_t unreadable = 0;
+
 template <class Action>
 class Finally {
  public:
@@ -136,7 +138,10 @@ Result<internal::Frame*> BufferCache::obtain(std::uint64_t block) {
     }
     if (fresh != nullptr) break;
     state.lock().unlock();
-    if (block >= device_.size() / block_size_) return fail(EIO);
+    if (block >= device_.size() / block_size_) {
+      unreadable = block;
+      return fail(EIO);
+    }
     make_room(1);
     fresh = new_frame(block);
     state.lock().lock();
@@ -156,9 +161,12 @@ Result<internal::Frame*> BufferCache::obtain(std::uint64_t block) {
     read = device_.read(block * block_size_, std::span(frame->memory.get(), block_size_));
   }
   if (read) return frame;
+  unreadable = block;
   internal::release(*frame);
   return fail(read.error());
 }
+
+std::uint64_t BufferCache::take_unreadable() { return std::exchange(unreadable, 0); }
 
 Result<void> BufferCache::verify(Frame& frame, BlockRole role, const BlockVerifier& verifier) {
   if (frame.role.load() == role) return {};

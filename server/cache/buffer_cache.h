@@ -184,6 +184,10 @@ class BufferCache {
   // limit until Options::recovery has passed without another call.
   void shrink();
 
+  // The block that the calling thread last failed to read, once; 0 if there was none since. For the words of
+  // whoever learns from libext2fs only that something could not be read.
+  static std::uint64_t take_unreadable();
+
   // Blocks that flush() would have to do with, those that are just being written among them.
   [[nodiscard]] std::size_t dirty_blocks() const { return dirty_; }
   [[nodiscard]] std::size_t cached_blocks() const { return cached_; }

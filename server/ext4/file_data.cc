@@ -148,8 +148,9 @@ Result<SectorCounts> FileData::write(InodeNumber number, std::uint64_t offset,
   auto metadata = metadata_.lock();
   if (!written) {
     volume_.device_failed(
-        fmt::format("file data could not be written: {}, inode {}", written.error().message(), number),
-        {.inode = number, .error = written.error().value()});
+        fmt::format("file data could not be written: {}, inode {}, from block {} on",
+                    written.error().message(), number, pieces.front().where.physical),
+        {.inode = number, .block = pieces.front().where.physical, .error = written.error().value()});
     abandon(*metadata, number, pieces);
     return fail(written.error());
   }

@@ -145,8 +145,9 @@ Result<void> FileData::zero_edges(InodeNumber number, std::uint64_t offset, std:
   for (const ByteRange& edge : edges) {
     if (const auto written = write_zeros(edge.offset, edge.length); !written) {
       volume_.device_failed(
-          fmt::format("file data could not be written: {}, inode {}", written.error().message(), number),
-          {.inode = number, .error = written.error().value()});
+          fmt::format("file data could not be written: {}, inode {}, block {}", written.error().message(),
+                      number, edge.offset >> volume_.block_bits()),
+          {.inode = number, .block = edge.offset >> volume_.block_bits(), .error = written.error().value()});
       return written;
     }
   }

@@ -250,9 +250,11 @@ Errno Volume::failed(errcode_t code, InodeNumber inode, std::string_view doing) 
   const Errno error = from_ext2(code);
   if (is_corruption(code)) return corrupted(inode, 0, fmt::format("{}: {}", doing, error_message(code)));
   if (error == Errno(EIO)) {
-    record_error(inode, 0, EIO);
-    events_.device_error(fmt::format("{}: {}, inode {}", doing, error_message(code), inode),
-                         {.inode = inode, .error = EIO});
+    const std::uint64_t block = cache::BufferCache::take_unreadable();
+    auto words = fmt::format("{}: {}, inode {}", doing, error_message(code), inode);
+    if (block != 0) words += fmt::format(", block {}", block);
+    record_error(inode, block, EIO);
+    events_.device_error(words, {.inode = inode, .block = block, .error = EIO});
     apply_policy();
   }
   return error;

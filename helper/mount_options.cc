@@ -14,6 +14,7 @@ namespace fuse4fs::helper {
 namespace {
 
 constexpr unsigned kMostThreads = 64;
+constexpr unsigned kLongestCommit = 86'400;  // seconds
 constexpr unsigned kMostStartSeconds = 86400;
 
 struct FlagName {
@@ -192,6 +193,9 @@ class Parser {
   Outcome<void> take_for_server(const Item& item) {
     if (item.name == "threads" && !number_up_to(item.value, kMostThreads))
       return refuse(item, fmt::format("its value must be a number from 1 to {}", kMostThreads));
+    if (item.name == "commit" && item.value != "0" && !number_up_to(item.value, kLongestCommit))
+      return refuse(item, fmt::format("its value must be a number of seconds, 0 (the default, 5) to {}",
+                                      kLongestCommit));
     add_last_word(options.for_server, item);
     note_for_new_mounts(item);
     return {};

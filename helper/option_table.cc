@@ -157,7 +157,7 @@ constexpr OptionRow kTable[] = {
     silent("barrier", kOptional, "always so", "1"),
     refused("barrier", kRequired, "flushes to the device are never left out"),
     refused("nobarrier", kNone, "flushes to the device are never left out"),
-    refused("commit", kRequired, kNoJournalYet),
+    server("commit", kRequired, "how many seconds metadata may wait to be written"),
     refused("journal_dev", kRequired, "device numbers change; name the journal's device with journal_path="),
     own("journal_path", kRequired, OptionUse::kJournalPath, "the device that the volume's journal is on"),
     refused("journal_async_commit", kNone, kNoJournalYet),

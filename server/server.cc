@@ -8,7 +8,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <new>
@@ -31,7 +33,8 @@ namespace fuse4fs {
 namespace {
 
 constexpr unsigned kDefaultWorkers = 10;  // enough large transfers in flight to keep a fast device busy
-constexpr auto kWriteBackInterval = std::chrono::seconds(5);  // as ext4's commit=
+constexpr unsigned kDefaultCommit = 5;    // seconds, as ext4's
+constexpr auto kStatusInterval = std::chrono::seconds(5);
 
 unsigned usable_processors() {
   cpu_set_t processors;
@@ -217,9 +220,18 @@ void Server::write_back() {
   try {
     if (const auto written = session_->write_back(); !written)
       log_error("writing metadata back failed: {}", written.error().message());
-    if (notifier_.connected()) notifier_.status(status());
   } catch (const std::bad_alloc&) {
     log_warning("no memory to write metadata back, trying again soon");
+  }
+}
+
+void Server::tell_status() {
+  if (!notifier_.connected()) return;
+  const Activity::Turn turn;
+  try {
+    notifier_.status(status());
+  } catch (const std::bad_alloc&) {
+    // The next one will do.
   }
 }
 
@@ -236,10 +248,18 @@ bool Server::signal_asks_to_stop() {
 void Server::run() {
   const Activity::Member member(*activity_, activity_->size() - 1);
   std::array<pollfd, 2> events{{{mount_gone_.get(), POLLIN, 0}, {confinement_.signals(), POLLIN, 0}}};
-  const auto interval = std::chrono::milliseconds(kWriteBackInterval).count();
+  using std::chrono::steady_clock;
+  const std::chrono::seconds commit(helper_.options().commit.value_or(kDefaultCommit));
+  auto write_back_at = steady_clock::now() + commit;
   while (true) {
-    if (::poll(events.data(), events.size(), static_cast<int>(interval)) <= 0) {
-      write_back();
+    const auto left = std::min<steady_clock::duration>(write_back_at - steady_clock::now(), kStatusInterval);
+    const auto wait = std::max(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0L);
+    if (::poll(events.data(), events.size(), static_cast<int>(wait)) <= 0) {
+      if (steady_clock::now() >= write_back_at) {
+        write_back();
+        write_back_at = steady_clock::now() + commit;
+      }
+      tell_status();
       continue;
     }
     if (events[0].revents != 0) break;

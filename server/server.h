@@ -50,6 +50,7 @@ class Server {
   void watch_over_requests();
   [[nodiscard]] std::string status();
   void write_back();
+  void tell_status();
   bool signal_asks_to_stop();
   bool wait(std::chrono::seconds time);
 

@@ -54,9 +54,30 @@ bool InodeTable::may_be_a_file(std::uint64_t number) const {
          number != super.s_grp_quota_inum && number != super.s_prj_quota_inum;
 }
 
+// The piece of the table that it lies in: files of one directory are mostly neighbours. As many blocks as the
+// kernel's inode_readahead_blks, and no part of a table that was never used.
+void InodeTable::read_ahead(InodeNumber number) {
+  constexpr std::uint64_t kPiece = 32;  // blocks
+  auto* const fs = volume_.fs();
+  const auto& super = volume_.super();
+  const dgrp_t group = (number - 1) / super.s_inodes_per_group;
+  if (group >= fs->group_desc_count) return;
+  const std::uint64_t in_group = (number - 1) % super.s_inodes_per_group;
+  const std::uint64_t in_a_block = EXT2_INODES_PER_BLOCK(&super);
+  const std::uint64_t first = in_group / in_a_block / kPiece * kPiece;
+  std::uint64_t used = super.s_inodes_per_group;
+  if (ext2fs_has_group_desc_csum(fs)) {
+    const std::uint64_t unused = ext2fs_bg_itable_unused(fs, group);
+    used -= std::min(unused, used);
+  }
+  const std::uint64_t end = std::min((used + in_a_block - 1) / in_a_block, first + kPiece);
+  if (end > first + 1) volume_.cache().read_ahead(ext2fs_inode_table_loc(fs, group) + first, end - first);
+}
+
 Result<Inode> InodeTable::read_raw(InodeNumber number) {
   Inode inode;
   inode.number = number;
+  read_ahead(number);
   RETURN_IF_ERROR(volume_.check(ext2fs_read_inode_full(volume_.fs(), number, inode.brief(), sizeof inode.raw),
                                 number, "reading an inode"));
   if (EXT2_INODE_SIZE(&volume_.super()) <= EXT2_GOOD_OLD_INODE_SIZE) inode.raw.i_extra_isize = 0;

@@ -55,6 +55,7 @@ class InodeTable {
   // For replays, of inodes that may not be what read() takes: whether a file can have that number, the inode
   // as it lies there, and its end, with all blocks and attributes. Its map was checked.
   [[nodiscard]] bool may_be_a_file(std::uint64_t number) const;
+  void read_ahead(InodeNumber number);
   Result<Inode> read_raw(InodeNumber number);
   Result<void> release(Inode& inode);
 

@@ -90,6 +90,15 @@ Outcome<void> apply_threads(Options& options, std::string_view text) {
   return {};
 }
 
+Outcome<void> apply_commit(Options& options, std::string_view text) {
+  const auto number = parse_number(text);
+  if (!number || *number > kLongestCommit)
+    return fail(Errno(EINVAL), fmt::format("option commit: not a number of seconds from 0 to {}: {}",
+                                           kLongestCommit, quoted(text)));
+  options.commit = *number == 0 ? std::nullopt : number;
+  return {};
+}
+
 // The kernel's own lower limit is its business; that it is a number is ours, since it goes on into a list.
 Outcome<void> apply_max_read(Options& options, std::string_view text) {
   const auto number = parse_number(text);
@@ -128,6 +137,7 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     const std::string_view value = option.substr(equals + 1);
     if (name == "errors") return apply_errors(options, value);
     if (name == "threads") return apply_threads(options, value);
+    if (name == "commit") return apply_commit(options, value);
     if (name == "max_read") return apply_max_read(options, value);
     if (name == "journal_path") {
       if (value.empty()) return fail(Errno(EINVAL), "option journal_path: no device is named");

@@ -12,6 +12,8 @@ namespace fuse4fs::service {
 
 enum class ErrorsOption { kContinue, kRemountReadOnly, kPanic };
 
+inline constexpr unsigned kLongestCommit = 86'400;  // a day
+
 struct Options {
   std::string subtype;  // argument 0
   std::string source;   // the device, as the helper opened it: /dev/sdb1, /dev/loop0
@@ -22,6 +24,7 @@ struct Options {
   bool no_acls = false;         // noacl
   std::optional<ErrorsOption> errors;  // errors=; panic ends the server's service, never the machine
   std::optional<unsigned> threads;     // threads=N, 1 to 64
+  std::optional<unsigned> commit;      // commit=N, seconds, 1 to kLongestCommit; commit=0 is the default
   bool id_mapped_mounts = false;       // idmap: copies of the mount may translate user and group ids
   bool debug = false;                  // debug: log each request
   // What is passed on to the kernel's mount (OPTS) and as MS_* flags (DOIT).

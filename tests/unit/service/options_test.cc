@@ -52,6 +52,8 @@ TEST(Options, EachServerOptionHasItsMeaning) {
   EXPECT_EQ(parse("errors=remount-ro")->errors, ErrorsOption::kRemountReadOnly);
   EXPECT_EQ(parse("threads=64")->threads, 64U);
   EXPECT_EQ(parse("threads=1")->threads, 1U);
+  EXPECT_EQ(parse("commit=60")->commit, 60U);
+  EXPECT_EQ(parse("commit=60,commit=0")->commit, std::nullopt);
 }
 
 TEST(Options, MountWordsBecomeFlags) {
@@ -92,9 +94,9 @@ TEST(Options, UnknownOnesAreNamed) {
 }
 
 TEST(Options, BadValuesAreNamed) {
-  for (const char* const word :
-       {"threads=0", "threads=65", "threads=-1", "threads=", "threads=4x", "threads= 4",
-        "threads=99999999999", "errors=", "errors=remount", "max_read=", "max_read=x"}) {
+  for (const char* const word : {"threads=0", "threads=65", "threads=-1", "threads=", "threads=4x",
+                                 "threads= 4", "threads=99999999999", "errors=", "errors=remount",
+                                 "max_read=", "max_read=x", "commit=86401", "commit=-1"}) {
     const auto options = parse(word);
     ASSERT_FALSE(options) << word;
     EXPECT_EQ(options.error().error, Errno(EINVAL));

@@ -40,13 +40,14 @@ Change::~Change() {
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
-    : cache_(other.cache_), frame_(std::exchange(other.frame_, nullptr)) {}
+    : cache_(other.cache_), frame_(std::exchange(other.frame_, nullptr)), role_(other.role_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   if (this != &other) {
     release();
     cache_ = other.cache_;
     frame_ = std::exchange(other.frame_, nullptr);
+    role_ = other.role_;
   }
   return *this;
 }
@@ -61,7 +62,7 @@ std::span<const std::byte> Buffer::bytes() const {
   return {frame_->bytes.load(std::memory_order_acquire), cache_->block_size_};
 }
 
-Result<Change> Buffer::change() { return cache_->begin_change(*frame_); }
+Result<Change> Buffer::change() { return cache_->begin_change(*frame_, role_); }
 
 void Buffer::become(BlockRole role) { frame_->role = role; }
 
@@ -101,12 +102,12 @@ std::unique_ptr<internal::Frame> BufferCache::new_frame(std::uint64_t block) con
 
 Result<Buffer> BufferCache::get(std::uint64_t block) {
   ASSIGN_OR_RETURN(Frame * frame, obtain(block));
-  return Buffer(*this, *frame);
+  return Buffer(*this, *frame, {});
 }
 
 Result<Buffer> BufferCache::get(std::uint64_t block, BlockRole role, BlockVerifier verifier) {
   ASSIGN_OR_RETURN(Frame * frame, obtain(block));
-  Buffer buffer(*this, *frame);
+  Buffer buffer(*this, *frame, role);
   RETURN_IF_ERROR(verify(*frame, role, verifier));
   return buffer;
 }
@@ -115,7 +116,7 @@ Result<Buffer> BufferCache::get_new(std::uint64_t block, BlockRole role) {
   if (device_.access() != Access::kReadWrite) return fail(EROFS);
   static constexpr std::array<std::byte, 65536> kZeros{};
   ASSIGN_OR_RETURN(Frame * frame, put(block, std::span(kZeros).first(block_size_)));
-  Buffer buffer(*this, *frame);
+  Buffer buffer(*this, *frame, {});
   buffer.become(role);
   return buffer;
 }
@@ -236,7 +237,7 @@ Result<internal::Frame*> BufferCache::put(std::uint64_t block, std::span<const s
     }
   }
   state.lock().unlock();
-  Buffer buffer(*this, *frame);
+  Buffer buffer(*this, *frame, {});
   if (std::memcmp(buffer.bytes().data(), bytes.data(), block_size_) != 0) {
     ASSIGN_OR_RETURN(const Change change, buffer.change());
     std::memcpy(change.bytes().data(), bytes.data(), block_size_);
@@ -254,12 +255,13 @@ internal::Frame* BufferCache::insert(ShardState& state, std::unique_ptr<Frame> f
   return frame;
 }
 
-Result<Change> BufferCache::begin_change(Frame& frame) {
+Result<Change> BufferCache::begin_change(Frame& frame, BlockRole role) {
   if (device_.access() != Access::kReadWrite) return fail(EROFS);
   const auto state = shard_of(frame.block).state.lock();
   // Only the first can meet a write: none begins while there is another.
   if (frame.in_flight == frame.memory.get()) part_from_write(frame);
   ++frame.open_changes;
+  frame.role = role;
   internal::acquire(frame);
   return Change(*this, frame, std::span(frame.memory.get(), block_size_));
 }

@@ -122,7 +122,7 @@ class Buffer {
   [[nodiscard]] std::span<const std::byte> bytes() const;
   // EROFS where the device takes no writes.
   Result<Change> change();
-  // The caller made it so: from now on verified as that.
+  // The caller made it so, by what it changed: from now on verified as that.
   void become(BlockRole role);
   // The block is kept from its home until as many unpin()s: it waits for the journal. Stays in memory.
   void pin();
@@ -131,9 +131,11 @@ class Buffer {
 
  private:
   friend class BufferCache;
-  Buffer(BufferCache& cache, internal::Frame& frame) : cache_(&cache), frame_(&frame) {}
+  Buffer(BufferCache& cache, internal::Frame& frame, BlockRole role)
+      : cache_(&cache), frame_(&frame), role_(role) {}
   BufferCache* cache_ = nullptr;
   internal::Frame* frame_ = nullptr;
+  BlockRole role_;
 };
 
 // Blocks that the device did not take.
@@ -164,7 +166,8 @@ class BufferCache {
   // A block that is to be written whole, and is not read for it: zeros, dirty, and verified as `role`.
   Result<Buffer> get_new(std::uint64_t block, BlockRole role);
 
-  // Any byte range of the device, as kPlain. A write that changes nothing does not make its blocks dirty.
+  // Any byte range of the device, as kPlain: a write leaves no other role. One that changes nothing
+  // is none: its blocks are no more dirty than before.
   Result<void> read(std::uint64_t offset, std::span<std::byte> into);
   Result<void> write(std::uint64_t offset, std::span<const std::byte> from);
 
@@ -214,7 +217,7 @@ class BufferCache {
   Result<void> verify(Frame& frame, BlockRole role, const BlockVerifier& verifier);
   void load(std::uint64_t first, std::uint64_t count);
 
-  Result<Change> begin_change(Frame& frame);
+  Result<Change> begin_change(Frame& frame, BlockRole role);
   void end_change(Frame& frame);
   // The change goes into a copy: the device still reads the block's memory.
   void part_from_write(Frame& frame) const;

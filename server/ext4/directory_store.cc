@@ -147,6 +147,13 @@ Result<void> DirectoryStore::judge(const Inode& directory, std::uint64_t physica
   return words.empty() ? Result<void>() : wrong(words);
 }
 
+// What was found good as one form is not taken for another; of the nodes only the first block is a root.
+cache::BlockRole DirectoryStore::role_of(const Inode& directory, DirectoryForm form) {
+  return {
+      form == DirectoryForm::kEntries ? cache::BlockKind::kDirectoryLeaf : cache::BlockKind::kDirectoryIndex,
+      directory.number};
+}
+
 Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_t index, DirectoryForm form) {
   ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
   // The first block is never a node: what was found good as a root is not taken for one.
@@ -156,10 +163,17 @@ Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_
   DirectoryBlock block;
   block.index_ = index;
   block.physical_ = known_directory->places[index];
-  block.bytes_.resize(volume_.block_size());
-  if (const auto got = volume_.cache().read(block.physical_ << volume_.block_bits(), block.bytes_); !got)
-    return fail(volume_.failed(got.error().value(), directory.number, "reading a directory"));
-  RETURN_IF_ERROR(judge(directory, block.physical_, block.bytes_, form));
+  bool judged_wrong = false;
+  const auto buffer = volume_.cache().get(block.physical_, role_of(directory, form),
+                                          [&](std::span<const std::byte> bytes) -> Result<void> {
+                                            const auto good = judge(directory, block.physical_, bytes, form);
+                                            judged_wrong = !good;
+                                            return good;
+                                          });
+  if (!buffer && judged_wrong) return fail(buffer.error());
+  if (!buffer) return fail(volume_.failed(buffer.error().value(), directory.number, "reading a directory"));
+  const auto bytes = buffer->bytes();
+  block.bytes_.assign(bytes.begin(), bytes.end());
   return block;
 }
 
@@ -171,8 +185,14 @@ void DirectoryStore::seal(const Inode& directory, std::span<std::byte> bytes, Di
 
 Result<void> DirectoryStore::put(const Inode& directory, DirectoryBlock& block, DirectoryForm form) {
   seal(directory, block.bytes_, form);
-  if (const auto done = volume_.cache().write(block.physical_ << volume_.block_bits(), block.bytes_); !done)
-    return fail(volume_.failed(done.error().value(), directory.number, "writing a directory"));
+  auto& cache = volume_.cache();
+  auto done = cache.write(block.physical_ << volume_.block_bits(), block.bytes_);
+  if (done) {
+    auto buffer = cache.get(block.physical_);
+    if (buffer) buffer->become(role_of(directory, form));
+    if (!buffer) done = fail(buffer.error());
+  }
+  if (!done) return fail(volume_.failed(done.error().value(), directory.number, "writing a directory"));
   return {};
 }
 

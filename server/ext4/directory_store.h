@@ -125,6 +125,7 @@ class DirectoryStore {
                      DirectoryForm form);
   [[nodiscard]] std::uint32_t checksum_of(const Inode& directory, std::span<const std::byte> bytes,
                                           DirectoryForm form) const;
+  static cache::BlockRole role_of(const Inode& directory, DirectoryForm form);
   Result<void> put(const Inode& directory, DirectoryBlock& block, DirectoryForm form);
   Result<Place> place_for_next(Inode& directory);
   // Undoes what was taken where `written` is a failure, or the map cannot take it.

@@ -111,15 +111,22 @@ TEST_F(Buffers, AreVerifiedOnceInEachRole) {
   buffer->become({BlockKind::kDirectoryIndex, 12});
   EXPECT_TRUE(cache_.get(7, {BlockKind::kDirectoryIndex, 12}, is_good));
   EXPECT_EQ(calls, 4);
+  // What is written as nothing in particular is nothing in particular.
+  ASSERT_TRUE(cache_.write(7 * kBlock, std::as_bytes(std::span("else", 4))));
+  EXPECT_TRUE(cache_.get(7, {BlockKind::kDirectoryIndex, 12}, is_good));
+  EXPECT_EQ(calls, 4);
+  ASSERT_TRUE(cache_.write(7 * kBlock, std::as_bytes(std::span("ELSE", 4))));
+  EXPECT_FALSE(cache_.get(7, {BlockKind::kDirectoryIndex, 12}, is_good));
+  EXPECT_EQ(calls, 5);
   // What is refused is refused each time, and is here all the same for those who want no check.
   EXPECT_EQ(cache_.get(7, kLeaf, is_good).error(), Errno(EUCLEAN));
   EXPECT_EQ(cache_.get(7, kLeaf, is_good).error(), Errno(EUCLEAN));
-  EXPECT_EQ(calls, 6);
+  EXPECT_EQ(calls, 7);
   EXPECT_TRUE(cache_.get(7));
   // Forgotten, it comes from the device again.
   cache_.forget(7, 1);
   EXPECT_TRUE(cache_.get(7, kLeaf, is_good));
-  EXPECT_EQ(calls, 7);
+  EXPECT_EQ(calls, 8);
 }
 
 TEST_F(Buffers, ANewOneIsNotRead) {

@@ -11,7 +11,6 @@ namespace fuse4fs::cache {
 namespace {
 
 using Kind = Recording::Operation::Kind;
-constexpr std::size_t kSector = 512;
 
 void put(std::vector<std::byte>& image, const Recording::Operation& operation, std::uint64_t from,
          std::uint64_t length) {
@@ -53,8 +52,8 @@ std::vector<std::byte> Recording::image_at(std::size_t cut, const Survival& surv
     const auto fate = all ? 0 : random() % 3;
     if (fate == 0) put(image, operation, 0, operation.length);
     if (fate != 1) continue;
-    for (std::uint64_t from = 0; from < operation.length; from += kSector) {
-      if (random() % 2 == 0) put(image, operation, from, std::min(operation.length - from, kSector));
+    for (std::uint64_t from = 0; from < operation.length; from += survival.piece) {
+      if (random() % 2 == 0) put(image, operation, from, std::min(operation.length - from, survival.piece));
     }
   }
   return image;

@@ -19,8 +19,10 @@ namespace fuse4fs::cache {
 struct Survival {
   enum class Kind { kAll, kNone, kByChance };
   Kind kind = Kind::kAll;
-  // kByChance: each write is there, or is not, or some of its sectors are.
+  // kByChance: each write is there, or is not, or some of its pieces are: sectors, or more where the device
+  // writes so much at once.
   std::uint64_t seed = 0;
+  std::size_t piece = 512;
 };
 
 // Shared by the device and its test, so that it outlives the mount.

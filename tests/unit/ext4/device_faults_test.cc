@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// Devices that fail and power that goes, under the whole engine.
+//
 // A device that fails at the Nth read, write or flush of an operation: the answer says so, the log names the
 // block, fsync(2) does not lie, and what had been synced is there after e2fsck.
 #include <fmt/format.h>
@@ -6,8 +8,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <memory>
+#include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tests/devices/faulty_backend.h"
@@ -199,6 +204,65 @@ INSTANTIATE_TEST_SUITE_P(Operations, DeviceFaults, testing::ValuesIn(kOperations
   std::erase_if(name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
   return name;
 });
+
+// The power goes at any moment of a busy time. A volume without a journal needs e2fsck then; what was synced
+// is there after it. The device writes its blocks whole.
+TEST(PowerCutWithoutJournal, WhatWasSyncedIsThereAfterE2fsck) {
+  constexpr std::size_t kBlockSize = 4096;
+  TestVolume volume("-t ext4 -b 4096 -N 512 -O ^has_journal", "8M");
+  const auto recording = std::make_shared<cache::Recording>();
+  volume.wrap_device = [&](TestVolume::Backend device) {
+    return std::make_unique<cache::RecordingBackend>(std::move(device), recording);
+  };
+  struct Kept {
+    std::string path;
+    std::string content;
+    std::size_t since;  // operations of the device
+  };
+  std::vector<Kept> all;
+  auto& fs = volume.mount();
+  InodeNumber directory = kRootInode;
+  std::string path = "/";
+  for (std::size_t i = 0; i < 40; ++i) {
+    if (i % 8 == 0) {
+      path = fmt::format("/directory {}/", i);
+      directory = volume.make_directory(kRootInode, path.substr(1, path.size() - 2));
+    }
+    const std::string content(i % 5 * 3000 + 10, static_cast<char>('a' + i % 26));
+    const auto file = volume.make_file(directory, name_of(i));
+    volume.write(file, 0, content);
+    // What nobody waits for.
+    volume.write(volume.make_file(directory, fmt::format("scratch {}", i)), 0, std::string(5000, 's'));
+    if (i % 8 > 1) {
+      EXPECT_EQ(error_of(fs.unlink(directory, fmt::format("scratch {}", i - 2))), Errno(0));
+    }
+    if (i % 3 == 0) {
+      ASSERT_TRUE(fs.sync_inode(file));
+      all.push_back({path + name_of(i), content, recording->operations().size()});
+    } else {
+      ASSERT_TRUE(fs.write_back());
+    }
+  }
+  volume.unmount();
+
+  std::mt19937 random(3);
+  for (std::uint64_t cuts = 0; cuts < 40; ++cuts) {
+    const std::size_t cut =
+        all.front().since + random() % (recording->operations().size() - all.front().since);
+    SCOPED_TRACE(fmt::format("cut before operation {}, seed {}", cut, cuts));
+    const auto left = recording->image_at(
+        cut, {.kind = cache::Survival::Kind::kByChance, .seed = cuts, .piece = kBlockSize});
+    std::ofstream(volume.image(), std::ios::binary | std::ios::trunc)
+        .write(reinterpret_cast<const char*>(left.data()), static_cast<std::streamsize>(left.size()));
+    const auto mended = run("e2fsck -fy " + volume.image().string());
+    EXPECT_LE(mended.status, 1) << mended.output;
+    EXPECT_EQ(volume.check(), "");
+    for (const auto& kept : all) {
+      if (kept.since > cut) continue;
+      EXPECT_EQ(volume.debugfs("cat \"" + kept.path + "\""), kept.content) << kept.path << mended.output;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace fuse4fs::ext4

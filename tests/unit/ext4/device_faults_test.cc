@@ -187,11 +187,11 @@ TEST_P(DeviceFaults, AreToldAndHarmNothingElse) {
     for (std::uint64_t nth = 1; nth <= most; ++nth) {
       SCOPED_TRACE(fmt::format("{} {}", words, nth));
       const bool tears = kind == Kind::kWrite && nth % 2 == 0;
-      // What is written in one piece is tried again in its parts.
+      // What is read ahead or written in one piece is tried again in its parts.
       const bool struck = strike({.operation = kind,
                                   .effect = tears ? Fault::Effect::kTear : Fault::Effect::kFail,
                                   .nth = nth,
-                                  .times = kind == Kind::kWrite ? Fault::kForever : 1,
+                                  .times = kind == Kind::kFlush ? 1 : Fault::kForever,
                                   .seed = nth});
       check_what_was_kept();
       if (!struck) break;

@@ -64,7 +64,10 @@ std::span<const std::byte> Buffer::bytes() const {
 
 Result<Change> Buffer::change() { return cache_->begin_change(*frame_, role_); }
 
-void Buffer::become(BlockRole role) { frame_->role = role; }
+void Buffer::become(BlockRole role) {
+  role_ = role;
+  frame_->role = role;
+}
 
 void Buffer::pin() {
   const auto state = cache_->shard_of(frame_->block).state.lock();

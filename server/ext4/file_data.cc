@@ -289,7 +289,13 @@ Result<void> FileData::zero_tail(Metadata& metadata, const Inode& inode, std::ui
   if (end <= from) return {};
   ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, from >> volume_.block_bits(), 1));
   if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten) return {};
-  return write_zeros((parts[0].physical << volume_.block_bits()) + inside, end - from);
+  const std::uint64_t block = parts[0].physical;
+  auto written = write_zeros((block << volume_.block_bits()) + inside, end - from);
+  if (!written)
+    volume_.device_failed(fmt::format("the end of a file could not be written: {}, inode {}, block {}",
+                                      written.error().message(), inode.number, block),
+                          {.inode = inode.number, .block = block, .error = written.error().value()});
+  return written;
 }
 
 RangeClaims::Claim FileData::claim_from(InodeNumber number, std::uint64_t size) {

@@ -32,7 +32,7 @@ UNIT
 boot_user_mode() { # CASES KERNEL-ARGUMENT...
   local name status=0 started=$SECONDS cases=$1
   shift
-  timeout 900 "$kernel" mem=768M root=/dev/root rootfstype=hostfs rootflags="$root" rw quiet con=null con0=null,fd:1 \
+  timeout 1500 "$kernel" mem=768M root=/dev/root rootfstype=hostfs rootflags="$root" rw quiet con=null con0=null,fd:1 \
     init=/usr/lib/systemd/systemd systemd.unit=multi-user.target "$@" </dev/null >"$work/console" 2>&1 || status=$?
   cat "$root/shared/said" 2>/dev/null || true
   if ! [ -e "$root/shared/booted" ]; then

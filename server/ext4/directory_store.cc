@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 
+#include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -108,9 +109,7 @@ void DirectoryStore::note_checked(const Inode& directory) {
 std::uint32_t DirectoryStore::checksum_of(const Inode& directory, std::span<const std::byte> bytes,
                                           DirectoryForm form) const {
   std::uint32_t sum = volume_.fs()->csum_seed;
-  const auto add = [&](const void* data, std::size_t length) {
-    sum = ext2fs_crc32c_le(sum, static_cast<const unsigned char*>(data), length);
-  };
+  const auto add = [&](const void* data, std::size_t length) { sum = crc32c(sum, data, length); };
   const InodeNumber number = directory.number;
   const std::uint32_t generation = directory.raw.i_generation;
   add(&number, sizeof number);

@@ -18,6 +18,15 @@ constexpr std::size_t kTail = sizeof(ext2_dir_entry_tail);
 // Nodes of an index over its leaves: with the feature large_dir, and without.
 constexpr unsigned kLevelsLarge = 3, kLevels = 2;
 
+// Directory blocks are allocated side by side: where one is wanted, its neighbours are read with it.
+constexpr std::uint32_t kFetched = 64;
+
+cache::BlockRole role_of(const Inode& directory, DirectoryForm form) {
+  return {
+      form == DirectoryForm::kEntries ? cache::BlockKind::kDirectoryLeaf : cache::BlockKind::kDirectoryIndex,
+      directory.number};
+}
+
 DxNode::Kind kind_of(DirectoryForm form) {
   return form == DirectoryForm::kRoot ? DxNode::Kind::kRoot : DxNode::Kind::kNode;
 }
@@ -127,14 +136,11 @@ std::uint32_t DirectoryStore::checksum_of(const Inode& directory, std::span<cons
   return sum;
 }
 
-Result<void> DirectoryStore::judge(const Inode& directory, std::uint64_t physical,
-                                   std::span<const std::byte> bytes, DirectoryForm form) {
-  const auto wrong = [&](std::string_view words) {
-    return fail(volume_.corrupted(directory.number, physical, words));
-  };
+std::string DirectoryStore::judge(const Inode& directory, std::span<const std::byte> bytes,
+                                  DirectoryForm form) const {
   const bool entries = form == DirectoryForm::kEntries;
   if (entries && volume_.has_checksums() && !entries_.has_tail(bytes))
-    return wrong("a directory block without its checksum");
+    return "a directory block without its checksum";
   // An index node's counts say where its checksum lies.
   std::string words = entries ? std::string() : DxNode(bytes, kind_of(form)).judge(index_format());
   if (words.empty() && volume_.has_checksums()) {
@@ -143,56 +149,66 @@ Result<void> DirectoryStore::judge(const Inode& directory, std::uint64_t physica
     if (stored != checksum_of(directory, bytes, form)) words = "the checksum of a directory block is wrong";
   }
   if (words.empty() && entries) words = entries_.judge(bytes, 0, entries_.end());
-  return words.empty() ? Result<void>() : wrong(words);
+  return words;
 }
 
-// What was found good as one form is not taken for another; of the nodes only the first block is a root.
-cache::BlockRole DirectoryStore::role_of(const Inode& directory, DirectoryForm form) {
-  return {
-      form == DirectoryForm::kEntries ? cache::BlockKind::kDirectoryLeaf : cache::BlockKind::kDirectoryIndex,
-      directory.number};
+void DirectoryStore::read_ahead(Known& directory, std::uint32_t index) {
+  const std::uint32_t part = index / kFetched;
+  if (directory.fetched.size() <= part) directory.fetched.resize(part + std::size_t{1});
+  if (directory.fetched[part]) return;
+  directory.fetched[part] = true;
+  const auto& places = directory.places;
+  const std::size_t end = std::min(places.size(), (part + std::size_t{1}) * kFetched);
+  for (std::size_t first = part * std::size_t{kFetched}; first < end;) {
+    std::size_t behind = first + 1;
+    while (behind < end && places[behind] == places[behind - 1] + 1) ++behind;
+    if (behind - first > 1) volume_.cache().read_ahead(places[first], behind - first);
+    first = behind;
+  }
 }
 
 Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_t index, DirectoryForm form) {
-  ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
+  ASSIGN_OR_RETURN(Known* const known_directory, known(directory));
   // The first block is never a node: what was found good as a root is not taken for one.
   if (index >= known_directory->places.size() || (index == 0 && form == DirectoryForm::kNode))
     return fail(
         volume_.corrupted(directory.number, 0, fmt::format("a directory does not have its block {}", index)));
-  DirectoryBlock block;
-  block.index_ = index;
-  block.physical_ = known_directory->places[index];
-  bool judged_wrong = false;
-  const auto buffer = volume_.cache().get(block.physical_, role_of(directory, form),
-                                          [&](std::span<const std::byte> bytes) -> Result<void> {
-                                            const auto good = judge(directory, block.physical_, bytes, form);
-                                            judged_wrong = !good;
-                                            return good;
-                                          });
-  if (!buffer && judged_wrong) return fail(buffer.error());
-  if (!buffer) return fail(volume_.failed(buffer.error().value(), directory.number, "reading a directory"));
-  const auto bytes = buffer->bytes();
-  block.bytes_.assign(bytes.begin(), bytes.end());
-  return block;
+  read_ahead(*known_directory, index);
+  const std::uint64_t physical = known_directory->places[index];
+  std::string words;
+  auto buffer = volume_.cache().get(physical, role_of(directory, form),
+                                    [&](std::span<const std::byte> bytes) -> Result<void> {
+                                      words = judge(directory, bytes, form);
+                                      return words.empty() ? Result<void>() : fail(kCorrupted);
+                                    });
+  if (buffer) return DirectoryBlock(index, std::move(*buffer));
+  if (!words.empty()) return fail(volume_.corrupted(directory.number, physical, words));
+  return fail(volume_.failed(buffer.error().value(), directory.number, "reading a directory"));
+}
+
+Result<DirectoryBlock> DirectoryStore::fresh(const Inode& directory, std::uint32_t index,
+                                             std::uint64_t physical, DirectoryForm form) {
+  auto buffer = volume_.cache().get_new(physical, role_of(directory, form));
+  if (!buffer) return fail(volume_.failed(buffer.error().value(), directory.number, "writing a directory"));
+  return DirectoryBlock(index, std::move(*buffer));
+}
+
+Result<cache::Change> DirectoryStore::begin(const Inode& directory, DirectoryBlock& block) {
+  auto change = block.buffer_.change();
+  if (!change) return fail(volume_.failed(change.error().value(), directory.number, "writing a directory"));
+  return change;
+}
+
+void DirectoryStore::finish(const Inode& directory, DirectoryBlock& block, const cache::Change& change,
+                            DirectoryForm form) {
+  seal(directory, change.bytes(), form);
+  block.buffer_.become(role_of(directory, form));
 }
 
 void DirectoryStore::seal(const Inode& directory, std::span<std::byte> bytes, DirectoryForm form) const {
   if (!volume_.has_checksums()) return;
   const std::uint32_t sum = checksum_of(directory, bytes, form);
   std::memcpy(bytes.data() + checksum_place(bytes, form), &sum, sizeof sum);
-}
-
-Result<void> DirectoryStore::put(const Inode& directory, DirectoryBlock& block, DirectoryForm form) {
-  seal(directory, block.bytes_, form);
-  auto& cache = volume_.cache();
-  auto done = cache.write(block.physical_ << volume_.block_bits(), block.bytes_);
-  if (done) {
-    auto buffer = cache.get(block.physical_);
-    if (buffer) buffer->become(role_of(directory, form));
-    if (!buffer) done = fail(buffer.error());
-  }
-  if (!done) return fail(volume_.failed(done.error().value(), directory.number, "writing a directory"));
-  return {};
 }
 
 Result<DirectoryStore::DotDot> DirectoryStore::dotdot(const Inode& directory) {

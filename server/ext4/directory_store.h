@@ -9,11 +9,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "server/cache/buffer_cache.h"
 #include "server/ext4/block_allocator.h"
 #include "server/ext4/directory_entries.h"
 #include "server/ext4/dx_node.h"
@@ -26,17 +28,19 @@ namespace fuse4fs::ext4 {
 // What a block of a directory is.
 enum class DirectoryForm { kEntries, kRoot, kNode };
 
+// Held, it stays in the cache.
 class DirectoryBlock {
  public:
   [[nodiscard]] std::uint32_t index() const { return index_; }
-  [[nodiscard]] std::uint64_t physical() const { return physical_; }
-  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+  [[nodiscard]] std::uint64_t physical() const { return buffer_.block(); }
+  // To be taken anew after a change.
+  [[nodiscard]] std::span<const std::byte> bytes() const { return buffer_.bytes(); }
 
  private:
   friend class DirectoryStore;
-  std::uint32_t index_ = 0;
-  std::uint64_t physical_ = 0;
-  std::vector<std::byte> bytes_;
+  DirectoryBlock(std::uint32_t index, cache::Buffer buffer) : index_(index), buffer_(std::move(buffer)) {}
+  std::uint32_t index_;
+  cache::Buffer buffer_;
 };
 
 class DirectoryStore {
@@ -56,19 +60,19 @@ class DirectoryStore {
   // `edit` gets the bytes, to make them what `form` says. The checksum is seen to here.
   template <class Edit>
   Result<void> change(const Inode& directory, DirectoryBlock& block, DirectoryForm form, Edit edit) {
-    edit(std::span(block.bytes_));
-    return put(directory, block, form);
+    ASSIGN_OR_RETURN(const cache::Change change, begin(directory, block));
+    edit(change.bytes());
+    finish(directory, block, change, form);
+    return {};
   }
   // One more at the end, of zeros before `fill` gets it. Writes the inode, with its new size. All or nothing.
   template <class Fill>
   Result<DirectoryBlock> append(Inode& directory, DirectoryForm form, Fill fill) {
-    ASSIGN_OR_RETURN(Place place, place_for_next(directory));
-    DirectoryBlock block;
-    block.index_ = place.index;
-    block.physical_ = place.physical;
-    block.bytes_.resize(volume_.block_size());
-    fill(std::span(block.bytes_));
-    RETURN_IF_ERROR(attach(directory, place, put(directory, block, form)));
+    ASSIGN_OR_RETURN(const Place place, place_for_next(directory));
+    auto block = fresh(directory, place.index, place.physical, form);
+    Result<void> done;
+    if (block) done = change(directory, *block, form, fill);
+    RETURN_IF_ERROR(attach(directory, place, block ? done : fail(block.error())));
     return block;
   }
   // The first one of a directory that has none. Does not write the inode.
@@ -76,11 +80,10 @@ class DirectoryStore {
   Result<void> make_first(Inode& directory, Fill fill) {
     forget(directory.number);
     ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(directory, 0), 1));
-    DirectoryBlock block;
-    block.physical_ = run.first;
-    block.bytes_.resize(volume_.block_size());
-    fill(std::span(block.bytes_));
-    return attach_first(directory, run, put(directory, block, DirectoryForm::kEntries));
+    auto block = fresh(directory, 0, run.first, DirectoryForm::kEntries);
+    Result<void> done;
+    if (block) done = change(directory, *block, DirectoryForm::kEntries, fill);
+    return attach_first(directory, run, block ? done : fail(block.error()));
   }
 
   // Sets the checksum, where the volume has them.
@@ -109,6 +112,7 @@ class DirectoryStore {
  private:
   struct Known {
     std::vector<std::uint64_t> places;
+    std::vector<bool> fetched;  // of each kFetched places: they were read ahead
     bool checked = false;
     std::uint64_t last_used = 0;
   };
@@ -121,12 +125,16 @@ class DirectoryStore {
   Result<Known*> known(const Inode& directory);
   Result<std::vector<std::uint64_t>> load(const Inode& directory);
   void make_room(std::size_t places);
-  Result<void> judge(const Inode& directory, std::uint64_t physical, std::span<const std::byte> bytes,
-                     DirectoryForm form);
+  // What is wrong with a block; empty if nothing.
+  [[nodiscard]] std::string judge(const Inode& directory, std::span<const std::byte> bytes,
+                                  DirectoryForm form) const;
+  void read_ahead(Known& directory, std::uint32_t index);
   [[nodiscard]] std::uint32_t checksum_of(const Inode& directory, std::span<const std::byte> bytes,
                                           DirectoryForm form) const;
-  static cache::BlockRole role_of(const Inode& directory, DirectoryForm form);
-  Result<void> put(const Inode& directory, DirectoryBlock& block, DirectoryForm form);
+  Result<DirectoryBlock> fresh(const Inode& directory, std::uint32_t index, std::uint64_t physical,
+                               DirectoryForm form);
+  Result<cache::Change> begin(const Inode& directory, DirectoryBlock& block);
+  void finish(const Inode& directory, DirectoryBlock& block, const cache::Change& change, DirectoryForm form);
   Result<Place> place_for_next(Inode& directory);
   // Undoes what was taken where `written` is a failure, or the map cannot take it.
   Result<void> attach(Inode& directory, const Place& place, const Result<void>& written);

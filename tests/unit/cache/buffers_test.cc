@@ -295,6 +295,7 @@ TEST_F(Buffers, HalfAChangeIsNotWritten) {
   }
   flusher.join();
   EXPECT_EQ(on_device(3, 6), "aftere");
+  EXPECT_EQ(recording_->take_lines(), (std::vector<std::string>{"W 8192+4096", "W 12288+4096"}));
 }
 
 // Whoever forgets a block may give it to a file: nothing of the old is written over that later.
@@ -327,6 +328,7 @@ TEST_F(Buffers, AHandleOfAForgottenBlockIsForNobody) {
   put(*buffer, "y");
   EXPECT_EQ(text_of(buffer->bytes(), 1), "y");
   EXPECT_EQ(text_of(cache_.get(3)->bytes(), 1), std::string(1, '\0'));
+  EXPECT_EQ(cache_.dirty_blocks(), 0U);
   ASSERT_TRUE(cache_.flush());
   EXPECT_TRUE(recording_->take_lines().empty());
 }

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "base/unique_fd.h"
+#include "tests/mount/cut_volume.h"
 #include "tests/mount/fixture.h"
 
 namespace fuse4fs::test {
@@ -235,7 +236,8 @@ TEST_P(FlippedBytes, NeverCrashesTheServer) {
     ASSERT_TRUE(server_ends());
     ASSERT_THAT(log(), HasSubstr("unmounted")) << "the server died at the last";
     ASSERT_THAT(log(), ::testing::Not(HasSubstr("Sanitizer")));
-    ASSERT_THAT(loop_devices_of(image), IsEmpty());
+    // The kernel takes it away once nobody has it open; others may just be looking at all loop devices.
+    ASSERT_TRUE(is_free(image));
   }
   std::cout << served << " of " << kImagesPerTest << " images were mounted\n";
   // Refusing everything would prove nothing.

@@ -34,4 +34,28 @@ class BlockBalance {
   std::map<std::uint64_t, int> steps_;
 };
 
+// The blocks of a balance that have more than one owner, found by block, and fewer as files let go of them.
+class SharedBlocks {
+ public:
+  explicit SharedBlocks(const BlockBalance& balance);
+
+  [[nodiscard]] bool empty() const { return runs_.empty(); }
+  [[nodiscard]] std::vector<BlockRun> all() const;
+  // What of the run is shared, in order. Costs what it answers.
+  [[nodiscard]] std::vector<BlockRun> inside(BlockRun run) const;
+  // One owner fewer.
+  void drop(BlockRun run);
+
+ private:
+  struct Shared {
+    std::uint64_t end;
+    int owners;
+  };
+  using Runs = std::map<std::uint64_t, Shared>;  // by their first blocks, apart
+  [[nodiscard]] Runs::const_iterator first_behind(std::uint64_t block) const;
+  void split(std::uint64_t block);
+
+  Runs runs_;
+};
+
 }  // namespace fuse4fs::ext4

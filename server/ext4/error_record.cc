@@ -26,27 +26,27 @@ __u8 code_of(int error) {
 }  // namespace
 
 void note_error(ext2_super_block& super, const ErrorRecord& record) {
-  constexpr std::string_view kWhere = "fuse4fs";
-  const auto now = std::time(nullptr);
   super.s_state = static_cast<__u16>((super.s_state | EXT2_ERROR_FS) & ~EXT2_VALID_FS);
-  if (super.s_error_count == 0) {
-    super.s_first_error_time = static_cast<__u32>(now);
-    super.s_first_error_time_hi = static_cast<__u8>(now >> 32);
-    super.s_first_error_ino = record.inode;
-    super.s_first_error_block = record.block;
-    super.s_first_error_line = 0;
-    super.s_first_error_errcode = code_of(record.error);
-    std::memset(super.s_first_error_func, 0, sizeof super.s_first_error_func);
-    std::memcpy(super.s_first_error_func, kWhere.data(), kWhere.size());
-  }
-  super.s_last_error_time = static_cast<__u32>(now);
-  super.s_last_error_time_hi = static_cast<__u8>(now >> 32);
-  super.s_last_error_ino = record.inode;
-  super.s_last_error_block = record.block;
-  super.s_last_error_line = 0;
-  super.s_last_error_errcode = code_of(record.error);
-  std::memset(super.s_last_error_func, 0, sizeof super.s_last_error_func);
-  std::memcpy(super.s_last_error_func, kWhere.data(), kWhere.size());
+  const auto now = std::time(nullptr);
+  // The format has the first error and the last one, in fields of the same form.
+  const auto note = [&](auto& time, auto& time_high, auto& inode, auto& block, auto& line, auto& code,
+                        auto& where) {
+    constexpr std::string_view kWhere = "fuse4fs";
+    time = static_cast<__u32>(now);
+    time_high = static_cast<__u8>(now >> 32);
+    inode = record.inode;
+    block = record.block;
+    line = 0;
+    code = code_of(record.error);
+    std::memset(where, 0, sizeof where);
+    std::memcpy(where, kWhere.data(), kWhere.size());
+  };
+  if (super.s_error_count == 0)
+    note(super.s_first_error_time, super.s_first_error_time_hi, super.s_first_error_ino,
+         super.s_first_error_block, super.s_first_error_line, super.s_first_error_errcode,
+         super.s_first_error_func);
+  note(super.s_last_error_time, super.s_last_error_time_hi, super.s_last_error_ino, super.s_last_error_block,
+       super.s_last_error_line, super.s_last_error_errcode, super.s_last_error_func);
   if (super.s_error_count != UINT32_MAX) ++super.s_error_count;
 }
 

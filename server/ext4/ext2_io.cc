@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,7 +21,16 @@ struct Channel {
 
 Channel& channel_of(io_channel face) { return *static_cast<Channel*>(face->private_data); }
 
-errcode_t as_code(const Result<void>& result) { return result ? 0 : result.error().value(); }
+// `transfer` moves bytes. Nothing may be thrown through libext2fs.
+template <class Transfer>
+errcode_t code_of(const Transfer& transfer) {
+  try {
+    const Result<void> done = transfer();
+    return done ? 0 : done.error().value();
+  } catch (const std::bad_alloc&) {
+    return EXT2_ET_NO_MEMORY;
+  }
+}
 
 // A negative count is a number of bytes.
 bool length_of(io_channel face, unsigned long long block, int count, std::uint64_t& offset,
@@ -33,8 +43,13 @@ bool length_of(io_channel face, unsigned long long block, int count, std::uint64
 
 errcode_t open_channel(const char* name, int, io_channel* opened) {
   if (cache_to_open == nullptr) return EXT2_ET_BAD_DEVICE_NAME;
-  auto channel = std::make_unique<Channel>();
-  channel->name = name;
+  std::unique_ptr<Channel> channel;
+  try {
+    channel = std::make_unique<Channel>();
+    channel->name = name;
+  } catch (const std::bad_alloc&) {
+    return EXT2_ET_NO_MEMORY;
+  }
   channel->cache = cache_to_open;
   channel->face.magic = EXT2_ET_MAGIC_IO_CHANNEL;
   channel->face.manager = Ext2Io::manager();
@@ -62,15 +77,17 @@ errcode_t read_blocks64(io_channel face, unsigned long long block, int count, vo
   std::uint64_t offset = 0;
   std::size_t length = 0;
   if (!length_of(face, block, count, offset, length)) return EXT2_ET_BAD_BLOCK_NUM;
-  return as_code(channel_of(face).cache->read(offset, std::span(static_cast<std::byte*>(data), length)));
+  return code_of(
+      [&] { return channel_of(face).cache->read(offset, std::span(static_cast<std::byte*>(data), length)); });
 }
 
 errcode_t write_blocks64(io_channel face, unsigned long long block, int count, const void* data) {
   std::uint64_t offset = 0;
   std::size_t length = 0;
   if (!length_of(face, block, count, offset, length)) return EXT2_ET_BAD_BLOCK_NUM;
-  return as_code(
-      channel_of(face).cache->write(offset, std::span(static_cast<const std::byte*>(data), length)));
+  return code_of([&] {
+    return channel_of(face).cache->write(offset, std::span(static_cast<const std::byte*>(data), length));
+  });
 }
 
 errcode_t read_blocks(io_channel face, unsigned long block, int count, void* data) {
@@ -83,8 +100,10 @@ errcode_t write_blocks(io_channel face, unsigned long block, int count, const vo
 
 errcode_t write_bytes(io_channel face, unsigned long offset, int count, const void* data) {
   if (count < 0) return EXT2_ET_INVALID_ARGUMENT;
-  return as_code(channel_of(face).cache->write(
-      offset, std::span(static_cast<const std::byte*>(data), static_cast<std::size_t>(count))));
+  return code_of([&] {
+    return channel_of(face).cache->write(
+        offset, std::span(static_cast<const std::byte*>(data), static_cast<std::size_t>(count)));
+  });
 }
 
 // The cache is flushed by Volume, which knows when.

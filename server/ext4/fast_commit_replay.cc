@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "base/quoted.h"
-#include "server/ext4/block_balance.h"
 #include "server/ext4/fast_commit_judge.h"
 #include "server/ext4/inode_image.h"
 #include "server/ext4/orphan_list.h"
+#include "server/ext4/replayed_blocks.h"
 
 namespace fuse4fs::ext4 {
 namespace {
@@ -23,18 +23,17 @@ constexpr std::int64_t kMostLinks = 65000;
 
 class Replay {
  public:
-  Replay(Metadata& metadata, std::span<const FastCommitRecord> records)
-      : metadata_(metadata), volume_(metadata.volume), records_(records) {
-    metadata_.blocks.keep_back([this](BlockRun run) { balance_.add_dropped(run); });
-  }
-  ~Replay() { metadata_.blocks.keep_back(nullptr); }
-  Replay(const Replay&) = delete;
-  Replay& operator=(const Replay&) = delete;
+  Replay(Metadata& metadata, std::span<const FastCommitRecord> records, const FastCommitProgress& progress)
+      : metadata_(metadata),
+        volume_(metadata.volume),
+        records_(records),
+        progress_(progress),
+        blocks_(metadata) {}
 
   Result<void> run();
   [[nodiscard]] const FastCommitSummary& summary() const { return summary_; }
   // What is wrong with the records; empty if something else is.
-  [[nodiscard]] const std::string& words() const { return words_; }
+  [[nodiscard]] const std::string& words() const { return words_.empty() ? blocks_.words() : words_; }
 
  private:
   // What is known of an inode that a record named. Names are counted by what really changed.
@@ -49,12 +48,17 @@ class Replay {
   };
 
   std::unexpected<Errno> wrong(InodeNumber inode, std::string_view words);
+  void tell(std::string_view doing, std::uint64_t done, std::uint64_t all) const {
+    if (progress_) progress_(doing, done, all);
+  }
   void note_images();
   Result<void> note_orphans();
+  Result<void> note_unborn();
   Result<void> mark_owned();
-  Result<void> mark_owned(InodeNumber number);
-  void reserve_ranges();
 
+  [[nodiscard]] bool in_use(InodeNumber number) const {
+    return metadata_.inode_bitmap.in_use(number) && !unborn_.contains(number);
+  }
   [[nodiscard]] const InodeImage* image_behind(InodeNumber number);
   Result<Touched*> touch(InodeNumber number);
   [[nodiscard]] static bool is_alive(const Touched& touched, const Inode& inode);
@@ -80,20 +84,20 @@ class Replay {
   Result<std::uint16_t> links_of(const Touched& touched, const Inode& inode);
   Result<void> cut_behind_end(Inode& inode);
   Result<void> restore_orphans();
-  Result<void> take_from_orphans();
-  Result<void> settle_blocks();
 
   Metadata& metadata_;
   Volume& volume_;
   std::span<const FastCommitRecord> records_;
+  const FastCommitProgress& progress_;
   std::size_t at_ = 0;  // the record that is being applied
   std::map<InodeNumber, std::vector<std::size_t>> images_;
   std::vector<std::size_t> ends_;  // of commits
   std::map<InodeNumber, Touched> touched_;
   OrphanChain chain_;
   std::unordered_set<InodeNumber> in_orphan_file_;
+  std::unordered_set<InodeNumber> unborn_;  // in use by the bitmap alone; until their images come
   std::vector<InodeNumber> nameless_;
-  BlockBalance balance_;
+  ReplayedBlocks blocks_;
   FastCommitSummary summary_;
   std::string words_;
 };
@@ -107,17 +111,29 @@ std::unexpected<Errno> Replay::wrong(InodeNumber inode, std::string_view words) 
 Result<void> Replay::run() {
   note_images();
   RETURN_IF_ERROR(note_orphans());
+  RETURN_IF_ERROR(note_unborn());
   RETURN_IF_ERROR(mark_owned());
-  reserve_ranges();
+  for (const auto& record : records_) {
+    if (const auto* const range = std::get_if<AddRange>(&record))
+      blocks_.reserve({range->physical, range->count});
+  }
   for (at_ = 0; at_ < records_.size(); ++at_) {
     RETURN_IF_ERROR(std::visit([this](const auto& record) { return apply(record); }, records_[at_]));
     ++summary_.records;
+    tell("replaying the fast commits", summary_.records, records_.size());
   }
-  for (auto& [number, touched] : touched_) RETURN_IF_ERROR(settle(number, touched));
+  std::uint64_t settled = 0;
+  for (auto& [number, touched] : touched_) {
+    RETURN_IF_ERROR(settle(number, touched));
+    tell("settling the files of the fast commits", ++settled, touched_.size());
+  }
   summary_.inodes = touched_.size();
   summary_.orphans = nameless_.size();
   RETURN_IF_ERROR(restore_orphans());
-  return settle_blocks();
+  std::vector<InodeNumber> orphans = nameless_;
+  orphans.insert(orphans.end(), chain_.members.begin(), chain_.members.end());
+  orphans.insert(orphans.end(), in_orphan_file_.begin(), in_orphan_file_.end());
+  return blocks_.settle(orphans, progress_);
 }
 
 void Replay::note_images() {
@@ -140,6 +156,25 @@ Result<void> Replay::note_orphans() {
   return {};
 }
 
+// A replay before this one may have been cut short with the bitmaps written and the inodes not: then a number
+// is in use, and in its place is what a former owner left behind, or nothing.
+Result<void> Replay::note_unborn() {
+  const std::unordered_set<InodeNumber> chain(chain_.members.begin(), chain_.members.end());
+  for (const auto& [number, images] : images_) {
+    if (!metadata_.inode_bitmap.in_use(number)) continue;
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_raw(number));
+    // An orphan still has its blocks. The lists may have been written as well, but never named one without a
+    // type.
+    const bool listed = chain.contains(number) || in_orphan_file_.contains(number);
+    if (listed && (inode.mode() & S_IFMT) != 0) continue;
+    const auto first = fields_of(std::get<InodeImage>(records_[images.front()]));
+    const bool same =
+        (inode.mode() & S_IFMT) == (first.i_mode & S_IFMT) && inode.raw.i_generation == first.i_generation;
+    if (inode.raw.i_links_count == 0 && !same) unborn_.insert(number);
+  }
+  return {};
+}
+
 // A replay before this one may have been cut short with the inodes written and the bitmaps not: what their
 // maps hold, trees included, is theirs before anything is given to anybody.
 Result<void> Replay::mark_owned() {
@@ -155,45 +190,12 @@ Result<void> Replay::mark_owned() {
       numbers.insert(deleted->inode);
     }
   }
+  std::uint64_t marked = 0;
   for (const InodeNumber number : numbers) {
-    if (metadata_.inode_bitmap.in_use(number)) RETURN_IF_ERROR(mark_owned(number));
+    if (in_use(number)) RETURN_IF_ERROR(blocks_.mark_owned(number));
+    tell("looking at the files of the fast commits", ++marked, numbers.size());
   }
   return {};
-}
-
-Result<void> Replay::mark_owned(InodeNumber number) {
-  ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_raw(number));
-  if (!inode.has_blocks_map()) return {};
-  RETURN_IF_ERROR(metadata_.extents.check(inode));
-  struct Walk {
-    BlockAllocator& blocks;
-    BlockRun run;
-  } walk{metadata_.blocks, {}};
-  const auto visit = [](ext2_filsys, blk64_t* block, e2_blkcnt_t, blk64_t, int, void* data) {
-    auto& [blocks, run] = *static_cast<Walk*>(data);
-    if (*block == run.first + run.count) {
-      ++run.count;
-    } else {
-      blocks.take_free(run);
-      run = {*block, 1};
-    }
-    return 0;
-  };
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_block_iterate3(volume_.fs(), number, BLOCK_FLAG_READ_ONLY, nullptr, visit, &walk),
-                    number, "looking for blocks"));
-  walk.blocks.take_free(walk.run);
-  return {};
-}
-
-// Where files are to be no extent tree and no directory may grow.
-void Replay::reserve_ranges() {
-  for (const auto& record : records_) {
-    const auto* const range = std::get_if<AddRange>(&record);
-    if (range == nullptr) continue;
-    for (const BlockRun& free : metadata_.blocks.take_free({range->physical, range->count}))
-      balance_.add_nobodys(free);
-  }
 }
 
 // The next image of the inode in the commit of the current record.
@@ -224,7 +226,7 @@ bool Replay::is_alive(const Touched& touched, const Inode& inode) {
 // Whether the inode is there, after its image was applied if that is what it takes.
 Result<bool> Replay::bring(InodeNumber number) {
   const InodeImage* const image = image_behind(number);
-  if (!metadata_.inode_bitmap.in_use(number)) {
+  if (!in_use(number)) {
     if (image == nullptr) return false;
     RETURN_IF_ERROR(apply(*image));
     return true;
@@ -257,7 +259,9 @@ Result<void> Replay::release(Inode& inode) {
 Result<void> Replay::apply(const InodeImage& image) {
   const InodeNumber number = image.inode;
   const ext2_inode_large raw = fields_of(image);
-  bool there = metadata_.inode_bitmap.in_use(number);
+  // It is counted already.
+  if (unborn_.erase(number) != 0) metadata_.inode_bitmap.give_back(number, raw.i_mode);
+  bool there = in_use(number);
   if (there) {
     ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_raw(number));
     ASSIGN_OR_RETURN(Touched * touched, touch(number));
@@ -349,7 +353,7 @@ Result<void> Replay::map_here(Inode& inode, const Mapping& part) {
   }
   RETURN_IF_ERROR(metadata_.extents.insert(inode, part.logical, part.physical, part.count, part.kind));
   if (begin >= end) return {};
-  balance_.add_taken({begin, end - begin});
+  blocks_.add_taken({begin, end - begin});
   return metadata_.extents.add_blocks(inode, (end - begin) / cluster);
 }
 
@@ -399,7 +403,7 @@ Result<void> Replay::link(const NameChange& change, Inode& parent) {
 }
 
 Result<void> Replay::drop_name(InodeNumber number) {
-  if (!metadata_.inodes.may_be_a_file(number) || !metadata_.inode_bitmap.in_use(number)) return {};
+  if (!metadata_.inodes.may_be_a_file(number) || !in_use(number)) return {};
   ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_raw(number));
   if (inode.is_directory()) return wrong(number, "is a directory, whose name another file gets");
   ASSIGN_OR_RETURN(Touched * touched, touch(number));
@@ -409,7 +413,7 @@ Result<void> Replay::drop_name(InodeNumber number) {
 
 Result<void> Replay::unlink(const NameChange& change, Inode& parent) {
   ASSIGN_OR_RETURN(const auto found, metadata_.directories.find(parent, change.name));
-  const bool there = metadata_.inode_bitmap.in_use(change.inode);
+  const bool there = in_use(change.inode);
   if (found != change.inode) {
     if (there) {
       ASSIGN_OR_RETURN(Touched * touched, touch(change.inode));
@@ -447,6 +451,11 @@ Result<void> Replay::settle(InodeNumber number, Touched& touched) {
 }
 
 Result<std::uint16_t> Replay::links_of(const Touched& touched, const Inode& inode) {
+  // A replay that was cut short before this one had written the inode already, and not yet its names.
+  const bool settled = !touched.fresh && touched.image != nullptr && touched.links != 0 &&
+                       fields_of(*touched.image).i_links_count == touched.links;
+  if (settled && (!inode.is_directory() || is_alive(touched, inode)))
+    return static_cast<std::uint16_t>(touched.links);
   if (!is_alive(touched, inode)) return 0;
   const auto* const image = touched.uncertain && !touched.fresh ? touched.image : nullptr;
   std::int64_t links = touched.links + touched.names;
@@ -489,64 +498,18 @@ Result<void> Replay::restore_orphans() {
   for (const InodeNumber number : chain_.members) {
     const auto touched = touched_.find(number);
     const bool another = touched != touched_.end() && touched->second.fresh;
-    if (!another && metadata_.inode_bitmap.in_use(number)) add(number);
+    if (!another && in_use(number)) add(number);
   }
   if (chain.members.empty() && chain_.members.empty()) return {};
   return write_orphan_chain(metadata_, chain);
 }
 
-// With data=writeback blocks of a file that is gone may have another owner before its end was committed.
-Result<void> Replay::take_from_orphans() {
-  std::vector<InodeNumber> orphans = nameless_;
-  orphans.insert(orphans.end(), chain_.members.begin(), chain_.members.end());
-  orphans.insert(orphans.end(), in_orphan_file_.begin(), in_orphan_file_.end());
-  for (const InodeNumber number : orphans) {
-    ASSIGN_OR_RETURN(const auto verdict, judge_orphan(metadata_, number));
-    if (!verdict.inode || verdict.inode->raw.i_links_count != 0) continue;
-    Inode inode = *verdict.inode;
-    RETURN_IF_ERROR(metadata_.extents.check(inode));
-    ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, 0, metadata_.extents.block_limit(inode)));
-    bool changed = false;
-    for (const auto& [run, owners] : balance_.unsettled()) {
-      if (owners < 2) continue;
-      for (const Mapping& part : parts) {
-        const std::uint64_t begin = std::max(part.physical, run.first);
-        const std::uint64_t end = std::min(part.physical + part.count, run.first + run.count);
-        if (part.kind == Mapping::Kind::kHole || begin >= end) continue;
-        RETURN_IF_ERROR(metadata_.extents.remove(inode, part.logical + (begin - part.physical), end - begin));
-        changed = true;
-      }
-    }
-    if (changed) RETURN_IF_ERROR(metadata_.inodes.write(inode));
-  }
-  return {};
-}
-
-Result<void> Replay::settle_blocks() {
-  auto parts = balance_.unsettled();
-  const auto is_shared = [](const BlockBalance::Part& part) { return part.owners > 1; };
-  if (std::ranges::any_of(parts, is_shared)) {
-    RETURN_IF_ERROR(take_from_orphans());
-    parts = balance_.unsettled();
-  }
-  for (const auto& part : parts) {
-    if (part.owners == 0) continue;
-    words_ = fmt::format(
-        "the journal's fast commits are damaged: block {} would belong to {} files; try: e2fsck DEVICE",
-        part.run.first, part.owners);
-    return fail(kCorrupted);
-  }
-  metadata_.blocks.keep_back(nullptr);
-  for (const auto& part : parts) RETURN_IF_ERROR(metadata_.blocks.give_back(part.run, 0));
-  return {};
-}
-
 }  // namespace
 
-Outcome<FastCommitSummary> replay_fast_commits(Metadata& metadata,
-                                               std::span<const FastCommitRecord> records) {
+Outcome<FastCommitSummary> replay_fast_commits(Metadata& metadata, std::span<const FastCommitRecord> records,
+                                               const FastCommitProgress& progress) {
   RETURN_IF_ERROR(judge_fast_commits(metadata, records));
-  Replay replay(metadata, records);
+  Replay replay(metadata, records, progress);
   if (const auto done = replay.run(); !done)
     return fail(done.error(),
                 replay.words().empty()

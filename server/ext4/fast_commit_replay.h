@@ -9,8 +9,10 @@
 //    is freed, or given to anybody else, before;
 //  - where blocks of directories and extent trees lie is decided anew: no record says it;
 //  - an inode has as many links as it has names, whatever its image says.
-// At the end what a fast commit caught half-way is put right: a new inode without a name, and one that lost
-// its last name, go to the chain of orphans; written blocks behind the end of a file go.
+// A replay that was cut short while it was written back is gone over once more: inodes without their bitmaps,
+// and bitmaps without their inodes, are accepted (whether a block really has two owners is then looked up in
+// all inodes). At the end what a fast commit caught half-way is put right: a new inode without a name, and
+// one that lost its last name, go to the chain of orphans; written blocks behind the end of a file go.
 //
 // Names to inodes that are not there, and changes of inodes that are not there, are passed over, as in the
 // kernel; `dropped` counts them.
@@ -23,7 +25,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <string_view>
 
 #include "base/result.h"
 #include "server/ext4/fast_commit_log.h"
@@ -38,6 +42,11 @@ struct FastCommitSummary {
   std::uint64_t dropped = 0;  // records
 };
 
-Outcome<FastCommitSummary> replay_fast_commits(Metadata& metadata, std::span<const FastCommitRecord> records);
+// Called for each step, with how far that part of the work is; how often something is said of it is the
+// caller's.
+using FastCommitProgress = std::function<void(std::string_view doing, std::uint64_t done, std::uint64_t all)>;
+
+Outcome<FastCommitSummary> replay_fast_commits(Metadata& metadata, std::span<const FastCommitRecord> records,
+                                               const FastCommitProgress& progress = {});
 
 }  // namespace fuse4fs::ext4

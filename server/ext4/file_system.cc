@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "server/ext4/ext4_file_system.h"
 
@@ -30,8 +31,17 @@ Result<void> may_change(const Inode& inode, const AttributeChanges& changes) {
 
 Outcome<std::unique_ptr<FileSystem>> FileSystem::mount(cache::BlockDevice device, const MountOptions& options,
                                                        Events& events) {
-  ASSIGN_OR_RETURN(auto volume, Volume::open(std::move(device), options, events));
-  return std::make_unique<Ext4FileSystem>(std::move(volume), options);
+  // How much is kept in memory until a volume serves depends on numbers that it gives. Whatever was not done
+  // by then the next mount does.
+  try {
+    ASSIGN_OR_RETURN(auto volume, Volume::open(std::move(device), options, events));
+    return std::make_unique<Ext4FileSystem>(std::move(volume), options);
+  } catch (const std::bad_alloc&) {
+    return fail(
+        Errno(ENOMEM),
+        "the volume's groups, journal or orphans need more memory than the server may have; run: e2fsck "
+        "DEVICE");
+  }
 }
 
 Attributes attributes_of(Volume& volume, const Inode& inode) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <unordered_set>
 
 namespace fuse4fs::ext4 {
 namespace {
@@ -52,14 +53,14 @@ Result<OrphanVerdict> judge_orphan(Metadata& metadata, InodeNumber number) {
 Result<OrphanChain> read_orphan_chain(Metadata& metadata) {
   const auto& super = metadata.volume.super();
   OrphanChain chain;
-  // One bit for each inode: a chain that comes back to where it was is damaged.
-  std::vector<bool> seen(std::size_t{super.s_inodes_count} + 1);
+  // A chain that comes back to where it was is damaged. Memory: what is in it, and not what the superblock
+  // says of the number of inodes.
+  std::unordered_set<InodeNumber> seen;
   for (InodeNumber number = super.s_last_orphan; number != 0;) {
-    if (number >= seen.size() || seen[number]) {
+    if (!seen.insert(number).second) {
       chain.bad = number;
       break;
     }
-    seen[number] = true;
     ASSIGN_OR_RETURN(const auto verdict, judge_orphan(metadata, number));
     if (!verdict.inode) {
       chain.bad = number;

@@ -101,4 +101,26 @@ std::uint64_t overhead_clusters(struct_ext2_filsys& fs) {
   return count;
 }
 
+errcode_t count_all(struct_ext2_filsys& fs) {
+  std::vector<std::uint32_t> directories(fs.group_desc_count);
+  const std::uint32_t per_group = fs.super->s_inodes_per_group;
+  ext2_ino_t number = 0;
+  while (number < fs.super->s_inodes_count &&
+         ext2fs_find_first_set_inode_bitmap2(fs.inode_map, number + 1, fs.super->s_inodes_count, &number) ==
+             0) {
+    const dgrp_t group = (number - 1) / per_group;
+    const std::uint32_t behind = per_group - 1 - (number - 1) % per_group;
+    if (ext2fs_bg_itable_unused(&fs, group) > behind) ext2fs_bg_itable_unused_set(&fs, group, behind);
+    ext2_inode inode{};
+    if (const errcode_t code = ext2fs_read_inode(&fs, number, &inode); code != 0) return code;
+    if (S_ISDIR(inode.i_mode)) ++directories[group];
+  }
+  for (dgrp_t group = 0; group < fs.group_desc_count; ++group)
+    ext2fs_bg_used_dirs_count_set(&fs, group, directories[group]);
+  if (const errcode_t code = ext2fs_calculate_summary_stats(&fs, 0); code != 0) return code;
+  for (dgrp_t group = 0; group < fs.group_desc_count; ++group) ext2fs_group_desc_csum_set(&fs, group);
+  ext2fs_mark_super_dirty(&fs);
+  return 0;
+}
+
 }  // namespace fuse4fs::ext4

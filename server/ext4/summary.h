@@ -18,4 +18,8 @@ void count_free(struct_ext2_filsys& fs);
 // superblock's own figure counts, where it makes sense.
 std::uint64_t overhead_clusters(struct_ext2_filsys& fs);
 
+// What the group descriptors say of their groups, and the superblock of all, becomes what the bitmaps and
+// inodes say: where the descriptors were not written with the bitmaps. Reads all inodes in use.
+errcode_t count_all(struct_ext2_filsys& fs);
+
 }  // namespace fuse4fs::ext4

@@ -99,7 +99,7 @@ void Volume::close() {
 Outcome<void> Volume::start(const MountOptions& options, Handle handle, const JournalMap* journal) {
   initialize_ext2_error_table();
   set_com_err_hook(stay_silent);
-  const bool writing = handle == Handle::kChanges;
+  const bool writing = handle != Handle::kReads;
   {
     const Ext2Io io(cache_);
     // FORCE: the features were judged. SKIP_MMP: libext2fs would open the device by its name.
@@ -123,9 +123,14 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   count_free(*fs_);
   overhead_ = overhead_clusters(*fs_) * cluster_blocks_;
   errcode_t code = ext2fs_read_bitmaps(fs_);
-  if (code != 0 && is_corruption(code) && !writing) {
-    // To read, they are hardly needed.
-    events_.notice(fmt::format("{}, run: e2fsck DEVICE", error_message(code)));
+  bitmaps_alone_ = handle == Handle::kReplays &&
+                   (code == EXT2_ET_BLOCK_BITMAP_CSUM_INVALID || code == EXT2_ET_INODE_BITMAP_CSUM_INVALID);
+  if (code != 0 && is_corruption(code) && (!writing || bitmaps_alone_)) {
+    // To read, they are hardly needed. And a replay that was cut short may have written them without the
+    // descriptors: as the kernel, which does not look at their checksums then.
+    events_.notice(
+        fmt::format("{}{}, run: e2fsck DEVICE", error_message(code),
+                    bitmaps_alone_ ? ", maybe because a recovery was cut short; it is believed" : ""));
     fs_->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS;
     code = ext2fs_read_bitmaps(fs_);
     fs_->flags &= ~EXT2_FLAG_IGNORE_CSUM_ERRORS;

@@ -121,14 +121,16 @@ class Volume {
   Volume(cache::BlockDevice device, const MountOptions& options, Events& events, std::uint32_t block_size);
   Outcome<void> claim(const MultiMountPlace& place, const MountOptions& options);
   void claim_lost(std::string_view why);
-  // libext2fs's handle, and all that is known once it is open. kChanges also for a mount that only reads,
-  // while fast commits are replayed into memory. `journal` may be empty.
-  enum class Handle { kReads, kChanges };
+  // libext2fs's handle, and all that is known once it is open. kReplays: fast commits are to be replayed, in
+  // memory where the mount only reads; then bitmaps need not have the checksums that the descriptors name.
+  // `journal` may be empty.
+  enum class Handle { kReads, kChanges, kReplays };
   Outcome<void> start(const MountOptions& options, Handle handle, const JournalMap* journal);
   // `before` is the superblock as it was before the replay; `recovery` may be empty.
   Outcome<void> settle(JournalRecovery* recovery, const FastCommitLog& fast_commits,
                        const std::array<std::byte, kSuperblockSize>& before, const MountOptions& options);
-  Outcome<void> apply(const FastCommitLog& fast_commits);
+  Outcome<void> apply(const FastCommitLog& fast_commits, const MountOptions& options);
+  Result<void> write_replay();
   Outcome<void> delete_orphans(const MountOptions& options);
   Outcome<void> map_own_structures(const JournalMap* journal);
   Outcome<void> mark_in_use();
@@ -154,6 +156,8 @@ class Volume {
   std::uint64_t overhead_ = 0;
   std::string label_;
   ext2_filsys fs_ = nullptr;
+  // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
+  bool bitmaps_alone_ = false;
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};

@@ -6,11 +6,13 @@
 #include <cerrno>
 #include <cstring>
 
+#include "server/ext4/errors.h"
 #include "server/ext4/fast_commit_log.h"
 #include "server/ext4/fast_commit_replay.h"
 #include "server/ext4/journal_recovery.h"
 #include "server/ext4/metadata.h"
 #include "server/ext4/orphans.h"
+#include "server/ext4/summary.h"
 #include "server/ext4/superblock_check.h"
 #include "server/ext4/volume.h"
 
@@ -91,10 +93,14 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
   const bool writing = options.access == cache::Access::kReadWrite;
   const bool replayed = recovery != nullptr && recovery->needed();
   const JournalMap* const map = recovery != nullptr ? recovery->map() : nullptr;
-  const bool changes = writing || !fast_commits.records.empty();
-  RETURN_IF_ERROR(start(options, changes ? Handle::kChanges : Handle::kReads, map));
-  if (!fast_commits.records.empty()) {
-    if (auto replayed = apply(fast_commits); !replayed)
+  const bool replays = !fast_commits.records.empty();
+  RETURN_IF_ERROR(start(options,
+                        replays   ? Handle::kReplays
+                        : writing ? Handle::kChanges
+                                  : Handle::kReads,
+                        map));
+  if (replays) {
+    if (auto replayed = apply(fast_commits, options); !replayed)
       return std::unexpected(JournalRecovery::refusal(device_, options.access, std::move(replayed.error())));
   }
   if (!writing) fs_->flags &= ~EXT2_FLAG_RW;
@@ -120,14 +126,23 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
   return has_orphans(super()) ? delete_orphans(options) : Outcome<void>();
 }
 
-Outcome<void> Volume::apply(const FastCommitLog& fast_commits) {
+Outcome<void> Volume::apply(const FastCommitLog& fast_commits, const MountOptions& options) {
   FastCommitSummary summary;
   {
     Metadata metadata(*this);
-    ASSIGN_OR_RETURN(summary, replay_fast_commits(metadata, fast_commits.records));
+    RecoveryProgress progress(options.clock, events_);
+    ASSIGN_OR_RETURN(summary, replay_fast_commits(metadata, fast_commits.records,
+                                                  [&](std::string_view doing, std::uint64_t done,
+                                                      std::uint64_t all) { progress.at(doing, done, all); }));
   }
-  auto written = write_back();
-  if (written) written = flush_device();
+  if (bitmaps_alone_) {
+    ext2fs_mark_bb_dirty(fs_);
+    ext2fs_mark_ib_dirty(fs_);
+    if (const errcode_t code = count_all(*fs_); code != 0)
+      return fail(from_ext2(code),
+                  fmt::format("the volume's blocks and inodes cannot be counted: {}", error_message(code)));
+  }
+  const auto written = write_replay();
   if (!written)
     return fail(written.error(),
                 fmt::format("the journal's fast commits cannot be written: {}", written.error().message()));
@@ -135,6 +150,21 @@ Outcome<void> Volume::apply(const FastCommitLog& fast_commits) {
                                                  fast_commits.commits, summary.records, summary.inodes));
   if (!fast_commits.end.empty()) events_.notice(fast_commits.end);
   return {};
+}
+
+// In an order that the next mount can go on from, whatever a power cut leaves of it: inodes, and what they
+// lead to; which numbers are in use; which blocks are. So what a replay chose itself (the blocks of a new
+// directory) is found by its inode, and nothing looks as if another file had it.
+Result<void> Volume::write_replay() {
+  const auto to_medium = [this]() -> Result<void> {
+    if (const auto written = cache_.flush(); !written) return fail(written.error().error);
+    return flush_device();
+  };
+  RETURN_IF_ERROR(to_medium());
+  RETURN_IF_ERROR(check(ext2fs_write_inode_bitmap(fs_), 0, "writing the inode bitmaps"));
+  RETURN_IF_ERROR(to_medium());
+  RETURN_IF_ERROR(write_back());
+  return flush_device();
 }
 
 Outcome<void> Volume::delete_orphans(const MountOptions& options) {

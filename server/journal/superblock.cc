@@ -36,9 +36,8 @@ std::unexpected<Failure> unknown(std::string words) {
   return fail(Errno(EOPNOTSUPP), fmt::format("the journal's superblock {}", words));
 }
 
-// Version 2's fields: features, checksums, users.
-Outcome<void> judge_features(std::span<const std::byte> raw, const JournalExpectation& expected,
-                             JournalSuperblock& superblock) {
+// Version 2's fields: features, checksums.
+Outcome<void> judge_features(std::span<const std::byte> raw, JournalSuperblock& superblock) {
   superblock.compatible = load32(raw, at::kCompatible);
   superblock.incompatible = load32(raw, at::kIncompatible);
   superblock.read_only_compatible = load32(raw, at::kReadOnlyCompatible);
@@ -70,16 +69,23 @@ Outcome<void> judge_features(std::span<const std::byte> raw, const JournalExpect
     superblock.checksum_seed = crc32c(kAllOnes, raw.subspan(at::kUuid, kUuidSize));
   }
 
-  // In an inode of the volume the field means nothing.
-  if (!expected.external) return {};
+  return {};
+}
+
+// Of an external journal; in an inode of the volume the fields mean nothing. As the kernel's ext4, which
+// looks at them in version 1 as well: a journal of several volumes is not supported, and one that no volume
+// has joined is nobody's.
+Outcome<void> judge_users(std::span<const std::byte> raw, const JournalExpectation& expected,
+                          JournalSuperblock& superblock) {
   const std::uint32_t users = load32(raw, at::kUserCount);
   if (users > kMaxUsers) return contradiction(fmt::format("says that {} volumes use it", users));
-  if (users > 1)
-    return unknown(fmt::format("says that {} volumes use it; a journal of several is not supported", users));
-  if (users == 1) superblock.users.push_back(load_uuid(raw, at::kUsers));
+  if (users != 1)
+    return unknown(fmt::format("says that {} it; an external journal must have exactly one user",
+                               users == 0 ? "no volume uses" : fmt::format("{} volumes use", users)));
+  superblock.users.push_back(load_uuid(raw, at::kUsers));
   // mke2fs names the user, but tune2fs of old did not follow when the volume got another UUID: the kernel
   // does not look here, the volume's own note of the journal's UUID decides.
-  if (users == 1 && superblock.users.front() != expected.volume_uuid)
+  if (superblock.users.front() != expected.volume_uuid)
     superblock.notices.emplace_back("the external journal names another volume as its user");
   return {};
 }
@@ -156,7 +162,8 @@ Outcome<JournalSuperblock> judge_superblock(std::span<const std::byte> raw, std:
   if (superblock.max_length > blocks_there)
     return contradiction(fmt::format("says that the journal has {} blocks; there are {}",
                                      superblock.max_length, blocks_there));
-  if (superblock.version == 2) RETURN_IF_ERROR(judge_features(raw, expected, superblock));
+  if (superblock.version == 2) RETURN_IF_ERROR(judge_features(raw, superblock));
+  if (expected.external) RETURN_IF_ERROR(judge_users(raw, expected, superblock));
   RETURN_IF_ERROR(judge_geometry(raw, superblock));
   return superblock;
 }

@@ -9,7 +9,6 @@
 
 #include <chrono>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -19,21 +18,18 @@
 #include "tests/oracle/comparison.h"
 #include "tests/oracle/process.h"
 #include "tests/oracle/snapshot.h"
+#include "tests/oracle/volumes.h"
 
 namespace fuse4fs::crash {
 namespace fs = std::filesystem;
 namespace {
 
 using oracle::run;
+using oracle::Server;
 using oracle::Tree;
+using oracle::words_of;
+using oracle::Writing;
 using Words = std::vector<std::string>;
-
-Words words_of(std::string_view text) {
-  std::istringstream all{std::string(text)};
-  Words words;
-  for (std::string word; all >> word;) words.push_back(word);
-  return words;
-}
 
 Words operator+(Words one, const Words& two) {
   one.insert(one.end(), two.begin(), two.end());
@@ -77,9 +73,6 @@ struct Images {
     return sums;
   }
 };
-
-enum class Server { kOurs, kKernel };
-enum class Writing { kAllowed, kForbidden };
 
 struct Side {
   Server server;

@@ -5,13 +5,11 @@
 #include <span>
 #include <string_view>
 
+#include "tests/oracle/volumes.h"
+
 namespace fuse4fs::crash {
 
-struct Kind {
-  std::string_view name;
-  std::string_view size;       // for mkfs
-  std::string_view arguments;  // for mkfs, separated by spaces
-  std::string_view about;
+struct Kind : oracle::Kind {
   std::string_view kernel_options{};  // of the kernel's mount
   std::string_view journal{};         // mkfs arguments of an external journal; empty: it is inside
   // The kernel's own replay of these is wrong now and then (6.18): where it fails, or e2fsck finds fault with

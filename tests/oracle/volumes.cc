@@ -40,13 +40,6 @@ constexpr Kind kKinds[] = {
     {"no-journal", "64M", "-t ext4 -b 4096 -O ^has_journal", "ext4 without a journal"},
 };
 
-std::vector<std::string> words_of(std::string_view text) {
-  std::istringstream all{std::string(text)};
-  std::vector<std::string> words;
-  for (std::string word; all >> word;) words.push_back(word);
-  return words;
-}
-
 std::runtime_error trouble(const std::string& what) {
   return std::runtime_error(fmt::format("{}: {}", what, ::strerror(errno)));
 }
@@ -71,6 +64,13 @@ UniqueFd server_of(const fs::path& point) {
 }
 
 }  // namespace
+
+std::vector<std::string> words_of(std::string_view text) {
+  std::istringstream all{std::string(text)};
+  std::vector<std::string> words;
+  for (std::string word; all >> word;) words.push_back(word);
+  return words;
+}
 
 std::span<const Kind> kinds() { return kKinds; }
 const Kind* find_kind(std::string_view name) {

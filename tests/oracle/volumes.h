@@ -26,6 +26,9 @@ struct Kind {
 std::span<const Kind> kinds();
 const Kind* find_kind(std::string_view name);
 
+// Such a list of arguments, taken apart.
+std::vector<std::string> words_of(std::string_view text);
+
 void make_image(const Kind& kind, std::string_view arguments, const std::filesystem::path& image);
 
 enum class Server { kOurs, kKernel };

@@ -114,12 +114,21 @@ TEST(Superblock, OneUserOfAnExternalJournal) {
   EXPECT_THAT(read_superblock(log, expected)->notices, testing::IsEmpty());
   expected.volume_uuid[0] = 1;
   EXPECT_THAT(read_superblock(log, expected)->notices, testing::SizeIs(1));
-  store_big_endian<std::uint32_t>(log.superblock_bytes(), superblock_at::kUserCount, 2);
-  EXPECT_EQ(read_superblock(log, expected).error().error, Errno(EOPNOTSUPP));
+  const std::pair<std::uint32_t, const char*> wrong[] = {{0, "no volume uses it"}, {2, "2 volumes use it"}};
+  for (const auto& [users, words] : wrong) {
+    store_big_endian<std::uint32_t>(log.superblock_bytes(), superblock_at::kUserCount, users);
+    const auto judged = read_superblock(log, expected);
+    ASSERT_FALSE(judged) << users;
+    EXPECT_EQ(judged.error().error, Errno(EOPNOTSUPP));
+    EXPECT_THAT(judged.error().message, testing::HasSubstr(words));
+  }
   store_big_endian<std::uint32_t>(log.superblock_bytes(), superblock_at::kUserCount, 0xFFFFFFFF);
   EXPECT_EQ(read_superblock(log, expected).error().error, kCorrupted);
   // The kernel does not look at it in an inode.
   EXPECT_TRUE(read_superblock(log, log.expectation()));
+  // But it does in version 1.
+  LogBuilder old(LogShape{.version = 1, .own_block = 2, .first = 3, .start = 3});
+  EXPECT_FALSE(read_superblock(old, expected));
 }
 
 TEST(Superblock, VersionOneHasNoFeatures) {

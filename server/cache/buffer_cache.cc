@@ -226,9 +226,10 @@ Result<internal::Frame*> BufferCache::put(std::uint64_t block, std::span<const s
       if (frame->here) break;
       internal::release(*frame);
     } else if (fresh != nullptr) {
+      auto place = place_of(block);
       frame = insert(*state, std::move(fresh));
       frame->dirty = true;
-      state->dirty.insert(block);
+      state->dirty.insert(std::move(place));
       ++dirty_;
       return frame;
     } else {
@@ -258,11 +259,18 @@ internal::Frame* BufferCache::insert(ShardState& state, std::unique_ptr<Frame> f
   return frame;
 }
 
+internal::DirtyPlace BufferCache::place_of(std::uint64_t block) {
+  std::set<std::uint64_t> one{block};
+  return one.extract(one.begin());
+}
+
 Result<Change> BufferCache::begin_change(Frame& frame, BlockRole role) {
   if (device_.access() != Access::kReadWrite) return fail(EROFS);
   const auto state = shard_of(frame.block).state.lock();
   // Only the first can meet a write: none begins while there is another.
   if (frame.in_flight == frame.memory.get()) part_from_write(frame);
+  // Its place among the dirty ones is made now: the end of a change cannot fail.
+  if (frame.place_when_dirty.empty()) frame.place_when_dirty = place_of(frame.block);
   ++frame.open_changes;
   frame.role = role;
   internal::acquire(frame);
@@ -284,7 +292,7 @@ void BufferCache::end_change(Frame& frame) {
     --frame.open_changes;
     if (frame.here && !frame.dirty) {
       frame.dirty = true;
-      state->dirty.insert(frame.block);
+      state->dirty.insert(std::move(frame.place_when_dirty));
       if (frame.in_flight == nullptr) ++dirty_;
     }
     shard.notify(state);

@@ -39,6 +39,7 @@
 #include <expected>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -88,7 +89,8 @@ class BlockVerifier {
 
 namespace internal {
 struct Frame;
-}
+using DirtyPlace = std::set<std::uint64_t>::node_type;
+}  // namespace internal
 
 // The right to change a block's bytes. The block is dirty from its end on, whatever was changed.
 class Change {
@@ -217,6 +219,7 @@ class BufferCache {
   Result<void> verify(Frame& frame, BlockRole role, const BlockVerifier& verifier);
   void load(std::uint64_t first, std::uint64_t count);
 
+  static internal::DirtyPlace place_of(std::uint64_t block);
   Result<Change> begin_change(Frame& frame, BlockRole role);
   void end_change(Frame& frame);
   // The change goes into a copy: the device still reads the block's memory.

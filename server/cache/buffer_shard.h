@@ -37,7 +37,8 @@ struct Frame {
   bool here = true;  // in the cache; else only its handles know it
   bool filling = false;
   bool verifying = false;
-  bool dirty = false;  // changed since the last write began
+  bool dirty = false;             // changed since the last write began
+  DirtyPlace place_when_dirty{};  // empty while no change has begun since it became dirty
 };
 
 inline void acquire(Frame& frame) { frame.references.fetch_add(1, std::memory_order_relaxed); }

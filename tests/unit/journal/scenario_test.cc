@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -240,6 +241,17 @@ class Scenarios : public testing::TestWithParam<Scenario> {
         << whole_file(log_);
     debugfs(
         {"feature has_journal", "ssv journal_dev 0x9999", fmt::format("ssv journal_uuid {}", kJournalUuid)});
+    count_user();
+  }
+
+  // As mke2fs does for a volume that it gives the journal to; debugfs names the journal only in the volume.
+  void count_user() {
+    constexpr unsigned kUsers = 0x40;  // s_nr_users, big-endian
+    const auto superblock = (1024 / GetParam().block_size + 1) * GetParam().block_size;
+    const std::array<char, 4> one{0, 0, 0, 1};
+    std::fstream(scratch_ / "journal", std::ios::in | std::ios::out | std::ios::binary)
+        .seekp(superblock + kUsers)
+        .write(one.data(), one.size());
   }
 
   void debugfs(const std::vector<std::string>& commands) {

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/fuzz/directory_input.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 
 #include "server/ext4/metadata.h"
+#include "tests/fuzz/memory_volume.h"
 
 namespace fuse4fs::ext4::fuzz {
 namespace {
@@ -35,7 +33,6 @@ constexpr std::array kForms = {
     Form{"-t ext4 -O ^metadata_csum,large_dir", 320, 250},
     Form{"-t ext4 -O inline_data -I 256", 0, 0},
 };
-constexpr std::size_t kBlock = 1024;
 
 struct Image {
   std::string bytes;
@@ -43,33 +40,11 @@ struct Image {
   InodeNumber file = 0;
 };
 
-class Heard final : public Events {
+class Heard final : public QuietEvents {
  public:
   void corruption(std::string_view, const EventSubject&) override { corrupted = true; }
-  void device_error(std::string_view, const EventSubject&) override {}
-  void notice(Notice, std::string_view) override {}
   bool corrupted = false;
 };
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "fuzz_directory: %s\n", what);
-  std::abort();
-}
-
-UniqueFd memory_of(const std::string& bytes) {
-  UniqueFd file(::memfd_create("volume", MFD_CLOEXEC));
-  require(::pwrite(file.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()),
-          "memory");
-  return file;
-}
-
-cache::BlockDevice device_on(const UniqueFd& file) {
-  auto device = cache::BlockDevice::adopt(UniqueFd(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0)), {},
-                                          cache::Access::kReadWrite);
-  require(device.has_value(), "a device");
-  return std::move(*device);
-}
 
 std::string name_of(int i, int length) { return fmt::format("{:x<{}}", i, length); }
 
@@ -93,9 +68,9 @@ Image make_image(const Form& form) {
   std::ifstream in(path, std::ios::binary);
   Image image{{std::istreambuf_iterator<char>(in), {}}, 0, 0};
   ::unlink(path);
-  const UniqueFd file = memory_of(image.bytes);
+  const MemoryVolume memory(image.bytes);
   Heard heard;
-  auto mounted = FileSystem::mount(device_on(file), {}, heard);
+  auto mounted = FileSystem::mount(memory.device(), {}, heard);
   require(mounted.has_value(), "mounting");
   auto& fs = **mounted;
   if (form.names == 0) {
@@ -108,9 +83,7 @@ Image make_image(const Form& form) {
       require(fs.link(image.file, image.directory, name_of(i, form.length)).has_value(), "linking");
   }
   require(fs.unmount().has_value() && !heard.corrupted, "unmounting");
-  require(::pread(file.get(), image.bytes.data(), image.bytes.size(), 0) ==
-              static_cast<ssize_t>(image.bytes.size()),
-          "reading memory");
+  image.bytes = memory.bytes();
   return image;
 }
 
@@ -135,17 +108,17 @@ void write_patch(const Patch& patch, std::span<std::byte> bytes) {
 }
 
 void patch_blocks(Volume& volume, Metadata& metadata, Inode& directory, std::span<const Patch> patches) {
-  const auto parts = metadata.extents.map(directory, 0, directory.size() / kBlock);
+  const auto parts = metadata.extents.map(directory, 0, directory.size() / kBlockSize);
   require(parts.has_value(), "mapping");
   std::vector<std::uint64_t> places;
   for (const auto& part : *parts) {
     for (std::uint64_t i = 0; i < part.count; ++i) places.push_back(part.physical + i);
   }
   const DirectoryStore store(volume, metadata.blocks, metadata.extents);
-  std::array<std::byte, kBlock> bytes;
+  std::array<std::byte, kBlockSize> bytes;
   for (const Patch& patch : patches) {
     const std::size_t index = patch.block % places.size();
-    const std::uint64_t offset = places[index] * kBlock;
+    const std::uint64_t offset = places[index] * kBlockSize;
     require(volume.cache().read(offset, bytes).has_value(), "reading");
     // Nodes are known by their frame, before it is changed.
     const bool root = index == 0 && directory.has(EXT2_INDEX_FL);
@@ -155,7 +128,7 @@ void patch_blocks(Volume& volume, Metadata& metadata, Inode& directory, std::spa
                           ? DirectoryForm::kNode
                           : DirectoryForm::kEntries;
     write_patch(patch, bytes);
-    const bool inside = node.tail() + 8 <= kBlock && node.summed() <= node.tail();
+    const bool inside = node.tail() + 8 <= kBlockSize && node.summed() <= node.tail();
     if (form == DirectoryForm::kEntries || inside) store.seal(directory, bytes, form);
     require(volume.cache().write(offset, bytes).has_value(), "writing");
   }
@@ -224,9 +197,9 @@ bool try_directory(std::span<const std::byte> input) {
   const std::size_t which = std::to_integer<std::size_t>(input[0]) % images.size();
   const Image& image = images[which];
   const auto patches = patches_of(input.subspan(1));
-  const UniqueFd file = memory_of(image.bytes);
+  const MemoryVolume memory(image.bytes);
   Heard heard;
-  auto opened = Volume::open(device_on(file), {.errors = ErrorPolicy::kContinue}, heard);
+  auto opened = Volume::open(memory.device(), {.errors = ErrorPolicy::kContinue}, heard);
   require(opened.has_value(), "opening");
   auto& volume = **opened;
   Metadata metadata(volume);

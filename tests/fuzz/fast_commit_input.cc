@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/fuzz/fast_commit_input.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "server/ext4/fast_commit_replay.h"
 #include "server/ext4/orphans.h"
+#include "tests/fuzz/memory_volume.h"
 #include "tests/unit/ext4/fast_commit_area.h"
 
 namespace fuse4fs::ext4::fuzz {
@@ -24,71 +20,13 @@ constexpr std::uint32_t kTid = 7;
 constexpr std::array kForms = {"-t ext4 -O ^has_journal", "-t ext4 -O ^has_journal,bigalloc -C 4096",
                                "-t ext4 -O ^has_journal,inline_data,^metadata_csum", "-t ext2 -O ^dir_index"};
 
-class Quiet final : public Events {
- public:
-  void corruption(std::string_view, const EventSubject&) override {}
-  void device_error(std::string_view, const EventSubject&) override {}
-  void notice(Notice, std::string_view) override {}
-};
-
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "fuzz_fast_commit: %s\n", what);
-  std::abort();
-}
-
-UniqueFd memory_of(const std::string& bytes) {
-  UniqueFd file(::memfd_create("volume", MFD_CLOEXEC));
-  require(::pwrite(file.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()),
-          "memory");
-  return file;
-}
-
-std::string bytes_of(const UniqueFd& file, std::size_t length) {
-  std::string bytes(length, '\0');
-  require(::pread(file.get(), bytes.data(), length, 0) == static_cast<ssize_t>(length), "reading memory");
-  return bytes;
-}
-
-cache::BlockDevice device_on(const UniqueFd& file) {
-  auto device = cache::BlockDevice::adopt(UniqueFd(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0)), {},
-                                          cache::Access::kReadWrite);
-  require(device.has_value(), "a device");
-  return std::move(*device);
-}
-
 // A few files and directories: inodes 12 to 16, one of them with many extents.
-std::string make_image(const char* options) {
-  char name[] = "/tmp/fuzz-fast-commit-XXXXXX";
-  require(UniqueFd(::mkstemp(name)).get() >= 0, "a temporary file");
-  const std::string command = std::string("mke2fs -q -F -b 1024 -N 64 ") + options + " " + name + " 2M";
-  require(std::system(command.c_str()) == 0, "mke2fs");
-  std::ifstream in(name, std::ios::binary);
-  std::string bytes{std::istreambuf_iterator<char>(in), {}};
-  ::unlink(name);
-  const UniqueFd file = memory_of(bytes);
-  Quiet quiet;
-  auto fs = FileSystem::mount(device_on(file), {}, quiet);
-  require(fs.has_value(), "mounting");
-  const auto make = [&](InodeNumber parent, std::string_view name_of, mode_t mode, std::size_t pieces) {
-    const auto made = (*fs)->make(parent, name_of, {.mode = mode});
-    require(made.has_value(), "making a file");
-    const std::string content(1024, 'x');
-    for (std::size_t i = 0; i < pieces; ++i)
-      require((*fs)
-                  ->write(made->inode, i * 4096, std::as_bytes(std::span(content)),
-                          AttributeChanges::Privileges::kKeep)
-                  .has_value(),
-              "writing");
-    return made->inode;
-  };
-  make(kRootInode, "a", S_IFREG | 0644, 3);
-  make(kRootInode, "b", S_IFREG | 0644, 40);
-  const auto directory = make(kRootInode, "d", S_IFDIR | 0755, 0);
-  make(directory, "c", S_IFREG | 0600, 1);
-  make(directory, "e", S_IFDIR | 0700, 0);
-  require((*fs)->unmount().has_value(), "unmounting");
-  return bytes_of(file, bytes.size());
+void fill(FileSystem& fs) {
+  make_inode(fs, kRootInode, "a", S_IFREG | 0644, 3);
+  make_inode(fs, kRootInode, "b", S_IFREG | 0644, 40);
+  const auto directory = make_inode(fs, kRootInode, "d", S_IFDIR | 0755);
+  make_inode(fs, directory, "c", S_IFREG | 0600, 1);
+  make_inode(fs, directory, "e", S_IFDIR | 0700);
 }
 
 // The head's and the tails' transaction, and the checksums, as far as the tags go.
@@ -126,7 +64,8 @@ void put_right(std::span<std::byte> area) {
 bool try_fast_commits(std::span<const std::byte> input) {
   static const auto images = [] {
     std::vector<std::string> made;
-    for (const char* const form : kForms) made.push_back(make_image(form));
+    for (const char* const form : kForms)
+      made.push_back(make_volume(std::string("-N 64 ") + form, "2M", fill));
     return made;
   }();
   if (input.empty()) return false;
@@ -139,17 +78,17 @@ bool try_fast_commits(std::span<const std::byte> input) {
   const auto log = read_fast_commits(area, form);
   if (!log || log->records.empty()) return false;
 
-  const UniqueFd file = memory_of(image);
-  Quiet quiet;
+  const MemoryVolume memory(image);
+  QuietEvents quiet;
   const MountOptions options{.errors = ErrorPolicy::kContinue};
-  auto opened = Volume::open(device_on(file), options, quiet);
+  auto opened = Volume::open(memory.device(), options, quiet);
   require(opened.has_value(), "opening");
   auto volume = std::move(*opened);
-  const std::string before = bytes_of(file, image.size());
+  const std::string before = memory.bytes();
   {
     Metadata metadata(*volume);
     if (!replay_fast_commits(metadata, log->records)) {
-      require(bytes_of(file, image.size()) == before, "something was written by a replay that failed");
+      require(memory.bytes() == before, "something was written by a replay that failed");
       return false;
     }
     const auto cleaned = process_orphans(metadata);
@@ -160,7 +99,7 @@ bool try_fast_commits(std::span<const std::byte> input) {
   require(volume->mark_clean().has_value(), "writing");
   volume->close();
   volume.reset();
-  auto fs = FileSystem::mount(device_on(file), options, quiet);
+  auto fs = FileSystem::mount(memory.device(), options, quiet);
   require(fs.has_value(), "mounting what a replay left behind");
   (void)(*fs)->read_directory(kRootInode, 0, [](const DirectoryEntry&) { return true; });
   (void)(*fs)->unmount();

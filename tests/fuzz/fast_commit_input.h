@@ -13,8 +13,6 @@
 
 namespace fuse4fs::ext4::fuzz {
 
-inline constexpr std::size_t kBlockSize = 1024;
-
 // Ends the process where a promise is broken. Answers whether there was something to replay, and it was.
 bool try_fast_commits(std::span<const std::byte> input);
 

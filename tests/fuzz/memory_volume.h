@@ -19,7 +19,7 @@ inline constexpr std::size_t kBlockSize = 1024;
 // Ends the process, as a finding, where a promise is broken.
 void require(bool holds, const char* promise);
 
-class QuietEvents final : public Events {
+class QuietEvents : public Events {
  public:
   void corruption(std::string_view, const EventSubject&) override {}
   void device_error(std::string_view, const EventSubject&) override {}

@@ -111,6 +111,8 @@ class Cleaner {
       RETURN_IF_ERROR(clear_tail(inode, size));
       const std::uint64_t end = size / block_size + (size % block_size != 0 ? 1 : 0);
       RETURN_IF_ERROR(metadata_.extents.truncate(inode, end));
+      // As ext4: of the end of the truncate, not of its beginning.
+      inode.touch();
     }
     inode.raw.i_dtime = 0;
     RETURN_IF_ERROR(metadata_.inodes.write(inode));

@@ -84,8 +84,12 @@ TEST_P(Orphans, NamelessOnesGoAndTruncatesAreFinished) {
   const auto free = metadata().blocks.free_blocks();
   take_name(0);
   take_name(2);
-  change(files_[1], [](auto& inode) { inode.i_size = 5'001; });
+  change(files_[1], [](auto& inode) {
+    inode.i_size = 5'001;
+    inode.i_mtime = inode.i_ctime = 1'000'000'000;
+  });
   chain({files_[0], files_[1], files_[2]});
+  const Timestamp before = now();
   std::vector<std::uint64_t> seen;
   const auto done = process_orphans(
       metadata(), [&](const OrphanSummary& summary) { seen.push_back(summary.deleted + summary.truncated); });
@@ -100,6 +104,9 @@ TEST_P(Orphans, NamelessOnesGoAndTruncatesAreFinished) {
   EXPECT_EQ(volume_.check(), "");
   volume_.mount();
   EXPECT_EQ(volume_.read(files_[1], 0, 30'000), std::string(5'001, 'x'));
+  const auto attributes = volume_.fs().attributes(files_[1]);
+  EXPECT_GE(attributes->modified.seconds, before.seconds) << "as ext4: the truncate ends now";
+  EXPECT_GE(attributes->changed.seconds, before.seconds);
   // What lay behind the end does not come back.
   ASSERT_TRUE(volume_.fs().set_attributes(files_[1], {.size = 6'000}));
   EXPECT_EQ(volume_.read(files_[1], 0, 30'000), std::string(5'001, 'x') + std::string(999, '\0'));

@@ -43,6 +43,7 @@ class Replay {
     bool uncertain = false;  // a change of its names had been made already
     std::int64_t links = 0;  // before
     std::int64_t names = 0;  // more, or fewer
+    std::int64_t names_since_image = 0;
     std::int64_t subdirectories = 0;
     const InodeImage* image = nullptr;  // the last one
   };
@@ -78,6 +79,10 @@ class Replay {
 
   Result<void> link(const NameChange& change, Inode& parent);
   Result<void> unlink(const NameChange& change, Inode& parent);
+  static void count_name(Touched& touched, std::int64_t more) {
+    touched.names += more;
+    touched.names_since_image += more;
+  }
   Result<void> drop_name(InodeNumber number);
 
   Result<void> settle(InodeNumber number, Touched& touched);
@@ -284,6 +289,7 @@ Result<void> Replay::apply(const InodeImage& image) {
     touched_[number] = Touched{.fresh = true, .checked = true};
   }
   touched_[number].image = &image;
+  touched_[number].names_since_image = 0;
   return {};
 }
 
@@ -394,7 +400,7 @@ Result<void> Replay::link(const NameChange& change, Inode& parent) {
     RETURN_IF_ERROR(metadata_.inodes.write(child));
     ++above->subdirectories;
   }
-  ++touched->names;
+  count_name(*touched, 1);
   if (same) return {};
   if (!found) return metadata_.directories.insert(parent, change.name, child.number, child.mode());
   // It was another file's; the record that takes it away from that was lost.
@@ -407,7 +413,7 @@ Result<void> Replay::drop_name(InodeNumber number) {
   ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_raw(number));
   if (inode.is_directory()) return wrong(number, "is a directory, whose name another file gets");
   ASSIGN_OR_RETURN(Touched * touched, touch(number));
-  --touched->names;
+  count_name(*touched, -1);
   return {};
 }
 
@@ -433,7 +439,7 @@ Result<void> Replay::unlink(const NameChange& change, Inode& parent) {
       --above->subdirectories;
       metadata_.directories.forget(change.inode);
     }
-    --touched->names;
+    count_name(*touched, -1);
   }
   return metadata_.directories.remove(parent, change.name);
 }
@@ -451,8 +457,10 @@ Result<void> Replay::settle(InodeNumber number, Touched& touched) {
 }
 
 Result<std::uint16_t> Replay::links_of(const Touched& touched, const Inode& inode) {
-  // A replay that was cut short before this one had written the inode already, and not yet its names.
+  // A replay that was cut short before this one had written the inode already, and not yet its names. An
+  // image knows nothing of names that went after it: the last name of a file goes without an image.
   const bool settled = !touched.fresh && touched.image != nullptr && touched.links != 0 &&
+                       touched.names_since_image == 0 &&
                        fields_of(*touched.image).i_links_count == touched.links;
   if (settled && (!inode.is_directory() || is_alive(touched, inode)))
     return static_cast<std::uint16_t>(touched.links);
@@ -466,7 +474,7 @@ Result<std::uint16_t> Replay::links_of(const Touched& touched, const Inode& inod
     if (links > kMostLinks && ext2fs_has_feature_dir_nlink(volume_.super_pointer())) return 1;
   }
   // A replay was cut short before this one: what it had done to the number of links cannot be told.
-  if (image != nullptr) links = fields_of(*image).i_links_count;
+  if (image != nullptr) links = fields_of(*image).i_links_count + touched.names_since_image;
   if (links < 1 || links > kMostLinks) return wrong(inode.number, fmt::format("has {} links", links));
   return static_cast<std::uint16_t>(links);
 }

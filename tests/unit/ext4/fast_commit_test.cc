@@ -216,6 +216,31 @@ TEST_P(FastCommit, ANewInodeWithoutANameGoes) {
   EXPECT_EQ(volume_.unmount_and_check(), "");
 }
 
+// An fsync has its image, with the one name that it had; a later commit has the end of the name.
+TEST_P(FastCommit, AFileThatGoesAfterItsImage) {
+  replay_and_mount(
+      {image_of(kept_, [](Inode&) {}), CommitEnd{}, NameChange{What::kUnlink, kRootInode, kept_, "kept"}});
+  EXPECT_FALSE(look_up("kept"));
+  EXPECT_EQ(deleted_, 1U);
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+}
+
+// One of its names had gone in a commit that wrote the image, the other one later, without one.
+TEST_P(FastCommit, BothNamesGo) {
+  auto root = *metadata().inodes.read_raw(kRootInode);
+  ASSERT_TRUE(metadata().directories.insert(root, "kept too", kept_, S_IFREG));
+  auto inode = *metadata().inodes.read_raw(kept_);
+  inode.raw.i_links_count = 2;
+  ASSERT_TRUE(metadata().inodes.write(inode));
+  replay_and_mount({NameChange{What::kUnlink, kRootInode, kept_, "kept"},
+                    image_of(kept_, [](Inode& one) { one.raw.i_links_count = 1; }), CommitEnd{},
+                    NameChange{What::kUnlink, kRootInode, kept_, "kept too"}});
+  EXPECT_FALSE(look_up("kept"));
+  EXPECT_FALSE(look_up("kept too"));
+  EXPECT_EQ(deleted_, 1U);
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+}
+
 TEST_P(FastCommit, WhatIsNotThereIsPassedOver) {
   const auto summary = replay_and_mount({NameChange{What::kLink, kRootInode, 200, "nothing"},
                                          NameChange{What::kUnlink, kRootInode, kept_, "no such name"},

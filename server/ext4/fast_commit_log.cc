@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "server/ext4/crc32c.h"
 #include "server/ext4/ext2.h"
 
 namespace fuse4fs::ext4 {
@@ -121,7 +122,7 @@ Outcome<FastCommitScan::Next> FastCommitScan::add(std::span<const std::byte> blo
 Outcome<FastCommitScan::Next> FastCommitScan::add_record(const Tag& tag) {
   if (tag.kind == Kind::kHead) return head(tag);
   if (tag.kind == Kind::kTail) return tail(tag);
-  crc_ = ext2fs_crc32c_le(crc_, reinterpret_cast<const unsigned char*>(tag.whole.data()), tag.whole.size());
+  crc_ = crc32c(crc_, tag.whole.data(), tag.whole.size());
   switch (tag.kind) {
     case Kind::kAddRange:
       RETURN_IF_ERROR(keep(range_of(tag.value), 0));
@@ -156,13 +157,13 @@ Outcome<FastCommitScan::Next> FastCommitScan::head(const Tag& tag) {
                             number_at<std::uint32_t>(tag.value, 0)));
   // Left over from an earlier transaction: nothing new from here on.
   if (number_at<std::uint32_t>(tag.value, 4) != form_.tid) return Next::kEnough;
-  crc_ = ext2fs_crc32c_le(crc_, reinterpret_cast<const unsigned char*>(tag.whole.data()), tag.whole.size());
+  crc_ = crc32c(crc_, tag.whole.data(), tag.whole.size());
   return Next::kMore;
 }
 
 Outcome<FastCommitScan::Next> FastCommitScan::tail(const Tag& tag) {
   constexpr std::size_t kChecked = kTagLength + 4;
-  crc_ = ext2fs_crc32c_le(crc_, reinterpret_cast<const unsigned char*>(tag.whole.data()), kChecked);
+  crc_ = crc32c(crc_, tag.whole.data(), kChecked);
   const auto tid = number_at<std::uint32_t>(tag.value, 0);
   if (tid != form_.tid)
     return stop(block_ > 0 ? Blame::kPowerCut : Blame::kDamage,

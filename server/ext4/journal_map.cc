@@ -10,6 +10,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/group_layout.h"
 
@@ -36,7 +37,7 @@ std::unexpected<Failure> unreadable(Errno error, std::string_view what, std::uin
 }
 
 std::uint32_t checksum(std::uint32_t seed, std::span<const std::byte> bytes) {
-  return ext2fs_crc32c_le(seed, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+  return crc32c(seed, bytes.data(), bytes.size());
 }
 
 template <class Number>

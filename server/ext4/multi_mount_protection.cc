@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "base/quoted.h"
+#include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -254,8 +255,7 @@ bool MultiMountProtection::is_sound(const mmp_struct& block) const {
 }
 
 std::uint32_t MultiMountProtection::checksum(const mmp_struct& block) const {
-  return ext2fs_crc32c_le(place_.checksum_seed.value_or(0), reinterpret_cast<const unsigned char*>(&block),
-                          offsetof(mmp_struct, mmp_checksum));
+  return crc32c(place_.checksum_seed.value_or(0), &block, offsetof(mmp_struct, mmp_checksum));
 }
 
 bool MultiMountProtection::is_ours(const mmp_struct& block) const {

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "server/ext4/crc32c.h"
+
 namespace fuse4fs::ext4 {
 namespace {
 
@@ -106,8 +108,7 @@ Outcome<std::optional<OrphanFile>> OrphanFile::open(Metadata& metadata) {
   std::uint32_t seed = 0;
   if (volume.has_checksums()) {
     std::array<std::uint32_t, 2> owner{number, inode.raw.i_generation};
-    seed = ext2fs_crc32c_le(volume.fs()->csum_seed, reinterpret_cast<unsigned char*>(owner.data()),
-                            sizeof owner);
+    seed = crc32c(volume.fs()->csum_seed, owner.data(), sizeof owner);
   }
   OrphanFile file(volume, seed);
   const auto parts = metadata.extents.map(inode, 0, count);
@@ -123,9 +124,8 @@ Outcome<std::optional<OrphanFile>> OrphanFile::open(Metadata& metadata) {
 }
 
 std::uint32_t OrphanFile::checksum(std::uint64_t block, std::span<const std::byte> bytes) const {
-  const std::uint32_t crc =
-      ext2fs_crc32c_le(seed_, reinterpret_cast<const unsigned char*>(&block), sizeof block);
-  return ext2fs_crc32c_le(crc, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+  const std::uint32_t crc = crc32c(seed_, &block, sizeof block);
+  return crc32c(crc, bytes.data(), bytes.size());
 }
 
 Outcome<std::vector<InodeNumber>> OrphanFile::read(std::size_t index) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "server/ext4/crc32c.h"
 #include "server/ext4/ext2.h"
 
 namespace fuse4fs::ext4 {
@@ -198,7 +199,7 @@ Outcome<std::optional<MultiMountPlace>> place_of_multi_mount_block(const ext2_su
   if ((super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_METADATA_CSUM) != 0)
     place.checksum_seed = (super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_CSUM_SEED) != 0
                               ? super.s_checksum_seed
-                              : ext2fs_crc32c_le(~0U, super.s_uuid, sizeof super.s_uuid);
+                              : crc32c(~0U, super.s_uuid, sizeof super.s_uuid);
   return place;
 }
 
@@ -238,8 +239,7 @@ Outcome<SuperblockVerdict> judge_superblock(std::span<const std::byte, kSuperblo
 }
 
 std::uint32_t superblock_checksum(const ext2_super_block& super) {
-  return ext2fs_crc32c_le(~0U, reinterpret_cast<const unsigned char*>(&super),
-                          offsetof(ext2_super_block, s_checksum));
+  return crc32c(~0U, &super, offsetof(ext2_super_block, s_checksum));
 }
 
 Outcome<void> check_superblock_checksum(std::span<const std::byte, kSuperblockSize> raw) {

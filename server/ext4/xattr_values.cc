@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -26,8 +27,7 @@ void set_references(Inode& inode, std::uint64_t count) {
 }  // namespace
 
 std::uint32_t XattrValues::checksum_of(std::span<const std::byte> value) {
-  return ext2fs_crc32c_le(volume_.fs()->csum_seed, reinterpret_cast<const unsigned char*>(value.data()),
-                          value.size());
+  return crc32c(volume_.fs()->csum_seed, value.data(), value.size());
 }
 
 bool XattrValues::is_lustre(const Inode& owner, const XattrEntry& entry, const Inode& inode) {

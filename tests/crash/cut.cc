@@ -198,6 +198,20 @@ void forgive_unfinished_truncates(const Tree& finished, Tree& unfinished, time_t
   }
 }
 
+// A file that fast commits touch may go through the orphan list of the kernel's replay (6.18), which then
+// stamps it with the time of the replay. The live file had no such time, nor has ours: tests/mount compares
+// its mtime with that.
+void forgive_replay_times(Tree& kernels, const Tree& ours, time_t cut) {
+  for (auto& [path, entry] : kernels) {
+    const auto other = ours.find(path);
+    if (other == ours.end()) continue;
+    using Status = struct statx;
+    for (auto Status::* const field : {&Status::stx_mtime, &Status::stx_ctime}) {
+      if (is_later(entry.status.*field, cut)) entry.status.*field = other->second.status.*field;
+    }
+  }
+}
+
 std::string difference(Tree one, Tree two, time_t cut) {
   forgive_recovery_times(one, two, cut);
   const auto found = oracle::Comparison::exact({}).compare(one, two, oracle::Depth::kWhole);
@@ -285,7 +299,9 @@ Outcome cut_and_compare(const Kind& kind, std::uint64_t seed, std::uint64_t oper
   }
   Mount mount(kernels, kernel_reads, point);
   if (!mount.mounted()) return wrong("the kernel's, mounted again: " + mount.trouble());
-  const auto text = difference(mount.tree(), by_us, cut_at);
+  Tree by_kernel = mount.tree();
+  if (kind.fast_commit) forgive_replay_times(by_kernel, by_us, cut_at);
+  const auto text = difference(std::move(by_kernel), by_us, cut_at);
   mount.unmount();
   if (!text.empty()) return wrong("kernel / ours: " + text);
   outcome.verdict = Verdict::kSame;

@@ -211,10 +211,15 @@ bool writing_is_left_out(const Step& step, std::uint64_t attributes) {
   return (attributes & STATX_ATTR_IMMUTABLE) != 0 || !appends;
 }
 
-// Access time NOW and a modification time given: FUSE's request looks like touch's, which is allowed.
-bool times_are_left_out(const Step& step, std::uint64_t attributes) {
-  return step.operation == Operation::kTimes && (attributes & STATX_ATTR_APPEND) != 0 &&
-         step.accessed.tv_nsec == UTIME_NOW && step.modified.tv_nsec != UTIME_NOW;
+// Access time NOW and a modification time given: FUSE's request looks like touch's, which is allowed. The
+// modification time alone, and the one that the file has: it looks like a late ctime. Only whole seconds are
+// met by chance.
+bool times_are_left_out(const Step& step, std::uint64_t attributes, const VolumeRules& rules) {
+  if (step.operation != Operation::kTimes || step.modified.tv_nsec == UTIME_OMIT) return false;
+  if (step.accessed.tv_nsec == UTIME_NOW && step.modified.tv_nsec != UTIME_NOW)
+    return (attributes & STATX_ATTR_APPEND) != 0;
+  return step.accessed.tv_nsec == UTIME_OMIT && rules.granularity > 1 &&
+         (attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
 }
 
 // ext4 sets mtime and ctime even if the size stays; the kernel's FUSE, which keeps these times itself, does

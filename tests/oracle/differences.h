@@ -69,7 +69,7 @@ bool seek_is_left_out(mode_t mode, std::uint32_t flags);
 // Whether the step is left out because it writes a file with these STATX_ATTR_* attributes.
 bool writing_is_left_out(const Step& step, std::uint64_t attributes);
 // Whether the step is left out because it sets such times of a file with these STATX_ATTR_* attributes.
-bool times_are_left_out(const Step& step, std::uint64_t attributes);
+bool times_are_left_out(const Step& step, std::uint64_t attributes, const VolumeRules& rules);
 // Whether truncate(2) to this size is left out because it changes nothing but times.
 bool truncate_is_left_out(std::int64_t size_now, std::int64_t wanted);
 

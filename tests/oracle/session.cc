@@ -142,7 +142,7 @@ bool Session::is_left_out(const Step& step, const Circumstances& there) {
   const bool by_name = written_second || step.operation == Operation::kOpen;
   const auto attributes =
       kernel_attributes(written_second ? step.other : step.path, by_name ? -1 : step.slot);
-  return writing_is_left_out(step, attributes) || times_are_left_out(step, attributes);
+  return writing_is_left_out(step, attributes) || times_are_left_out(step, attributes, rules_);
 }
 
 // The kernel's ext4 (6.18) does not survive truncate(2) and fallocate(2) of a file inside of its inode: what

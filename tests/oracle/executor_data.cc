@@ -56,7 +56,8 @@ Returned truncate_file(const Step& step, OpenFiles& files) {
   struct stat status{};
   const int looked =
       step.slot < 0 ? ::stat(step.path.c_str(), &status) : ::fstat(Target(step, files, 0).get(), &status);
-  if (looked == 0 && truncate_is_left_out(status.st_size, step.length)) return done();
+  if (looked == 0 && S_ISREG(status.st_mode) && truncate_is_left_out(status.st_size, step.length))
+    return done();
   if (step.slot < 0) return ::truncate(step.path.c_str(), step.length) == 0 ? done() : failed("truncate");
   const Target target(step, files, 0);
   return ::ftruncate(target.get(), step.length) == 0 ? done() : failed("ftruncate");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "server/ext4/errors.h"
 #include "server/ext4/extent_handle.h"
@@ -93,8 +94,8 @@ Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first) {
 Result<void> ExtentMap::settle_freed(Inode& inode, std::uint64_t clusters) {
   if (clusters == 0) return {};
   volume_.uncount_blocks(inode, clusters);
-  return volume_.check(ext2fs_write_inode(volume_.fs(), inode.number, inode.brief()), inode.number,
-                       "writing an inode");
+  // The count of its blocks, and nothing behind the fields that all inodes have.
+  return volume_.write_inode(inode.number, std::as_const(inode).bytes().first(EXT2_GOOD_OLD_INODE_SIZE));
 }
 
 Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count) {

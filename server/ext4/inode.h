@@ -6,8 +6,10 @@
 
 #include <sys/stat.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
@@ -26,6 +28,9 @@ class Inode {
 
   // libext2fs's short view of the same bytes.
   [[nodiscard]] ext2_inode* brief() { return reinterpret_cast<ext2_inode*>(&raw); }
+  // As they lie on the volume, which may have fewer or more of them.
+  [[nodiscard]] std::span<const std::byte> bytes() const { return std::as_bytes(std::span(&raw, 1)); }
+  [[nodiscard]] std::span<std::byte> bytes() { return std::as_writable_bytes(std::span(&raw, 1)); }
 
   [[nodiscard]] mode_t mode() const { return raw.i_mode; }
   [[nodiscard]] bool is_directory() const { return S_ISDIR(raw.i_mode); }

@@ -21,21 +21,9 @@ constexpr std::uint32_t kDirectoryForm = kMapForm | EXT4_INLINE_DATA_FL | EXT2_I
 
 std::size_t inode_size(Metadata& metadata) { return EXT2_INODE_SIZE(&metadata.volume.super()); }
 
-Result<void> write_whole(Metadata& metadata, InodeNumber number, Whole& whole) {
-  auto& volume = metadata.volume;
-  return volume.check(
-      ext2fs_write_inode_full(volume.fs(), number, reinterpret_cast<ext2_inode*>(whole.data()),
-                              static_cast<int>(inode_size(metadata))),
-      number, "writing an inode");
-}
-
 Result<Whole> read_whole(Metadata& metadata, InodeNumber number) {
-  auto& volume = metadata.volume;
   Whole whole(std::max(inode_size(metadata), sizeof(ext2_inode_large)));
-  RETURN_IF_ERROR(
-      volume.check(ext2fs_read_inode_full(volume.fs(), number, reinterpret_cast<ext2_inode*>(whole.data()),
-                                          static_cast<int>(inode_size(metadata))),
-                   number, "reading an inode"));
+  RETURN_IF_ERROR(metadata.volume.read_inode(number, whole));
   return whole;
 }
 
@@ -103,7 +91,7 @@ Result<void> create_from_image(Metadata& metadata, const InodeImage& image) {
   Whole whole(std::max(inode_size(metadata), sizeof inode.raw));
   put(whole, inode.raw, image, end_of_fields(inode, image));
   metadata.inode_bitmap.take_this(inode.number, inode.mode());
-  return write_whole(metadata, inode.number, whole);
+  return metadata.volume.write_inode(inode.number, whole);
 }
 
 Result<void> update_from_image(Metadata& metadata, const InodeImage& image) {
@@ -143,7 +131,7 @@ Result<void> update_from_image(Metadata& metadata, const InodeImage& image) {
     next.raw.i_extra_isize = static_cast<std::uint16_t>(extra);
   }
   put(whole, next.raw, image, end);
-  return write_whole(metadata, image.inode, whole);
+  return metadata.volume.write_inode(image.inode, whole);
 }
 
 }  // namespace fuse4fs::ext4

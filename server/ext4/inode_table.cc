@@ -27,14 +27,6 @@ std::uint32_t inherited_flags(const Inode& parent, mode_t mode) {
   return flags & (S_ISREG(mode) ? kForFiles : kForOthers);
 }
 
-std::uint32_t random_generation() {
-  std::uint32_t value = 0;
-  // Early in the boot of a machine this may fail; a repeated generation is then all that happens.
-  if (::getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value)
-    value = static_cast<std::uint32_t>(now().nanoseconds);
-  return value;
-}
-
 bool has_known_type(mode_t mode) {
   return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISCHR(mode) || S_ISBLK(mode) ||
          S_ISFIFO(mode) || S_ISSOCK(mode);
@@ -78,8 +70,7 @@ Result<Inode> InodeTable::read_raw(InodeNumber number) {
   Inode inode;
   inode.number = number;
   read_ahead(number);
-  RETURN_IF_ERROR(volume_.check(ext2fs_read_inode_full(volume_.fs(), number, inode.brief(), sizeof inode.raw),
-                                number, "reading an inode"));
+  RETURN_IF_ERROR(volume_.read_inode(number, inode.bytes()));
   if (EXT2_INODE_SIZE(&volume_.super()) <= EXT2_GOOD_OLD_INODE_SIZE) inode.raw.i_extra_isize = 0;
   volume_.note_flags(inode.raw.i_flags);
   return inode;
@@ -149,6 +140,18 @@ Result<Inode> InodeTable::read_for_change(InodeNumber number) {
   return inode;
 }
 
+std::uint32_t InodeTable::draw_generation() {
+  if (generations_left_ == 0) {
+    // Up to 256 bytes come whole or not at all. Early in the boot of a machine this may fail; a repeated
+    // generation is then all that happens.
+    static_assert(sizeof generations_ <= 256);
+    if (::getrandom(generations_.data(), sizeof generations_, GRND_NONBLOCK) != sizeof generations_)
+      return static_cast<std::uint32_t>(now().nanoseconds);
+    generations_left_ = generations_.size();
+  }
+  return generations_[--generations_left_];
+}
+
 Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
   ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, what.mode));
   Inode inode;
@@ -163,7 +166,7 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
   inode.set_owner(what.uid, gid);
   raw.i_links_count = S_ISDIR(what.mode) ? 2 : 1;
   raw.i_flags = inherited_flags(parent, what.mode);
-  raw.i_generation = random_generation();
+  raw.i_generation = draw_generation();
   const auto& super = volume_.super();
   if (EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE) {
     raw.i_extra_isize = extra_size_of_new_inodes(*volume_.super_pointer());
@@ -177,13 +180,8 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
   inode.set_created(time);
   if (S_ISREG(what.mode) || S_ISDIR(what.mode)) extents_.initialise(inode);
   if (S_ISCHR(what.mode) || S_ISBLK(what.mode)) inode.set_device(what.device);
-  // Now, for the checksums of its blocks depend on it. All of it: behind what we know may lie a former
-  // owner's bytes.
-  std::vector<std::byte> whole(std::max<std::size_t>(EXT2_INODE_SIZE(&super), sizeof raw));
-  std::memcpy(whole.data(), &raw, sizeof raw);
-  const errcode_t code = ext2fs_write_inode_full(
-      volume_.fs(), number, reinterpret_cast<ext2_inode*>(whole.data()), EXT2_INODE_SIZE(&super));
-  if (const auto written = volume_.check(code, number, "writing an inode"); !written) {
+  // Now, for the checksums of its blocks depend on it.
+  if (const auto written = volume_.write_new_inode(inode); !written) {
     inodes_.give_back(number, what.mode);
     return fail(written.error());
   }

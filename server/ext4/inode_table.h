@@ -6,6 +6,8 @@
 // Errors: EUCLEAN for an inode that cannot be (told already), ESTALE for one that is gone.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 #include <vector>
@@ -69,6 +71,7 @@ class InodeTable {
 
   Result<void> judge(const Inode& inode);
   Result<void> remove(Inode& inode);
+  [[nodiscard]] std::uint32_t draw_generation();
 
   Volume& volume_;
   InodeAllocator& inodes_;
@@ -76,6 +79,9 @@ class InodeTable {
   XattrStore& xattrs_;
   AclStore& acls_;
   std::unordered_map<InodeNumber, Known> known_;
+  // For new inodes: random, drawn many at a time to save system calls. The last ones are still to be used.
+  std::array<std::uint32_t, 64> generations_{};
+  std::size_t generations_left_ = 0;
 };
 
 }  // namespace fuse4fs::ext4

@@ -138,11 +138,13 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   if (code != 0)
     return fail(from_ext2(code), fmt::format("the allocation bitmaps cannot be used ({}); run: e2fsck DEVICE",
                                              error_message(code)));
-  // A scan of it comes before each read of an inode, so it should stay short.
+  // As small as can be: each write of InodeBlocks empties it, and what libext2fs itself still reads through
+  // it comes in rows for one inode, as it changes that one's map.
   if (fs_->icache != nullptr) ext2fs_free_inode_cache(fs_->icache);
   fs_->icache = nullptr;
-  if (const errcode_t code = ext2fs_create_inode_cache(fs_, 64); code != 0)
+  if (const errcode_t code = ext2fs_create_inode_cache(fs_, 1); code != 0)
     return fail(from_ext2(code), "no memory for the inode cache");
+  inode_blocks_.emplace(*fs_, cache_);
   fs_->priv_data = this;
   freed_groups_ = FreedGroups(fs_->group_desc_count);
   ext2fs_set_block_alloc_stats_callback(
@@ -276,9 +278,22 @@ void Volume::uncount_blocks(Inode& inode, std::uint64_t clusters) {
   std::ignore = ext2fs_iblk_set(fs_, inode.brief(), 0);
 }
 
-Result<void> Volume::write_inode(Inode& inode) {
+Result<void> Volume::read_inode(InodeNumber number, std::span<std::byte> into, std::string_view doing) {
+  return check(inode_blocks_->read(number, into), number, doing);
+}
+
+Result<void> Volume::write_inode(InodeNumber number, std::span<const std::byte> from,
+                                 std::string_view doing) {
+  return check(inode_blocks_->write(number, from, InodeBlocks::Rest::kKept), number, doing);
+}
+
+Result<void> Volume::write_inode(const Inode& inode) {
   note_flags(inode.raw.i_flags);
-  return check(ext2fs_write_inode_full(fs_, inode.number, inode.brief(), sizeof inode.raw), inode.number,
+  return write_inode(inode.number, inode.bytes());
+}
+
+Result<void> Volume::write_new_inode(const Inode& inode) {
+  return check(inode_blocks_->write(inode.number, inode.bytes(), InodeBlocks::Rest::kZeros), inode.number,
                "writing an inode");
 }
 

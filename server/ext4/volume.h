@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,6 +25,7 @@
 #include "server/ext4/file_system.h"
 #include "server/ext4/freed_groups.h"
 #include "server/ext4/inode.h"
+#include "server/ext4/inode_blocks.h"
 #include "server/ext4/multi_mount_protection.h"
 #include "server/ext4/superblock_check.h"
 
@@ -84,8 +87,16 @@ class Volume {
   // What libext2fs answered, as ours. `doing` names what was tried.
   Errno failed(errcode_t code, InodeNumber inode, std::string_view doing);
   Result<void> check(errcode_t code, InodeNumber inode, std::string_view doing);
-  // All of it that this project knows; what lies behind it on the volume stays.
-  Result<void> write_inode(Inode& inode);
+  // As many bytes of it as there are in `into`.
+  Result<void> read_inode(InodeNumber number, std::span<std::byte> into,
+                          std::string_view doing = "reading an inode");
+  // What lies behind these bytes on the volume stays.
+  Result<void> write_inode(InodeNumber number, std::span<const std::byte> from,
+                           std::string_view doing = "writing an inode");
+  // All of it that this project knows.
+  Result<void> write_inode(const Inode& inode);
+  // Behind what is known may lie a former owner's bytes: zeros from now on.
+  Result<void> write_new_inode(const Inode& inode);
   // Blocks of it were freed. Where it had counted fewer, that is told, and none are left.
   void uncount_blocks(Inode& inode, std::uint64_t clusters);
 
@@ -156,6 +167,7 @@ class Volume {
   std::uint64_t overhead_ = 0;
   std::string label_;
   ext2_filsys fs_ = nullptr;
+  std::optional<InodeBlocks> inode_blocks_;  // as soon as fs_ is there
   // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
   bool bitmaps_alone_ = false;
   ErrorPolicy policy_ = ErrorPolicy::kContinue;

@@ -66,10 +66,7 @@ Result<void> XattrStore::read_inode_part(const Inode& inode, Places& places) {
   places.begin = begin;
   places.room = size - begin - kMark;
   std::vector<std::byte> whole(size);
-  RETURN_IF_ERROR(volume_.check(
-      ext2fs_read_inode_full(volume_.fs(), inode.number, reinterpret_cast<ext2_inode*>(whole.data()),
-                             static_cast<int>(size)),
-      inode.number, kReading));
+  RETURN_IF_ERROR(volume_.read_inode(inode.number, whole, kReading));
   std::uint32_t mark = 0;
   std::memcpy(&mark, whole.data() + begin, sizeof mark);
   if (mark != EXT2_EXT_ATTR_MAGIC) return {};
@@ -344,19 +341,14 @@ Result<void> XattrStore::set_sharers(const Inode& inode, std::uint64_t block, st
 Result<void> XattrStore::write_inode(Inode& inode, const Places& from, const Places& to) {
   const std::size_t size = EXT2_INODE_SIZE(&volume_.super());
   std::vector<std::byte> whole(std::max(size, sizeof inode.raw));
-  auto* const image = reinterpret_cast<ext2_inode*>(whole.data());
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_read_inode_full(volume_.fs(), inode.number, image, static_cast<int>(size)),
-                    inode.number, kWriting));
+  RETURN_IF_ERROR(volume_.read_inode(inode.number, whole, kWriting));
   std::memcpy(whole.data(), &inode.raw, sizeof inode.raw);
   if (to.room != 0 && to.in_inode != from.in_inode) {
     const std::uint32_t mark = to.in_inode.empty() ? 0 : EXT2_EXT_ATTR_MAGIC;
     std::memcpy(whole.data() + to.begin, &mark, sizeof mark);
     lay_out_xattrs(to.in_inode, std::span(whole).subspan(to.begin + kMark, to.room), 0);
   }
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_write_inode_full(volume_.fs(), inode.number, image, static_cast<int>(size)),
-                    inode.number, kWriting));
+  RETURN_IF_ERROR(volume_.write_inode(inode.number, whole, kWriting));
   // Of a short inode the room begins inside of what is in memory.
   std::memcpy(&inode.raw, whole.data(), std::min(size, sizeof inode.raw));
   return {};

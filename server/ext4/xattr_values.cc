@@ -42,8 +42,7 @@ Result<Inode> XattrValues::open(const Inode& owner, InodeNumber number) {
     return wrong("an extended attribute in an inode that cannot hold one");
   Inode inode;
   inode.number = number;
-  RETURN_IF_ERROR(volume_.check(ext2fs_read_inode_full(volume_.fs(), number, inode.brief(), sizeof inode.raw),
-                                number, "reading an extended attribute"));
+  RETURN_IF_ERROR(volume_.read_inode(number, inode.bytes(), "reading an extended attribute"));
   if (EXT2_INODE_SIZE(&super) <= EXT2_GOOD_OLD_INODE_SIZE) inode.raw.i_extra_isize = 0;
   if (!inode.has(EXT4_EA_INODE_FL) || !inode.is_regular() || inode.has(EXT4_INLINE_DATA_FL) ||
       inode.raw.i_links_count == 0 || inode.xattr_block() != 0 || !inodes_.in_use(number))
@@ -121,12 +120,7 @@ Result<XattrValues::Stored> XattrValues::create(const Inode& owner, std::span<co
   inode.raw.i_atime = checksum;
   set_references(inode, 1);
   extents_.initialise(inode);
-  std::vector<std::byte> whole(std::max<std::size_t>(EXT2_INODE_SIZE(&volume_.super()), sizeof inode.raw));
-  std::memcpy(whole.data(), &inode.raw, sizeof inode.raw);
-  auto done =
-      volume_.check(ext2fs_write_inode_full(volume_.fs(), number, reinterpret_cast<ext2_inode*>(whole.data()),
-                                            EXT2_INODE_SIZE(&volume_.super())),
-                    number, "writing an inode");
+  auto done = volume_.write_new_inode(inode);
   if (done) done = fill(inode, value);
   if (!done) {
     (void)remove(inode);

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/inode_blocks.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "server/ext4/crc32c.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+constexpr std::size_t kShort = EXT2_GOOD_OLD_INODE_SIZE;
+constexpr std::size_t kGeneration = offsetof(ext2_inode_large, i_generation);
+constexpr std::size_t kLow = offsetof(ext2_inode_large, osd2.linux2.l_i_checksum_lo);
+constexpr std::size_t kExtraSize = offsetof(ext2_inode_large, i_extra_isize);
+constexpr std::size_t kHigh = offsetof(ext2_inode_large, i_checksum_hi);
+constexpr std::size_t kHalf = sizeof(std::uint16_t);  // of a checksum
+
+std::uint16_t half_at(std::span<const std::byte> bytes, std::size_t offset) {
+  std::uint16_t half = 0;
+  std::memcpy(&half, bytes.data() + offset, sizeof half);
+  return half;
+}
+
+void put_half(std::span<std::byte> bytes, std::size_t offset, std::uint32_t value) {
+  const auto half = static_cast<std::uint16_t>(value);
+  std::memcpy(bytes.data() + offset, &half, sizeof half);
+}
+
+// Whether it was never there.
+bool is_empty(std::span<const std::byte> inode) {
+  static constexpr std::array<std::byte, kShort> kZeros{};
+  return std::memcmp(inode.data(), kZeros.data(), kZeros.size()) == 0;
+}
+
+}  // namespace
+
+InodeBlocks::InodeBlocks(struct_ext2_filsys& fs, cache::BufferCache& cache)
+    : fs_(fs),
+      cache_(cache),
+      inode_size_(EXT2_INODE_SIZE(fs.super)),
+      inodes_per_block_(static_cast<std::uint32_t>(fs.blocksize / inode_size_)),
+      has_checksums_(ext2fs_has_feature_metadata_csum(fs.super) != 0),
+      image_(inode_size_) {}
+
+errcode_t InodeBlocks::find(InodeNumber number, Place& place) const {
+  const auto& super = *fs_.super;
+  if (number == 0 || number > super.s_inodes_count) return EXT2_ET_BAD_INODE_NUM;
+  const std::uint32_t group = (number - 1) / super.s_inodes_per_group;
+  if (group >= fs_.group_desc_count) return EXT2_ET_BAD_INODE_NUM;
+  const std::uint32_t in_group = (number - 1) % super.s_inodes_per_group;
+  const std::uint64_t table = ext2fs_inode_table_loc(&fs_, group);
+  if (table == 0) return EXT2_ET_MISSING_INODE_TABLE;
+  const std::uint64_t blocks = ext2fs_blocks_count(fs_.super);
+  if (table < super.s_first_data_block || table >= blocks || fs_.inode_blocks_per_group > blocks - table)
+    return EXT2_ET_GDESC_BAD_INODE_TABLE;
+  const std::uint32_t index = in_group % inodes_per_block_;
+  place.block = table + in_group / inodes_per_block_;
+  place.offset = index * inode_size_;
+  place.first = number - index;
+  place.inodes = std::min(inodes_per_block_, super.s_inodes_per_group - (in_group - index));
+  return 0;
+}
+
+errcode_t InodeBlocks::open(InodeNumber number, Place& place) {
+  if (const errcode_t code = find(number, place); code != 0) return code;
+  const auto judge = [&](std::span<const std::byte> bytes) -> Result<void> {
+    for (std::uint32_t i = 0; i < place.inodes; ++i) {
+      if (!is_sound(place.first + i, bytes.subspan(i * inode_size_, inode_size_))) return fail(kCorrupted);
+    }
+    return {};
+  };
+  auto buffer = cache_.get(place.block, {.kind = cache::BlockKind::kInodeTable}, judge);
+  place.is_judged = buffer.has_value();
+  if (!buffer && buffer.error() == kCorrupted) buffer = cache_.get(place.block);
+  if (!buffer) return buffer.error().value();
+  place.buffer = std::move(*buffer);
+  return 0;
+}
+
+// Whether the inode's fields reach as far.
+bool InodeBlocks::has_high_checksum(std::span<const std::byte> inode) const {
+  return inode_size_ > kShort && kShort + half_at(inode, kExtraSize) >= kHigh + kHalf;
+}
+
+std::uint32_t InodeBlocks::take_checksum(InodeNumber number, std::span<std::byte> image) const {
+  std::array<std::byte, sizeof number + sizeof(std::uint32_t)> seed;
+  std::memcpy(seed.data(), &number, sizeof number);
+  std::memcpy(seed.data() + sizeof number, image.data() + kGeneration, sizeof(std::uint32_t));
+  const bool has_high = has_high_checksum(image);
+  put_half(image, kLow, 0);
+  if (has_high) put_half(image, kHigh, 0);
+  const std::uint32_t sum =
+      crc32c(crc32c(fs_.csum_seed, seed.data(), seed.size()), image.data(), image.size());
+  return has_high ? sum : sum & 0xffff;
+}
+
+bool InodeBlocks::is_sound(InodeNumber number, std::span<const std::byte> inode) {
+  if (!has_checksums_ || is_empty(inode)) return true;
+  std::uint32_t stored = half_at(inode, kLow);
+  if (has_high_checksum(inode)) stored |= std::uint32_t{half_at(inode, kHigh)} << 16;
+  std::memcpy(image_.data(), inode.data(), inode_size_);
+  return stored == take_checksum(number, image_);
+}
+
+errcode_t InodeBlocks::read(InodeNumber number, std::span<std::byte> into) {
+  Place place;
+  if (const errcode_t code = open(number, place); code != 0) return code;
+  const auto inode = place.inode(inode_size_);
+  if (!place.is_judged && !is_sound(number, inode)) return EXT2_ET_INODE_CSUM_INVALID;
+  std::memcpy(into.data(), inode.data(), std::min(into.size(), inode.size()));
+  return 0;
+}
+
+errcode_t InodeBlocks::write(InodeNumber number, std::span<const std::byte> from, Rest rest) {
+  Place place;
+  if (const errcode_t code = open(number, place); code != 0) return code;
+  if ((fs_.flags & EXT2_FLAG_RW) == 0) return EXT2_ET_RO_FILSYS;
+  const auto old = place.inode(inode_size_);
+  const std::span<std::byte> image(image_);
+  const std::size_t known = std::min(from.size(), image.size());
+  std::memcpy(image.data(), from.data(), known);
+  if (rest == Rest::kKept)
+    std::memcpy(image.data() + known, old.data() + known, image.size() - known);
+  else
+    std::memset(image.data() + known, 0, image.size() - known);
+  if (has_checksums_) {
+    const std::uint32_t sum = take_checksum(number, image);
+    put_half(image, kLow, sum);
+    if (has_high_checksum(image)) put_half(image, kHigh, sum >> 16);
+  }
+  if (std::memcmp(old.data(), image.data(), image.size()) == 0) return 0;
+  const auto change = place.buffer.change();
+  if (!change) return change.error().value();
+  std::memcpy(change->bytes().data() + place.offset, image.data(), image.size());
+  // Beside inodes it keeps a copy of the block, which it would write whole.
+  ext2fs_flush_icache(&fs_);
+  return 0;
+}
+
+}  // namespace fuse4fs::ext4

@@ -186,8 +186,9 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
     return fail(written.error());
   }
   known_[number] = Known{.map_checked = true};
+  const ext2_inode_large written = raw;
   auto done = acls_.inherit(parent, inode, what.umask);
-  if (done) done = write(inode);
+  if (done && std::memcmp(&written, &raw, sizeof raw) != 0) done = write(inode);
   if (!done) {
     discard(inode);
     return fail(done.error());

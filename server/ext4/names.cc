@@ -142,7 +142,8 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
   Result<void> done;
   if (target) done = set_target(*metadata, inode, *target);
   if (is_directory) done = metadata->directories.make_first_block(inode, parent);
-  if (done) done = metadata->inodes.write(inode);
+  // As create() left it, it is written already.
+  if (done && (target || is_directory)) done = metadata->inodes.write(inode);
   if (done) done = metadata->directories.insert(place.parent, name, inode.number, inode.mode());
   if (!done) {
     discard(*metadata, inode);

@@ -293,6 +293,7 @@ Result<void> Volume::write_inode(const Inode& inode) {
 }
 
 Result<void> Volume::write_new_inode(const Inode& inode) {
+  note_flags(inode.raw.i_flags);
   return check(inode_blocks_->write(inode.number, inode.bytes(), InodeBlocks::Rest::kZeros), inode.number,
                "writing an inode");
 }

@@ -240,7 +240,8 @@ class FullIndex : public testing::Test {
  protected:
   // How many came in until there was no room.
   std::size_t fill(const std::string& options, std::size_t most) {
-    TestVolume volume("-t ext4 -b 1024 -N 64 -m 0 " + options, "64M");
+    TestVolume volume(
+        "-t ext4 -b 1024 -N 64 -m 0 -E hash_seed=6d7f3c1e-52a4-4f0b-9e8d-1a2b3c4d5e6f " + options, "64M");
     volume.mount();
     const auto number = volume.make_directory(kRootInode, "d");
     const auto file = volume.make_file(kRootInode, "file");

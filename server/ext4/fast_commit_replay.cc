@@ -319,6 +319,8 @@ Result<void> Replay::change(Inode& inode, const AddRange& range) {
     return wrong(inode.number, fmt::format("has no block {}", range.logical + range.count - 1));
   if (range.kind == Mapping::Kind::kUnwritten && !inode.has(EXT4_EXTENTS_FL))
     return wrong(inode.number, "gets unwritten blocks, and has no extents");
+  if (volume_.cluster_blocks() > 1 && !inode.has(EXT4_EXTENTS_FL))
+    return wrong(inode.number, "gets blocks of clusters, and has no extents");
   ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, range.logical, range.count));
   for (const Mapping& part : parts) {
     const Mapping wanted{part.logical, range.physical + (part.logical - range.logical), part.count,

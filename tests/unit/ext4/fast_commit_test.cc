@@ -481,6 +481,16 @@ TEST_P(HostileFastCommit, IsRefusedAndNothingIsWritten) {
   EXPECT_EQ(volume_.check(), "");
 }
 
+TEST_P(HostileFastCommit, ClustersAreForExtentsAlone) {
+  auto mapped = image(fresh_, {.size = 4 * size_});
+  std::memset(mapped.bytes.data() + offsetof(ext2_inode_large, i_flags), 0, sizeof(std::uint32_t));
+  const auto done = replay(
+      {mapped, AddRange{fresh_, 0, data(4, 'x'), 4}, NameChange{What::kCreate, kRootInode, fresh_, "new"}});
+  ASSERT_EQ(done.has_value(), open_->volume().cluster_blocks() == 1);
+  if (done) return;
+  EXPECT_THAT(done.error().message, HasSubstr("has no extents"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, FastCommit,
                          testing::Values(Form{"4k", "-t ext4 -b 4096"}, Form{"1k", "-t ext4 -b 1024"},
                                          Form{"bigalloc", "-t ext4 -b 4096 -O bigalloc -C 16384"},

@@ -34,7 +34,7 @@ constexpr Kind kKinds[] = {
     {"no-64bit", "64M", "-t ext4 -b 4096 -O ^64bit", "32-byte group descriptors"},
     {"ea_inode", "64M", "-t ext4 -b 4096 -O ea_inode", "large xattr values in inodes"},
     {"project", "64M", "-t ext4 -b 4096 -O project -I 256", "project ids", "-t ext4 -b 4096 -I 256"},
-    {"large_dir", "32M", "-t ext4 -b 1024 -O large_dir", "directories of three levels"},
+    {"large_dir", "32M", "-t ext4 -b 1024 -O large_dir", "directories that may grow to three levels"},
     {"many-groups", "32M", "-t ext4 -b 1024 -g 256 -O ^flex_bg,^resize_inode -N 4096", "128 small groups"},
     {"small-inodes", "64M", "-t ext4 -b 4096 -I 128", "seconds only, xattrs in blocks"},
     {"no-journal", "64M", "-t ext4 -b 4096 -O ^has_journal", "ext4 without a journal"},

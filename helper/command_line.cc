@@ -87,7 +87,9 @@ Outcome<CommandLine> parse_command_line(const std::vector<std::string>& argument
   app.add_option("-t", type, "the type: fuse4fs, or that of a service in /run/filesystems");
   bool stop = false;
   std::string server;
-  app.add_flag("--stop", stop, "unmount what is mounted at the directory, or what --unit or --pid serves");
+  app.add_flag(
+      "--stop", stop,
+      "unmount what is at the directory, or what --unit or --pid serves; alone: clear stale records");
   app.add_option("--unit", line.unit, "with --stop: the systemd unit of the server")->type_name("NAME");
   app.add_option("--pid", server, "with --stop: the server's process number")->type_name("PID");
   app.add_flag("--lazy", line.lazy, "with --stop: detach it even if it is in use");

@@ -36,6 +36,7 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 // Of server/service/message_ids.h, written out: programs rely on them.
@@ -52,6 +53,17 @@ UniqueFd bound_socket(int type, const std::string& path) {
   path.copy(name.sun_path, sizeof name.sun_path - 1);
   EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0) << path;
   return socket;
+}
+
+UniqueFd listening_socket(const std::string& path) {
+  UniqueFd socket = bound_socket(SOCK_SEQPACKET, path);
+  EXPECT_EQ(::listen(socket.get(), 5), 0) << path;
+  return socket;
+}
+
+bool has_caller(const UniqueFd& listening, int milliseconds) {
+  pollfd waiting{.fd = listening.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&waiting, 1, milliseconds) > 0;
 }
 
 // Collects what comes in on a datagram socket, so that nobody finds it full.
@@ -145,8 +157,7 @@ class ServiceTest : public MountTest {
     ASSERT_TRUE(program_);
     systemd_.emplace("/run/systemd/notify");
     journal_.emplace("/run/systemd/journal/socket");
-    listening_ = bound_socket(SOCK_SEQPACKET, "/run/filesystems/fuse4fs");
-    ASSERT_EQ(::listen(listening_.get(), 5), 0);
+    listening_ = listening_socket("/run/filesystems/fuse4fs");
   }
   void TearDown() override {
     ::umount2(mount_point().c_str(), MNT_DETACH);
@@ -163,13 +174,19 @@ class ServiceTest : public MountTest {
   }
 
   void mount_service(const fs::path& image, const char* watchdog) {
+    mount_service(image, watchdog, listening_, {});
+  }
+  // By what comes in at `listening`.
+  void mount_service(const fs::path& image, const char* watchdog, const UniqueFd& listening,
+                     const Command& options) {
     std::jthread accepting([&] {
-      pollfd waiting{.fd = listening_.get(), .events = POLLIN, .revents = 0};
-      if (::poll(&waiting, 1, 60'000) <= 0) return;
-      const UniqueFd connection(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (!has_caller(listening, 60'000)) return;
+      const UniqueFd connection(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
       server_ = start_server(connection.get(), watchdog);
     });
-    const auto mounted = run({FUSE4FS_HELPER, image, mount_point()});
+    Command command{FUSE4FS_HELPER, image, mount_point()};
+    command.insert(command.end(), options.begin(), options.end());
+    const auto mounted = run(command);
     accepting.join();
     ASSERT_EQ(mounted.status, 0) << mounted.output;
     ASSERT_GT(server_, 0);
@@ -228,6 +245,40 @@ TEST_F(ServiceTest, SystemdAndTheJournalHearOfIt) {
   EXPECT_THAT(journal_->first_with(kUnmounted), HasSubstr(": unmounted\n"));
   EXPECT_EQ(end_of_server(), 0);
   expect_clean(image);
+}
+
+TEST_F(ServiceTest, TheOneBehindTheSocketOfOptionServiceServes) {
+  const auto image = make_image();
+  const std::string path = scratch() / "other";
+  const UniqueFd other = listening_socket(path);
+  ASSERT_NO_FATAL_FAILURE(mount_service(image, "WATCHDOG_USEC=20000000", other, {"-o", "service=" + path}));
+  EXPECT_EQ(server(), server_);
+  EXPECT_FALSE(has_caller(listening_, 0)) << "the usual socket was asked as well";
+  write_file(mount_point() / "file", "content");
+  EXPECT_EQ(contents_of(mount_point() / "file"), "content");
+  ASSERT_EQ(unmount().status, 0);
+  EXPECT_EQ(end_of_server(), 0);
+  expect_clean(image);
+}
+
+// Neither the usual socket nor a server of the helper's own takes its place.
+TEST_F(ServiceTest, WithoutTheSocketOfOptionServiceThereIsNoMount) {
+  const auto image = make_image();
+  const std::string absent = scratch() / "absent";
+  const std::string deaf = scratch() / "deaf";
+  const UniqueFd not_listening = bound_socket(SOCK_SEQPACKET, deaf);
+  for (const auto& [path, why] :
+       {std::pair(absent, "No such file or directory"), std::pair(deaf, "Connection refused")}) {
+    const auto mounted = run({FUSE4FS_HELPER, "-v", image, mount_point(), "-o", "service=" + path});
+    EXPECT_EQ(mounted.status, 32) << mounted.output;
+    EXPECT_THAT(mounted.output,
+                AllOf(HasSubstr(fmt::format("the service \"{}\" cannot be reached: {}", path, why)),
+                      Not(HasSubstr("started "))));
+    EXPECT_FALSE(has_caller(listening_, 0));
+    EXPECT_EQ(server(), std::nullopt);
+    EXPECT_THAT(loop_devices_of(image), IsEmpty());
+    EXPECT_NE(::umount2(mount_point().c_str(), UMOUNT_NOFOLLOW), 0) << "it is mounted";
+  }
 }
 
 TEST_F(ServiceTest, ARecordOfCorruptionNamesTheInode) {

@@ -21,6 +21,12 @@ namespace {
 
 constexpr std::int64_t kMostLinks = 65000;
 
+std::uint64_t size_of(const ext2_inode_large& raw) {
+  Inode inode;
+  inode.raw = raw;
+  return inode.size();
+}
+
 class Replay {
  public:
   Replay(Metadata& metadata, std::span<const FastCommitRecord> records, const FastCommitProgress& progress)
@@ -277,6 +283,9 @@ Result<void> Replay::apply(const InodeImage& image) {
       there = false;
     } else if (!same_type) {
       return wrong(number, "becomes another kind of file");
+    } else if (inode.is_symlink() && inode.size() != size_of(raw)) {
+      // Its target would become a map, or the other way round.
+      return wrong(number, "is a symbolic link that changes its length");
     } else {
       RETURN_IF_ERROR(check_map(*touched, inode));
     }

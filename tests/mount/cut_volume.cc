@@ -7,10 +7,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstring>
 #include <ostream>
-#include <thread>
 
 #include "base/unique_fd.h"
 
@@ -82,15 +80,6 @@ std::string differences(const SeenTree& expected, const SeenTree& found) {
     if (!expected.contains(path)) add(path + " is too much: " + described(seen));
   }
   return lines;
-}
-
-bool is_free(const fs::path& image, int seconds) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
-  while (!loop_devices_of(image).empty()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return true;
 }
 
 fs::path CutTest::make(const Form& form, const std::string& size) {

@@ -41,9 +41,6 @@ SeenTree see(const std::filesystem::path& root);
 // One difference a line, at most ten; empty if they are equal.
 std::string differences(const SeenTree& expected, const SeenTree& found);
 
-// Waits until no loop device holds it: the last one goes a moment after the kernel's unmount.
-[[nodiscard]] bool is_free(const std::filesystem::path& image, int seconds = 30);
-
 class CutTest : public MountTest {
  protected:
   // A fresh image of that form.

@@ -80,6 +80,15 @@ std::vector<std::string> loop_devices_of(const fs::path& image) {
   return devices;
 }
 
+bool is_free(const fs::path& image, int seconds) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
+  while (!loop_devices_of(image).empty()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return true;
+}
+
 MountTest::MountTest() {
   // Its own mount namespace, so that no other process's copy of this one's mounts keeps a file system alive.
   if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {

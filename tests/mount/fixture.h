@@ -28,6 +28,8 @@ std::string contents_of(const std::filesystem::path& path);
 void write_file(const std::filesystem::path& path, std::string_view contents);
 // Loop devices in use, by backing file, of this scratch directory or any.
 std::vector<std::string> loop_devices_of(const std::filesystem::path& image);
+// Waits until no loop device holds it: the last one goes a moment after the kernel's unmount.
+[[nodiscard]] bool is_free(const std::filesystem::path& image, int seconds = 30);
 
 class MountTest : public ::testing::Test {
  protected:

@@ -23,6 +23,7 @@ void SideBySide::mount_both(const std::string& size, const Command& mkfs_argumen
     const Finished prepared = run({"sh", "-ec", "cd " + mount_point().string() + "\n" + prepare});
     ASSERT_EQ(prepared.status, 0) << prepared.output;
     ASSERT_EQ(unmount().status, 0);
+    ASSERT_TRUE(is_free(image_));
   }
   const fs::path copy = scratch() / "copy";
   ASSERT_EQ(run({"cp", "--sparse=always", image_, copy}).status, 0);

@@ -248,7 +248,10 @@ class XattrMount : public MountTest {
     const auto mounted = run({"mount", "-t", "ext4", "-o", "loop", image, kernels()});
     ASSERT_EQ(mounted.status, 0) << mounted.output;
   }
-  void unmount_kernels() { ASSERT_EQ(run({"umount", kernels()}).status, 0); }
+  void unmount_kernels(const fs::path& image) {
+    ASSERT_EQ(run({"umount", kernels()}).status, 0);
+    ASSERT_TRUE(is_free(image));
+  }
   ~XattrMount() override { run({"umount", "-l", kernels()}); }
 };
 
@@ -267,7 +270,7 @@ TEST_P(XattrsLikeTheKernel, CallByCall) {
     const auto theirs = make_image("64M", arguments, "theirs");
     mount_kernels(theirs);
     Steps::prepare(kernels());
-    unmount_kernels();
+    unmount_kernels(theirs);
     const auto ours = is_inline ? scratch() / "ours" : make_image("64M", arguments, "ours");
     if (is_inline) fs::copy_file(theirs, ours, fs::copy_options::overwrite_existing);
     mount_or_fail(ours);
@@ -289,17 +292,17 @@ TEST_P(XattrsLikeTheKernel, CallByCall) {
       }
     }
     unmount_and_check(ours);
-    unmount_kernels();
+    unmount_kernels(theirs);
     // Each reads what the other wrote.
     mount_kernels(theirs);
     const auto wanted = attributes_below(kernels());
-    unmount_kernels();
+    unmount_kernels(theirs);
     mount_or_fail(theirs, "ro");
     expect_same(attributes_below(mount_point()), wanted);
     EXPECT_EQ(unmount().status, 0);
     mount_kernels(ours);
     expect_same(attributes_below(kernels()), wanted);
-    unmount_kernels();
+    unmount_kernels(ours);
     expect_clean(ours);
     // What is inside of inodes can still grow out of them, and all of it goes.
     mount_or_fail(ours);

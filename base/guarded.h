@@ -15,6 +15,7 @@ namespace fuse4fs {
 enum class LockRank : int {
   kRange = 20,       // the byte ranges of one inode that are in use
   kMetadata = 30,    // libext2fs and all it knows
+  kHandle = 32,      // a change of metadata under way
   kWriteBack = 38,   // cached blocks on their way to the device
   kBlockCache = 40,  // a shard of the cached metadata blocks
   kLogLimit = 80,    // how much was logged lately

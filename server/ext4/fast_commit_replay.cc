@@ -21,12 +21,6 @@ namespace {
 
 constexpr std::int64_t kMostLinks = 65000;
 
-std::uint64_t size_of(const ext2_inode_large& raw) {
-  Inode inode;
-  inode.raw = raw;
-  return inode.size();
-}
-
 class Replay {
  public:
   Replay(Metadata& metadata, std::span<const FastCommitRecord> records, const FastCommitProgress& progress)
@@ -73,6 +67,7 @@ class Replay {
   Result<void> check_map(Touched& touched, const Inode& inode);
   Result<void> release(Inode& inode);
 
+  Result<bool> keep_for(const InodeImage& image);
   Result<void> apply(const CommitEnd&) { return {}; }
   Result<void> apply(const InodeImage& image);
   Result<void> apply(const NameChange& change);
@@ -267,29 +262,33 @@ Result<void> Replay::release(Inode& inode) {
   return {};
 }
 
+// Whether the image is a later state of what is there. A former owner of its number is released.
+Result<bool> Replay::keep_for(const InodeImage& image) {
+  const InodeNumber number = image.inode;
+  if (!in_use(number)) return false;
+  const ext2_inode_large raw = fields_of(image);
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_raw(number));
+  ASSIGN_OR_RETURN(Touched * touched, touch(number));
+  const bool same_type = (inode.mode() & S_IFMT) == (raw.i_mode & S_IFMT);
+  const bool same_file = same_type && inode.raw.i_generation == raw.i_generation;
+  if (!same_file && !is_alive(*touched, inode)) {
+    RETURN_IF_ERROR(release(inode));
+    return false;
+  }
+  if (!same_type) return wrong(number, "becomes another kind of file");
+  // Its target would become a map, or the other way round.
+  if (inode.is_symlink() && inode.raw.i_size != raw.i_size)
+    return wrong(number, "is a symbolic link that changes its length");
+  RETURN_IF_ERROR(check_map(*touched, inode));
+  return true;
+}
+
 Result<void> Replay::apply(const InodeImage& image) {
   const InodeNumber number = image.inode;
   const ext2_inode_large raw = fields_of(image);
   // It is counted already.
   if (unborn_.erase(number) != 0) metadata_.inode_bitmap.give_back(number, raw.i_mode);
-  bool there = in_use(number);
-  if (there) {
-    ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_raw(number));
-    ASSIGN_OR_RETURN(Touched * touched, touch(number));
-    const bool same_type = (inode.mode() & S_IFMT) == (raw.i_mode & S_IFMT);
-    if (!is_alive(*touched, inode) && (!same_type || inode.raw.i_generation != raw.i_generation)) {
-      // The number went to another file.
-      RETURN_IF_ERROR(release(inode));
-      there = false;
-    } else if (!same_type) {
-      return wrong(number, "becomes another kind of file");
-    } else if (inode.is_symlink() && inode.size() != size_of(raw)) {
-      // Its target would become a map, or the other way round.
-      return wrong(number, "is a symbolic link that changes its length");
-    } else {
-      RETURN_IF_ERROR(check_map(*touched, inode));
-    }
-  }
+  ASSIGN_OR_RETURN(const bool there, keep_for(image));
   if (there) {
     RETURN_IF_ERROR(update_from_image(metadata_, image));
   } else {

@@ -37,6 +37,9 @@ boot_user_mode() { # CASES KERNEL-ARGUMENT...
   cat "$root/shared/said" 2>/dev/null || true
   if ! [ -e "$root/shared/booted" ]; then
     tail -n 20 "$work/console"
+    # Of the floating-point state it saves a fixed size, and AMX makes it larger.
+    ! grep -q 'put_fp_registers' "$work/console" || ! grep -qw amx_tile /proc/cpuinfo ||
+      skip "$kernel cannot run programs on a processor with AMX (panic in put_fp_registers)"
     skip "$kernel does not boot the tree here (status $status)"
   fi
   echo "user-mode Linux, from boot to end: $((SECONDS - started)) s"

@@ -5,6 +5,7 @@
 // violation, with both ranks in the message, in whatever test meets it: no unlucky interleaving is needed.
 #pragma once
 
+#include <atomic>
 #include <mutex>
 #include <shared_mutex>
 #include <utility>
@@ -13,13 +14,19 @@ namespace fuse4fs {
 
 // The place of a lock in the lock order. A thread that holds a rank may only take higher ones.
 enum class LockRank : int {
-  kRange = 20,       // the byte ranges of one inode that are in use
-  kMetadata = 30,    // libext2fs and all it knows
-  kHandle = 32,      // a change of metadata under way
-  kWriteBack = 38,   // cached blocks on their way to the device
-  kBlockCache = 40,  // a shard of the cached metadata blocks
-  kLogLimit = 80,    // how much was logged lately
-  kLog = 90,         // the line being written
+  kRename = 10,           // renames between two directories
+  kRange = 20,            // the byte ranges of one inode that are in use
+  kMetadata = 30,         // libext2fs and all it knows
+  kInode = 30,            // one inode in memory
+  kHandle = 32,           // a change of metadata under way
+  kLibrary = 34,          // libext2fs's handle
+  kDirectoryPlaces = 36,  // where the blocks of directories lie, the names of those without an index
+  kInodeBlock = 37,       // the bytes of blocks of inode tables
+  kWriteBack = 38,        // cached blocks on their way to the device
+  kBlockCache = 40,       // a shard of the cached metadata blocks
+  kErrorRecord = 45,      // errors that the superblock is to record
+  kLogLimit = 80,         // how much was logged lately
+  kLog = 90,              // the line being written
 };
 
 namespace internal {
@@ -61,6 +68,40 @@ class RankedMutex {
 
  private:
   Mutex mutex_;
+};
+
+// A mutex that its holder may take again: the rank is taken with the first hold and let go with the last.
+// Only for what cannot say yet whether its caller holds it; provisional, until libext2fs is gone.
+template <LockRank kRank>
+class ReentrantMutex {
+ public:
+  void lock() {
+    if (is_mine()) {
+      ++holds_;
+      return;
+    }
+    mutex_.lock();
+    owner_.store(me(), std::memory_order_relaxed);
+    holds_ = 1;
+  }
+  void unlock() {
+    if (--holds_ != 0) return;
+    owner_.store(nullptr, std::memory_order_relaxed);
+    mutex_.unlock();
+  }
+  // Whether the calling thread holds it.
+  [[nodiscard]] bool is_mine() const { return owner_.load(std::memory_order_relaxed) == me(); }
+
+ private:
+  // The address of something that each thread has: cheaper than its id.
+  static const void* me() {
+    static thread_local const char here = 0;
+    return &here;
+  }
+
+  RankedMutex<std::mutex, kRank> mutex_;
+  std::atomic<const void*> owner_{nullptr};  // only its holder finds itself there
+  unsigned holds_ = 0;                       // under mutex_
 };
 
 // T with its mutex. `auto state = guarded.lock();` then `state->…`, until `state` goes out of scope.

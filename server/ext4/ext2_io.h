@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // libext2fs's way to the device: an io_manager over the buffer cache. It opens nothing by name.
 //
-// Locking: called by libext2fs under the metadata lock; takes the cache's.
+// Locking: called by libext2fs under Volume::library(); takes the cache's.
 // Errors: those of the C library, as errcode_t.
 #pragma once
 

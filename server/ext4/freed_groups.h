@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // When blocks were last freed in each block group, and which groups the device has been told of since.
 //
-// A clock of its own counts the frees. Locking: the metadata lock.
+// A clock of its own counts the frees. Locking: Volume::library().
 #pragma once
 
 #include <cstddef>

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "server/ext4/crc32c.h"
 
@@ -43,7 +44,7 @@ InodeBlocks::InodeBlocks(struct_ext2_filsys& fs, cache::BufferCache& cache)
       inode_size_(EXT2_INODE_SIZE(fs.super)),
       inodes_per_block_(static_cast<std::uint32_t>(fs.blocksize / inode_size_)),
       has_checksums_(ext2fs_has_feature_metadata_csum(fs.super) != 0),
-      image_(inode_size_) {}
+      writable_((fs.flags & EXT2_FLAG_RW) != 0) {}
 
 errcode_t InodeBlocks::find(InodeNumber number, Place& place) const {
   const auto& super = *fs_.super;
@@ -66,15 +67,28 @@ errcode_t InodeBlocks::find(InodeNumber number, Place& place) const {
 
 errcode_t InodeBlocks::open(InodeNumber number, Place& place) {
   if (const errcode_t code = find(number, place); code != 0) return code;
+  Stripe& stripe = stripe_of(place);
+  if (stripe.unsound.load(std::memory_order_relaxed) == place.block) return get(place);
   const auto judge = [&](std::span<const std::byte> bytes) -> Result<void> {
+    const std::shared_lock lock(stripe.mutex);
     for (std::uint32_t i = 0; i < place.inodes; ++i) {
       if (!is_sound(place.first + i, bytes.subspan(i * inode_size_, inode_size_))) return fail(kCorrupted);
     }
     return {};
   };
   auto buffer = cache_.get(place.block, {.kind = cache::BlockKind::kInodeTable}, judge);
-  place.is_judged = buffer.has_value();
-  if (!buffer && buffer.error() == kCorrupted) buffer = cache_.get(place.block);
+  if (!buffer && buffer.error() == kCorrupted) {
+    stripe.unsound.store(place.block, std::memory_order_relaxed);
+    return get(place);
+  }
+  if (!buffer) return buffer.error().value();
+  place.is_judged = true;
+  place.buffer = std::move(*buffer);
+  return 0;
+}
+
+errcode_t InodeBlocks::get(Place& place) {
+  auto buffer = cache_.get(place.block);
   if (!buffer) return buffer.error().value();
   place.buffer = std::move(*buffer);
   return 0;
@@ -85,29 +99,35 @@ bool InodeBlocks::has_high_checksum(std::span<const std::byte> inode) const {
   return inode_size_ > kShort && kShort + half_at(inode, kExtraSize) >= kHigh + kHalf;
 }
 
-std::uint32_t InodeBlocks::take_checksum(InodeNumber number, std::span<std::byte> image) const {
-  std::array<std::byte, sizeof number + sizeof(std::uint32_t)> seed;
-  std::memcpy(seed.data(), &number, sizeof number);
-  std::memcpy(seed.data() + sizeof number, image.data() + kGeneration, sizeof(std::uint32_t));
-  const bool has_high = has_high_checksum(image);
-  put_half(image, kLow, 0);
-  if (has_high) put_half(image, kHigh, 0);
-  const std::uint32_t sum =
-      crc32c(crc32c(fs_.csum_seed, seed.data(), seed.size()), image.data(), image.size());
+std::uint32_t InodeBlocks::checksum_of(InodeNumber number, std::span<const std::byte> inode) const {
+  static constexpr std::array<std::byte, kHalf> kZeros{};
+  std::uint32_t sum = crc32c(fs_.csum_seed, &number, sizeof number);
+  sum = crc32c(sum, inode.data() + kGeneration, sizeof(std::uint32_t));
+  std::size_t done = 0;
+  // Zeros in the place of the checksum's own halves.
+  const auto pass_over = [&](std::size_t half) {
+    sum = crc32c(sum, inode.data() + done, half - done);
+    sum = crc32c(sum, kZeros.data(), kZeros.size());
+    done = half + kHalf;
+  };
+  const bool has_high = has_high_checksum(inode);
+  pass_over(kLow);
+  if (has_high) pass_over(kHigh);
+  sum = crc32c(sum, inode.data() + done, inode.size() - done);
   return has_high ? sum : sum & 0xffff;
 }
 
-bool InodeBlocks::is_sound(InodeNumber number, std::span<const std::byte> inode) {
+bool InodeBlocks::is_sound(InodeNumber number, std::span<const std::byte> inode) const {
   if (!has_checksums_ || is_empty(inode)) return true;
   std::uint32_t stored = half_at(inode, kLow);
   if (has_high_checksum(inode)) stored |= std::uint32_t{half_at(inode, kHigh)} << 16;
-  std::memcpy(image_.data(), inode.data(), inode_size_);
-  return stored == take_checksum(number, image_);
+  return stored == checksum_of(number, inode);
 }
 
 errcode_t InodeBlocks::read(InodeNumber number, std::span<std::byte> into) {
   Place place;
   if (const errcode_t code = open(number, place); code != 0) return code;
+  const std::shared_lock lock(stripe_of(place).mutex);
   const auto inode = place.inode(inode_size_);
   if (!place.is_judged && !is_sound(number, inode)) return EXT2_ET_INODE_CSUM_INVALID;
   std::memcpy(into.data(), inode.data(), std::min(into.size(), inode.size()));
@@ -117,17 +137,22 @@ errcode_t InodeBlocks::read(InodeNumber number, std::span<std::byte> into) {
 errcode_t InodeBlocks::write(InodeNumber number, std::span<const std::byte> from, Rest rest) {
   Place place;
   if (const errcode_t code = open(number, place); code != 0) return code;
-  if ((fs_.flags & EXT2_FLAG_RW) == 0) return EXT2_ET_RO_FILSYS;
-  const auto old = place.inode(inode_size_);
-  const std::span<std::byte> image(image_);
+  if (!writable_.load(std::memory_order_relaxed)) return EXT2_ET_RO_FILSYS;
+  // Hardly any volume has longer ones.
+  std::array<std::byte, 512> usual;
+  std::vector<std::byte> longer(inode_size_ > usual.size() ? inode_size_ : 0);
+  const std::span<std::byte> image = longer.empty() ? std::span(usual).first(inode_size_) : std::span(longer);
   const std::size_t known = std::min(from.size(), image.size());
   std::memcpy(image.data(), from.data(), known);
+
+  const std::unique_lock lock(stripe_of(place).mutex);
+  const auto old = place.inode(inode_size_);
   if (rest == Rest::kKept)
     std::memcpy(image.data() + known, old.data() + known, image.size() - known);
   else
     std::memset(image.data() + known, 0, image.size() - known);
   if (has_checksums_) {
-    const std::uint32_t sum = take_checksum(number, image);
+    const std::uint32_t sum = checksum_of(number, image);
     put_half(image, kLow, sum);
     if (has_high_checksum(image)) put_half(image, kHigh, sum >> 16);
   }
@@ -135,8 +160,6 @@ errcode_t InodeBlocks::write(InodeNumber number, std::span<const std::byte> from
   const auto change = place.buffer.change();
   if (!change) return change.error().value();
   std::memcpy(change->bytes().data() + place.offset, image.data(), image.size());
-  // Beside inodes it keeps a copy of the block, which it would write whole.
-  ext2fs_flush_icache(&fs_);
   return 0;
 }
 

@@ -9,21 +9,26 @@
 // another one, each read judges its own inode: sound ones stay readable beside one that is damaged, or that
 // lies in a part of the table that was never written.
 //
-// libext2fs still reads and writes inodes by itself where it changes maps, and keeps copies of them and of
-// their last block: each write here drops those, or they would be written back over it. What it writes goes
-// through the same cache, and needs nothing.
+// What libext2fs reads and writes by itself, where it changes maps, comes here as well (Volume::start()): so
+// it keeps no copies, and writes no neighbour.
 //
 // Facts: the kernel's Documentation/filesystems/ext4 (inodes, checksums). Which damage is accepted is as in
 // libext2fs: an inode whose first 128 bytes are zeros needs no checksum, for one was never there.
 //
-// Locking: the metadata lock. Errors: libext2fs's codes, for Volume::check(), which tells them.
+// Locking: any thread. Of two that know one inode, one of whom writes it, the caller keeps one out; inodes
+// that share a block are kept apart here (rank kInodeBlock: stripes over the blocks, for moments; no block is
+// read under one). Errors: libext2fs's codes, for Volume::check(), which tells them.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <shared_mutex>
 #include <span>
-#include <vector>
 
+#include "base/guarded.h"
 #include "server/cache/buffer_cache.h"
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
@@ -42,6 +47,8 @@ class InodeBlocks {
   enum class Rest { kKept, kZeros };
   // Its checksum is not judged before: a damaged one may be written over.
   errcode_t write(InodeNumber number, std::span<const std::byte> from, Rest rest);
+  // From now on they are only read.
+  void forbid_writes() { writable_ = false; }
 
  private:
   struct Place {
@@ -57,18 +64,29 @@ class InodeBlocks {
   };
   errcode_t find(InodeNumber number, Place& place) const;
   errcode_t open(InodeNumber number, Place& place);
+  errcode_t get(Place& place);
 
   [[nodiscard]] bool has_high_checksum(std::span<const std::byte> inode) const;
-  // What its checksum should be, of which the image loses its own.
-  [[nodiscard]] std::uint32_t take_checksum(InodeNumber number, std::span<std::byte> image) const;
-  [[nodiscard]] bool is_sound(InodeNumber number, std::span<const std::byte> inode);
+  // What its checksum should be, whatever stands there.
+  [[nodiscard]] std::uint32_t checksum_of(InodeNumber number, std::span<const std::byte> inode) const;
+  [[nodiscard]] bool is_sound(InodeNumber number, std::span<const std::byte> inode) const;
+
+  // Read: shared. Written: exclusive. In cache lines of their own.
+  struct alignas(64) Stripe {
+    RankedMutex<std::shared_mutex, LockRank::kInodeBlock> mutex;
+    // The last block in which an inode was not sound: it need not be judged as a whole again.
+    std::atomic<std::uint64_t> unsound{0};
+  };
+  static constexpr std::size_t kStripes = 64;
+  [[nodiscard]] Stripe& stripe_of(const Place& place) { return stripes_[place.block % kStripes]; }
 
   struct_ext2_filsys& fs_;
   cache::BufferCache& cache_;
   const std::size_t inode_size_;
   const std::uint32_t inodes_per_block_;
   const bool has_checksums_;
-  std::vector<std::byte> image_;  // of the inode that is being written, or judged
+  std::atomic<bool> writable_;
+  std::array<Stripe, kStripes> stripes_;
 };
 
 }  // namespace fuse4fs::ext4

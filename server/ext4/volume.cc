@@ -8,10 +8,10 @@
 #include <cstdarg>
 #include <cstring>
 #include <ctime>
+#include <new>
 #include <span>
 #include <tuple>
 
-#include "server/ext4/error_record.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/ext2_io.h"
 #include "server/ext4/journal_map.h"
@@ -23,6 +23,16 @@ namespace {
 // libext2fs reports some things to standard error through this; all that matters comes back as a code as
 // well.
 void stay_silent(const char*, errcode_t, const char*, va_list) {}
+
+// Nothing may be thrown through libext2fs.
+template <class Call>
+errcode_t caught(const Call& call) {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return EXT2_ET_NO_MEMORY;
+  }
+}
 
 ErrorPolicy policy_of(const ext2_super_block& super) {
   switch (super.s_errors) {
@@ -138,19 +148,26 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   if (code != 0)
     return fail(from_ext2(code), fmt::format("the allocation bitmaps cannot be used ({}); run: e2fsck DEVICE",
                                              error_message(code)));
-  // As small as can be: each write of InodeBlocks empties it, and what libext2fs itself still reads through
-  // it comes in rows for one inode, as it changes that one's map.
-  if (fs_->icache != nullptr) ext2fs_free_inode_cache(fs_->icache);
-  fs_->icache = nullptr;
-  if (const errcode_t code = ext2fs_create_inode_cache(fs_, 1); code != 0)
-    return fail(from_ext2(code), "no memory for the inode cache");
   inode_blocks_.emplace(*fs_, cache_);
   fs_->priv_data = this;
+  records_errors_ = writing;
+  // Its own way would write the whole block, over what others do to the neighbours. It asks for the short
+  // inode, whatever it does to maps, and keeps no copy of what it gets here.
+  fs_->read_inode = [](ext2_filsys fs, ext2_ino_t number, ext2_inode* inode) {
+    return caught(
+        [&] { return of(fs).inode_blocks_->read(number, std::as_writable_bytes(std::span(inode, 1))); });
+  };
+  fs_->write_inode = [](ext2_filsys fs, ext2_ino_t number, ext2_inode* inode) {
+    return caught([&] {
+      return of(fs).inode_blocks_->write(number, std::as_bytes(std::span(inode, 1)),
+                                         InodeBlocks::Rest::kKept);
+    });
+  };
   freed_groups_ = FreedGroups(fs_->group_desc_count);
   ext2fs_set_block_alloc_stats_callback(
       fs_,
       [](ext2_filsys fs, blk64_t block, int in_use) {
-        auto& volume = *static_cast<Volume*>(fs->priv_data);
+        auto& volume = of(fs);
         if (in_use < 0)
           volume.note_freed(block & ~(blk64_t{volume.cluster_blocks_} - 1), volume.cluster_blocks_);
       },
@@ -252,8 +269,6 @@ Errno Volume::corrupted(InodeNumber inode, std::uint64_t block, std::string_view
 }
 
 Errno Volume::failed(errcode_t code, InodeNumber inode, std::string_view doing) {
-  // After a failed read libext2fs's inode cache may hold one inode's bytes under another's number.
-  ext2fs_flush_icache(fs_);
   const Errno error = from_ext2(code);
   if (is_corruption(code)) return corrupted(inode, 0, fmt::format("{}: {}", doing, error_message(code)));
   if (error == Errno(EIO)) {
@@ -299,22 +314,39 @@ Result<void> Volume::write_new_inode(const Inode& inode) {
 }
 
 void Volume::record_error(InodeNumber inode, std::uint64_t block, int error) {
-  if ((fs_->flags & EXT2_FLAG_RW) == 0) return;
-  note_error(*fs_->super, {.error = error, .inode = inode, .block = block});
-  ext2fs_mark_super_dirty(fs_);
+  if (!records_errors_) return;
+  auto errors = errors_.lock();
+  errors->add({.error = error, .inode = inode, .block = block});
+  errors_wait_ = true;
 }
 
 void Volume::apply_policy() {
-  if (policy_ == ErrorPolicy::kContinue || health_ == Health::kShutDown) return;
+  if (policy_ == ErrorPolicy::kContinue) return;
   if (policy_ == ErrorPolicy::kShutDown) {
-    // First, so that a failure of the write below does not come back here.
-    health_ = Health::kShutDown;
-    if (!push()) lost_writes_ = true;
+    if (health_.exchange(Health::kShutDown) == Health::kShutDown) return;
+    if (cache_.dirty_blocks() != 0) lost_writes_ = true;
+    write_errors_alone();
     events_.notice(Notice::kShutDown, "shut down after an error: everything answers EIO from now on");
-  } else if (health_ == Health::kGood) {
-    health_ = Health::kReadOnly;
-    events_.notice(Notice::kReadOnly, "turned read-only after an error");
+    return;
   }
+  auto good = Health::kGood;
+  if (health_.compare_exchange_strong(good, Health::kReadOnly))
+    events_.notice(Notice::kReadOnly, "turned read-only after an error");
+}
+
+// What there is besides in memory may be half of a change, and whoever met the error may hold any lock. So
+// nothing but these fields, into the superblock as it lies there. A write-back that is just under way may
+// write over them; the volume is not clean then either.
+void Volume::write_errors_alone() {
+  if (device_.access() != cache::Access::kReadWrite) return;
+  std::array<std::byte, kSuperblockSize> raw;
+  if (!device_.read(kSuperblockOffset, raw) || !check_superblock_checksum(raw)) return;
+  ext2_super_block super;
+  static_assert(sizeof super == kSuperblockSize);
+  std::memcpy(&super, raw.data(), sizeof super);
+  errors_.lock()->note_in(super);
+  if (has_checksums()) super.s_checksum = superblock_checksum(super);
+  std::ignore = device_.write(kSuperblockOffset, std::as_bytes(std::span(&super, 1)));
 }
 
 void Volume::note_freed(std::uint64_t first, std::uint64_t count) {
@@ -335,7 +367,12 @@ bool Volume::may_be_owned(std::uint64_t first, std::uint64_t count) const {
 }
 
 bool Volume::needs_write_back() {
-  if (device_.access() != cache::Access::kReadWrite) return false;
+  if (device_.access() != cache::Access::kReadWrite || health_ == Health::kShutDown) return false;
+  const auto library = this->library();
+  if (errors_wait_.exchange(false)) {
+    std::exchange(*errors_.lock(), {}).note_in(*fs_->super);
+    ext2fs_mark_super_dirty(fs_);
+  }
   constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
   return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
 }
@@ -398,7 +435,7 @@ Result<void> Volume::write_out() {
 }
 
 Result<void> Volume::mark_clean() {
-  if ((fs_->flags & EXT2_FLAG_RW) == 0) return {};
+  if (!records_errors_) return {};
   // All else first: the volume is clean when this bit arrives, not before.
   RETURN_IF_ERROR(write_out());
   if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};

@@ -2,7 +2,9 @@
 // What is mounted: the device, its cache, libext2fs's handle, and how the volume behaves when something is
 // wrong.
 //
-// Locking: the metadata lock (rank 30), but for what is marked "any thread".
+// Locking: any thread, but for what is said to want library(); opening, mark_clean() and close() have the
+// volume for themselves. What tells of an error (corrupted(), failed(), write_failed()) may be called under
+// any lock of the engine: the error waits in a record of its own (rank kErrorRecord) for the next write-back.
 // Errors: see errors.h. Corruption is told to Events and recorded in the superblock here, in corrupted().
 #pragma once
 
@@ -11,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,9 +21,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/guarded.h"
 #include "base/result.h"
 #include "server/cache/block_device.h"
 #include "server/cache/buffer_cache.h"
+#include "server/ext4/error_record.h"
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/freed_groups.h"
@@ -43,7 +48,6 @@ class Volume {
   Volume(const Volume&) = delete;
   Volume& operator=(const Volume&) = delete;
 
-  // Any thread.
   [[nodiscard]] const cache::BlockDevice& device() const { return device_; }
   [[nodiscard]] std::uint32_t block_size() const { return block_size_; }
   [[nodiscard]] unsigned block_bits() const { return block_bits_; }
@@ -64,13 +68,22 @@ class Volume {
   // Metadata that was promised may never have reached the medium. The kernel tells of such a failure once, so
   // what comes after it may look well: nothing is called synced or clean any more.
   [[nodiscard]] bool has_lost_writes() const { return lost_writes_; }
-  // All that was written is on the medium. A failure is to be handed to write_failed(), under the lock.
+  // All that was written is on the medium. A failure is to be handed to write_failed().
   Result<void> flush_device();
 
-  [[nodiscard]] std::string label() const { return label_; }
+  [[nodiscard]] std::string label() const {
+    const auto library = this->library();
+    return label_;
+  }
   // At most 16 bytes. Into the superblock and its backups, as the kernel's ext4 does.
   Result<void> set_label(std::string_view label);
 
+  // libext2fs's handle: its bitmaps, descriptors, the fields of the superblock that change, its extent edits,
+  // and shared blocks of extended attributes. Whoever holds it may take it again. Never with an open
+  // cache::Change.
+  using LibraryMutex = ReentrantMutex<LockRank::kLibrary>;
+  [[nodiscard]] std::unique_lock<LibraryMutex> library() const { return std::unique_lock(library_); }
+  // Without it: what does not change while the volume is mounted.
   [[nodiscard]] ext2_filsys fs() { return fs_; }
   [[nodiscard]] const ext2_super_block& super() const { return *fs_->super; }
   // For libext2fs's feature tests, which want it writable.
@@ -108,10 +121,12 @@ class Volume {
 
   // Blocks went back to the bitmap: the cache forgets them, for their next owner may be a file's data.
   void note_freed(std::uint64_t first, std::uint64_t count);
+  // Wants library().
   [[nodiscard]] FreedGroups& freed_groups() { return freed_groups_; }
 
   // Bitmaps, descriptors and superblock into the cache, the cache to the device (not its medium).
   Result<void> write_back();
+  // Takes the errors that wait into the superblock.
   [[nodiscard]] bool needs_write_back();
   // The same, to the medium.
   Result<void> write_out();
@@ -123,9 +138,9 @@ class Volume {
   // After mark_clean(): others may mount it.
   void close();
 
-  // Any thread: FileSystem::keep_claim().
+  // FileSystem::keep_claim().
   void keep_claim();
-  // Any thread. Somebody else has the volume by now: nothing is written any more. EROFS then.
+  // Somebody else has the volume by now: nothing is written any more. EROFS then.
   Result<void> check_claim();
 
  private:
@@ -145,8 +160,10 @@ class Volume {
   Outcome<void> delete_orphans(const MountOptions& options);
   Outcome<void> map_own_structures(const JournalMap* journal);
   Outcome<void> mark_in_use();
+  static Volume& of(ext2_filsys fs) { return *static_cast<Volume*>(fs->priv_data); }
   void record_error(InodeNumber inode, std::uint64_t block, int error);
   void apply_policy();
+  void write_errors_alone();
   struct PushFailure {
     Errno error;
     std::string words;        // what failed
@@ -166,6 +183,7 @@ class Volume {
   std::uint64_t blocks_ = 0;
   std::uint64_t overhead_ = 0;
   std::string label_;
+  mutable LibraryMutex library_;
   ext2_filsys fs_ = nullptr;
   std::optional<InodeBlocks> inode_blocks_;  // as soon as fs_ is there
   // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
@@ -174,6 +192,9 @@ class Volume {
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};
   std::atomic<bool> lost_writes_{false};
+  std::atomic<bool> records_errors_{false};  // where libext2fs may write
+  std::atomic<bool> errors_wait_{false};     // there is something in errors_
+  Guarded<WaitingErrors, LockRank::kErrorRecord> errors_;
   std::atomic<bool> has_synchronous_inodes_{false};
   FreedGroups freed_groups_{0};
   // The claim of it lives as long as the mount.

@@ -17,6 +17,7 @@ void put_label(ext2_super_block& super, std::string_view label) {
 }  // namespace
 
 Result<void> Volume::set_label(std::string_view label) {
+  auto library = this->library();
   put_label(*fs_->super, label);
   label_ = label;
   ext2fs_mark_super_dirty(fs_);
@@ -36,6 +37,7 @@ Result<void> Volume::set_label(std::string_view label) {
     if (has_checksums()) ext2fs_superblock_csum_set(fs_, &backup);
     RETURN_IF_ERROR(cache_.write(offset, std::as_bytes(std::span(&backup, 1))));
   }
+  library.unlock();
   // At once, as the kernel does: it is there for others who read the device.
   return write_out();
 }

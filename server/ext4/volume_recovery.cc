@@ -103,7 +103,11 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
     if (auto replayed = apply(fast_commits, options); !replayed)
       return std::unexpected(JournalRecovery::refusal(device_, options.access, std::move(replayed.error())));
   }
-  if (!writing) fs_->flags &= ~EXT2_FLAG_RW;
+  if (!writing) {
+    fs_->flags &= ~EXT2_FLAG_RW;
+    inode_blocks_->forbid_writes();
+    records_errors_ = false;
+  }
   device_.freeze_overlay();
   if (recovery != nullptr && recovery->error() != 0)
     events_.notice(

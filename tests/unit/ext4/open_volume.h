@@ -17,10 +17,10 @@ namespace fuse4fs::ext4 {
 
 class OpenVolume {
  public:
-  explicit OpenVolume(TestVolume& of) {
+  explicit OpenVolume(TestVolume& of, ErrorPolicy policy = ErrorPolicy::kContinue) {
     UniqueFd file(::open(of.image().c_str(), O_RDWR | O_CLOEXEC));
     auto device = cache::BlockDevice::adopt(std::move(file), {}, cache::Access::kReadWrite);
-    auto opened = Volume::open(std::move(*device), {.errors = ErrorPolicy::kContinue}, of.events);
+    auto opened = Volume::open(std::move(*device), {.errors = policy}, of.events);
     if (!opened) {
       ADD_FAILURE() << opened.error().message;
       std::abort();

@@ -138,6 +138,8 @@ TEST_P(Orphans, WhatCannotBeEndsTheChain) {
     ASSERT_EQ(volume_.events.corruptions.size(), 1U);
     EXPECT_THAT(volume_.events.corruptions[0], HasSubstr(words));
     EXPECT_THAT(volume_.events.corruptions[0], HasSubstr(fmt::format("inode {}", number)));
+    // With the next write-back.
+    EXPECT_TRUE(open_->volume().needs_write_back());
     EXPECT_NE(super().s_state & EXT2_ERROR_FS, 0);
   }
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,19 +23,28 @@ struct CommandOutcome {
 };
 CommandOutcome run(const std::string& command);
 
+// May be told by many threads at once; to be asked when they have ended.
 class RecordedEvents final : public Events {
  public:
   void corruption(std::string_view words, const EventSubject&) override {
+    const std::lock_guard lock(mutex_);
     corruptions.emplace_back(words);
     // The first one explains what fails after it.
     if (echo && corruptions.size() == 1) ADD_FAILURE() << words;
   }
   bool echo = true;
   void device_error(std::string_view words, const EventSubject&) override {
+    const std::lock_guard lock(mutex_);
     device_errors.emplace_back(words);
   }
-  void notice(Notice, std::string_view words) override { notices.emplace_back(words); }
+  void notice(Notice, std::string_view words) override {
+    const std::lock_guard lock(mutex_);
+    notices.emplace_back(words);
+  }
   std::vector<std::string> corruptions, device_errors, notices;
+
+ private:
+  std::mutex mutex_;
 };
 
 class TestVolume {

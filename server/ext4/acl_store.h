@@ -3,9 +3,9 @@
 //
 // On a volume that is mounted with noacl nothing is read or set, as if there were none.
 //
-// Locking: the metadata lock. `inode` is written as XattrStore does; where nothing had to be stored, it is
-// not. Errors: those of XattrStore; EOPNOTSUPP for what has no ACLs, EUCLEAN (told) for one on the volume
-// that is none.
+// Locking: as XattrStore; the mode is the inode's. `inode` is written as XattrStore does; where nothing had
+// to be stored, it is not. Errors: those of XattrStore; EOPNOTSUPP for what has no ACLs, EUCLEAN (told) for
+// one on the volume that is none.
 #pragma once
 
 #include <span>

@@ -24,6 +24,7 @@ BlockRun BlockAllocator::next_free_run(std::uint64_t from, std::uint64_t end, st
 }
 
 Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
+  const auto library = volume_.library();
   const std::uint64_t cluster = volume_.cluster_blocks();
   const std::uint64_t begin = volume_.super().s_first_data_block;
   const std::uint64_t end = volume_.blocks();
@@ -69,6 +70,7 @@ Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
 }
 
 Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
+  const auto library = volume_.library();
   const std::uint64_t cluster = volume_.cluster_blocks();
   const std::uint64_t inside =
       run.first < volume_.blocks() ? std::min(run.count, volume_.blocks() - run.first) : 0;
@@ -93,6 +95,7 @@ Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
 }
 
 std::vector<BlockRun> BlockAllocator::take_free(BlockRun run) {
+  const auto library = volume_.library();
   auto* const fs = volume_.fs();
   const std::uint64_t cluster = volume_.cluster_blocks();
   const std::uint64_t end = std::min(run.first + run.count, volume_.blocks());
@@ -115,7 +118,10 @@ std::vector<BlockRun> BlockAllocator::take_free(BlockRun run) {
   return taken;
 }
 
-std::uint64_t BlockAllocator::free_blocks() { return ext2fs_free_blocks_count(volume_.fs()->super); }
+std::uint64_t BlockAllocator::free_blocks() {
+  const auto library = volume_.library();
+  return ext2fs_free_blocks_count(volume_.fs()->super);
+}
 
 std::uint64_t BlockAllocator::kept_blocks() const {
   constexpr std::uint64_t kKeptFraction = 50, kMostKept = 4096;

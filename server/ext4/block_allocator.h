@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which blocks are free: finds runs, takes them, gives them back.
 //
-// Locking: the metadata lock. Errors: ENOSPC. The root's reserve is not kept from anybody: writes carry no
-// credentials (write-back by the kernel has none), so the reserve is only shown, in
-// VolumeStatistics::available_blocks.
+// Locking: any thread; takes Volume::library(). A keeper is set while one thread has the volume. Errors:
+// ENOSPC. The root's reserve is not kept from anybody: writes carry no credentials (write-back by the kernel
+// has none), so the reserve is only shown, in VolumeStatistics::available_blocks.
 #pragma once
 
 #include <cstdint>

@@ -194,6 +194,7 @@ Result<void> ExtentMap::insert_extent(Inode& inode, const Mapping& part) {
 }
 
 Result<void> ExtentMap::convert(Inode& inode, std::uint64_t first, std::uint64_t count, Mapping::Kind kind) {
+  const auto library = volume_.library();
   const std::uint64_t end = first + count;
   while (first < end) {
     ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/extent_map.h"
 
@@ -75,8 +76,14 @@ Result<void> ExtentMap::read_node(const Inode& inode, std::uint64_t block, std::
   if (!volume_.has_checksums()) return {};
   // The checksum lies behind the last possible entry: that place must be inside before it is looked at.
   RETURN_IF_ERROR(open_node(inode, into, block, -1));
-  if (ext2fs_extent_block_csum_verify(volume_.fs(), inode.number,
-                                      reinterpret_cast<ext3_extent_header*>(into.data())) == 0)
+  ext3_extent_header header;
+  std::memcpy(&header, into.data(), sizeof header);
+  const std::size_t place = sizeof header + header.eh_max * sizeof(ext3_extent);
+  std::uint32_t stored = 0;
+  std::memcpy(&stored, into.data() + place, sizeof stored);
+  std::uint32_t sum = crc32c(volume_.fs()->csum_seed, &inode.number, sizeof inode.number);
+  sum = crc32c(sum, &inode.raw.i_generation, sizeof inode.raw.i_generation);
+  if (crc32c(sum, into.data(), place) != stored)
     return fail(volume_.corrupted(inode.number, block, "the checksum of an extent node is wrong"));
   return {};
 }

@@ -2,7 +2,7 @@
 // libext2fs's handle on one inode's extent tree, closed when it goes.
 //
 // Each change is written at once to the tree's blocks and to `inode`, which must outlive the handle.
-// Locking: the metadata lock.
+// Locking: Volume::library(), as long as the handle lives.
 #pragma once
 
 #include <cstdint>

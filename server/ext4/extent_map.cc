@@ -11,8 +11,6 @@
 #include "server/ext4/extent_handle.h"
 
 namespace fuse4fs::ext4 {
-namespace {}  // namespace
-
 void ExtentMap::initialise(Inode& inode) {
   std::memset(inode.raw.i_block, 0, sizeof inode.raw.i_block);
   if (!ext2fs_has_feature_extents(volume_.fs()->super)) return;
@@ -25,6 +23,7 @@ void ExtentMap::initialise(Inode& inode) {
 
 Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                std::uint64_t count, Mapping::Kind kind) {
+  const auto library = volume_.library();
   if (inode.has(EXT4_EXTENTS_FL)) {
     const std::uint64_t longest = longest_extent(kind) & ~(std::uint64_t{volume_.cluster_blocks()} - 1);
     while (count > 0) {
@@ -50,6 +49,7 @@ Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_
 
 Result<void> ExtentMap::truncate(Inode& inode, std::uint64_t first) {
   if (!inode.has_blocks_map()) return {};
+  const auto library = volume_.library();
   if (inode.has(EXT4_EXTENTS_FL)) return truncate_extents(inode, first);
   const std::uint64_t end = block_limit(inode);
   return first < end ? remove(inode, first, end - first) : Result<void>();
@@ -100,6 +100,7 @@ Result<void> ExtentMap::settle_freed(Inode& inode, std::uint64_t clusters) {
 
 Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count) {
   if (!inode.has_blocks_map() || count == 0) return {};
+  const auto library = volume_.library();
   std::uint64_t freed = 0;
   const auto removed = inode.has(EXT4_EXTENTS_FL) ? remove_extents(inode, first, count, freed)
                                                   : remove_indirect(inode, first, count, freed);
@@ -128,6 +129,8 @@ Result<std::uint64_t> ExtentMap::free_extent(Inode& inode, std::uint64_t logical
 }
 
 Result<std::uint64_t> ExtentMap::implied_block(Inode& inode, std::uint64_t logical) {
+  if (volume_.cluster_blocks() == 1) return 0;
+  const auto library = volume_.library();
   blk64_t block = 0;
   RETURN_IF_ERROR(
       volume_.check(ext2fs_map_cluster_block(volume_.fs(), inode.number, inode.brief(), logical, &block),

@@ -4,7 +4,8 @@
 // Look-ups are our own and check all they read. Changes go through libext2fs, which trusts more: the whole
 // map is checked once before the first change (`Checked` in the inode table remembers it).
 //
-// Locking: the metadata lock. Errors: EUCLEAN (told already), ENOSPC, EFBIG.
+// Locking: any thread that holds the inode's lock: shared for look-ups, which take no other, exclusive for
+// changes, which take Volume::library(). Errors: EUCLEAN (told already), ENOSPC, EFBIG.
 // Changes write the inode's map and block count by themselves; the caller writes what else it changed.
 #pragma once
 
@@ -53,7 +54,8 @@ class ExtentMap {
   // Unmaps and frees the range.
   Result<void> remove(Inode& inode, std::uint64_t first, std::uint64_t count);
 
-  // With clusters: where `logical` must lie because a neighbour in its cluster is mapped; 0 if none is.
+  // A change: with clusters, where `logical` must lie because a neighbour in its cluster is mapped; 0 if none
+  // is.
   Result<std::uint64_t> implied_block(Inode& inode, std::uint64_t logical);
   // The file's share of the volume grew.
   Result<void> add_blocks(Inode& inode, std::uint64_t clusters);

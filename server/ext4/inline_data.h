@@ -2,7 +2,8 @@
 // Content that lies inside the inode: the first 60 bytes in the place of the block map, the rest as the
 // extended attribute "system.data".
 //
-// Locking: the metadata lock. Errors: ENOSPC, EUCLEAN (told already).
+// Locking: any thread that holds the inode's lock, exclusive for changes. Errors: ENOSPC, EUCLEAN (told
+// already).
 #pragma once
 
 #include <cstddef>

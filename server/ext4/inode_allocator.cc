@@ -8,6 +8,7 @@
 namespace fuse4fs::ext4 {
 
 Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
+  const auto library = volume_.library();
   auto* const fs = volume_.fs();
   const bool spread = S_ISDIR(mode) && parent == kRootInode;
   ext2_ino_t number = 0;
@@ -23,15 +24,24 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
 }
 
 void InodeAllocator::take_this(InodeNumber inode, mode_t mode) {
+  const auto library = volume_.library();
   ext2fs_inode_alloc_stats2(volume_.fs(), inode, +1, S_ISDIR(mode) ? 1 : 0);
 }
 
 void InodeAllocator::give_back(InodeNumber inode, mode_t mode) {
+  const auto library = volume_.library();
+  auto in_use = InodeNumber{inode};
+  place_of(inode).compare_exchange_strong(in_use, 0);
   ext2fs_inode_alloc_stats2(volume_.fs(), inode, -1, S_ISDIR(mode) ? 1 : 0);
 }
 
 bool InodeAllocator::in_use(InodeNumber inode) {
-  return ext2fs_test_inode_bitmap2(volume_.fs()->inode_map, inode) != 0;
+  auto& place = place_of(inode);
+  if (place.load(std::memory_order_acquire) == inode) return true;
+  const auto library = volume_.library();
+  const bool in_use = ext2fs_test_inode_bitmap2(volume_.fs()->inode_map, inode) != 0;
+  if (in_use) place.store(inode, std::memory_order_release);
+  return in_use;
 }
 
 InodeNumber InodeAllocator::first_of_roomiest_group() {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which inodes are free.
 //
-// Locking: the metadata lock. Errors: ENOSPC.
+// Locking: any thread; takes Volume::library(), but for in_use() of one that was asked for lately: a look-up
+// does not wait for whoever changes a map. Errors: ENOSPC.
 #pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
 
 #include "base/result.h"
 #include "server/ext4/volume.h"
@@ -22,9 +27,13 @@ class InodeAllocator {
   [[nodiscard]] bool in_use(InodeNumber inode);
 
  private:
+  static constexpr std::size_t kRemembered = 4096;
+  [[nodiscard]] std::atomic<InodeNumber>& place_of(InodeNumber inode) { return used_[inode % kRemembered]; }
   [[nodiscard]] InodeNumber first_of_roomiest_group();
 
   Volume& volume_;
+  // Some of those in use, each in its place. Changed under library(), so that none stays when it is freed.
+  std::array<std::atomic<InodeNumber>, kRemembered> used_{};
 };
 
 }  // namespace fuse4fs::ext4

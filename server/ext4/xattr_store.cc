@@ -2,6 +2,7 @@
 #include "server/ext4/xattr_store.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "server/ext4/errors.h"
@@ -76,9 +77,11 @@ Result<void> XattrStore::read_inode_part(const Inode& inode, Places& places) {
 
 Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
   const std::uint64_t block = places.block;
-  std::vector<std::byte> bytes(volume_.block_size());
-  if (auto read = volume_.cache().read(block << volume_.block_bits(), bytes); !read)
-    return fail(volume_.failed(read.error().value(), inode.number, kReading));
+  // Others need not wait for the device.
+  const auto buffer = volume_.cache().get(block);
+  if (!buffer) return fail(volume_.failed(buffer.error().value(), inode.number, kReading));
+  const auto library = volume_.library();
+  std::vector<std::byte> bytes(buffer->bytes().begin(), buffer->bytes().end());
   ext2_ext_attr_header header;
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.h_magic != EXT2_EXT_ATTR_MAGIC || header.h_blocks != 1 || header.h_refcount == 0)
@@ -96,8 +99,9 @@ Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
 }
 
 Result<std::vector<std::byte>> XattrStore::value_of(const Inode& inode, const XattrEntry& entry) {
-  if (entry.value_inode != 0) return values_.read(inode, entry);
-  return entry.value;
+  if (entry.value_inode == 0) return entry.value;
+  const auto library = volume_.library();
+  return values_.read(inode, entry);
 }
 
 Result<std::optional<std::vector<std::byte>>> XattrStore::get(const Inode& inode, const XattrName& name) {
@@ -174,6 +178,7 @@ Result<XattrStore::Places> XattrStore::plan(const Places& from, XattrEntry entry
 Result<XattrStore::Change> XattrStore::set(Inode& inode, const XattrName& name,
                                            std::span<const std::byte> value, XattrMode mode) {
   RETURN_IF_ERROR(judge_name(name));
+  const auto library = volume_.library();
   ASSIGN_OR_RETURN(const Places from, read(inode));
   auto found = find_xattr(from.in_inode, name);
   bool exists = found != from.in_inode.end();
@@ -213,6 +218,9 @@ Result<XattrStore::Change> XattrStore::set(Inode& inode, const XattrName& name,
 
 Result<XattrStore::Change> XattrStore::remove(Inode& inode, const XattrName& name) {
   RETURN_IF_ERROR(judge_name(name));
+  ASSIGN_OR_RETURN(const bool may_be_there, may_have(inode, name));
+  if (!may_be_there) return Change::kNone;
+  const auto library = volume_.library();
   ASSIGN_OR_RETURN(const Places from, read(inode));
   Places to = from;
   auto& entries = find_xattr(to.in_inode, name) != to.in_inode.end() ? to.in_inode : to.in_block;
@@ -223,7 +231,15 @@ Result<XattrStore::Change> XattrStore::remove(Inode& inode, const XattrName& nam
   return Change::kDone;
 }
 
+Result<bool> XattrStore::may_have(const Inode& inode, const XattrName& name) {
+  if (inode.xattr_block() != 0) return true;
+  Places places;
+  RETURN_IF_ERROR(read_inode_part(inode, places));
+  return find_xattr(places.in_inode, name) != places.in_inode.end();
+}
+
 Result<void> XattrStore::set_inline_data(Inode& inode, std::span<const std::byte> value) {
+  const auto library = volume_.library();
   ASSIGN_OR_RETURN(const Places from, read(inode));
   Places to = from;
   if (!place_in_inode(to, entry_for(kInlineDataXattr, value))) return fail(ENOSPC);
@@ -231,6 +247,7 @@ Result<void> XattrStore::set_inline_data(Inode& inode, std::span<const std::byte
 }
 
 Result<void> XattrStore::release_all(Inode& inode) {
+  const auto library = volume_.library();
   ASSIGN_OR_RETURN(const Places from, read(inode));
   Result<void> outcome = count_blocks(inode, from, {});
   if (const auto dropped = drop_values(inode, from.in_inode, {}); !dropped) outcome = dropped;
@@ -241,7 +258,9 @@ Result<void> XattrStore::release_all(Inode& inode) {
 
 Result<void> XattrStore::change(Inode& inode, const Places& from, Places& to, InodeNumber fresh) {
   if (!ext2fs_has_feature_xattr(volume_.super_pointer())) {
-    ext2fs_set_feature_xattr(volume_.super_pointer());
+    // At once, for others test other bits of the word, without the lock: those do not change.
+    std::atomic_ref(volume_.super_pointer()->s_feature_compat)
+        .fetch_or(EXT2_FEATURE_COMPAT_EXT_ATTR, std::memory_order_relaxed);
     ext2fs_mark_super_dirty(volume_.fs());
   }
   RETURN_IF_ERROR(store_block(inode, from, to, fresh));

@@ -8,8 +8,10 @@
 // `inode` is written with all that the caller changed in it, and is up to date afterwards. Its ctime and
 // version are the caller's.
 //
-// Locking: the metadata lock. Errors: ENODATA, EEXIST, ENOSPC, ERANGE for a name that is too long, EUCLEAN
-// (told already).
+// Locking: any thread that holds the inode's lock, shared or, for changes, exclusive. What inodes share
+// (blocks, inodes of values, and what is remembered of them) is under Volume::library(), which is taken here,
+// but not for what lies inside the inode and is only read. Errors: ENODATA, EEXIST, ENOSPC, ERANGE for a name
+// that is too long, EUCLEAN (told already).
 #pragma once
 
 #include <cstddef>
@@ -64,6 +66,8 @@ class XattrStore {
   Result<Places> read(const Inode& inode);
   Result<void> read_inode_part(const Inode& inode, Places& places);
   Result<void> read_block(const Inode& inode, Places& places);
+  // By itself, of an inode without a block. True where there may be one.
+  Result<bool> may_have(const Inode& inode, const XattrName& name);
   Result<std::vector<std::byte>> value_of(const Inode& inode, const XattrEntry& entry);
   // What the area says, with what it may not say refused.
   Result<XattrEntries> parse(const Inode& inode, std::span<const std::byte> area, std::size_t first,
@@ -98,7 +102,7 @@ class XattrStore {
   BlockAllocator& blocks_;
   ExtentMap& extents_;
   XattrValues values_;
-  // By the hash of all that is in them: blocks that may be shared. Each block once.
+  // Under Volume::library(). By the hash of all that is in them: blocks that may be shared. Each block once.
   std::unordered_multimap<std::uint32_t, std::uint64_t> known_blocks_;
   std::unordered_map<std::uint64_t, std::uint32_t> hashes_of_known_;
 };

@@ -5,7 +5,7 @@
 // the version elsewhere (ctime and version the count, atime the value's checksum). Old Lustre volumes have
 // one inode for each value, without count and checksum, but with its owner's number as mtime.
 //
-// Locking: the metadata lock. Errors: ENOSPC, EUCLEAN (told already).
+// Locking: Volume::library(). Errors: ENOSPC, EUCLEAN (told already).
 // Format: Documentation/filesystems/ext4/attributes.rst.
 #pragma once
 

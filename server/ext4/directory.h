@@ -5,7 +5,8 @@
 // On volumes with dir_index a directory of one block is hashed already: its listing's order and cookies stay
 // when it gets an index. One of many blocks without an index was made by others, and stays linear.
 //
-// Locking: the metadata lock. Errors: EUCLEAN (told already), ENOSPC, EIO.
+// Locking: any thread that holds the directory's lock, shared to read, exclusive to change.
+// Errors: EUCLEAN (told already), ENOSPC, EIO.
 // Names were judged by the caller: 1 to 255 bytes, no '/', no NUL, neither "." nor "..".
 #pragma once
 
@@ -59,7 +60,7 @@ class Directory {
   // The first block of a new one. Does not write the inode.
   Result<void> make_first_block(Inode& directory, InodeNumber parent);
 
-  // `sink` is called with the metadata lock held.
+  // `sink` is called with the directory's lock held.
   Result<void> list(const Inode& directory, std::uint64_t cookie, const DirectorySink& sink);
 
   // Whether it has an index that is kept: with one, it may have more subdirectories than can be counted.

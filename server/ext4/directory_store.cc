@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 
 #include "server/ext4/crc32c.h"
@@ -71,48 +72,66 @@ Result<std::vector<std::uint64_t>> DirectoryStore::load(const Inode& directory) 
   return places;
 }
 
-void DirectoryStore::make_room(std::size_t places) {
-  while (!known_.empty() && (known_.size() >= kMostDirectories || places_ + places > most_places_)) {
-    const auto oldest = std::min_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {
-      return a.second.last_used < b.second.last_used;
+void DirectoryStore::Known::make_room_for_marks() {
+  fetched.resize((places.size() + kFetched - 1) / kFetched);
+}
+
+std::shared_ptr<DirectoryStore::Known> DirectoryStore::State::find(InodeNumber inode) const {
+  const auto found = known.find(inode);
+  return found == known.end() ? nullptr : found->second;
+}
+
+void DirectoryStore::State::forget(InodeNumber inode) {
+  const auto found = known.find(inode);
+  if (found == known.end()) return;
+  places -= found->second->places.size();
+  known.erase(found);
+}
+
+void DirectoryStore::make_room(State& state, std::size_t places) const {
+  auto& known = state.known;
+  while (!known.empty() && (known.size() >= kMostDirectories || state.places + places > most_places_)) {
+    const auto oldest = std::min_element(known.begin(), known.end(), [](const auto& a, const auto& b) {
+      return a.second->last_used < b.second->last_used;
     });
-    forget(oldest->first);
+    state.forget(oldest->first);
   }
 }
 
-Result<DirectoryStore::Known*> DirectoryStore::known(const Inode& directory) {
-  if (const auto found = known_.find(directory.number); found != known_.end()) {
-    found->second.last_used = ++clock_;
-    return &found->second;
+Result<std::shared_ptr<DirectoryStore::Known>> DirectoryStore::known(const Inode& directory) {
+  const auto used = [](State& state, std::shared_ptr<Known> known) {
+    known->last_used = ++state.clock;
+    return known;
+  };
+  {
+    auto state = state_.lock();
+    if (auto found = state->find(directory.number)) return used(*state, std::move(found));
   }
   ASSIGN_OR_RETURN(auto places, load(directory));
-  make_room(places.size());
-  places_ += places.size();
-  Known& fresh = known_[directory.number];
-  fresh.places = std::move(places);
-  fresh.last_used = ++clock_;
-  return &fresh;
+  auto fresh = std::make_shared<Known>(std::move(places));
+  auto state = state_.lock();
+  // Another reader of it was faster.
+  if (auto found = state->find(directory.number)) return used(*state, std::move(found));
+  make_room(*state, fresh->places.size());
+  state->known.emplace(directory.number, fresh);
+  state->places += fresh->places.size();
+  return used(*state, std::move(fresh));
 }
 
-void DirectoryStore::forget(InodeNumber inode) {
-  const auto found = known_.find(inode);
-  if (found == known_.end()) return;
-  places_ -= found->second.places.size();
-  known_.erase(found);
-}
+void DirectoryStore::forget(InodeNumber inode) { state_.lock()->forget(inode); }
 
 Result<std::uint32_t> DirectoryStore::count(const Inode& directory) {
-  ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
+  ASSIGN_OR_RETURN(const auto known_directory, known(directory));
   return static_cast<std::uint32_t>(known_directory->places.size());
 }
 
 Result<bool> DirectoryStore::is_checked(const Inode& directory) {
-  ASSIGN_OR_RETURN(const Known* const known_directory, known(directory));
-  return known_directory->checked;
+  ASSIGN_OR_RETURN(const auto known_directory, known(directory));
+  return known_directory->checked.load(std::memory_order_relaxed);
 }
 
 void DirectoryStore::note_checked(const Inode& directory) {
-  if (const auto found = known_.find(directory.number); found != known_.end()) found->second.checked = true;
+  if (const auto found = state_.lock()->find(directory.number)) found->checked = true;
 }
 
 std::uint32_t DirectoryStore::checksum_of(const Inode& directory, std::span<const std::byte> bytes,
@@ -154,9 +173,9 @@ std::string DirectoryStore::judge(const Inode& directory, std::span<const std::b
 
 void DirectoryStore::read_ahead(Known& directory, std::uint32_t index) {
   const std::uint32_t part = index / kFetched;
-  if (directory.fetched.size() <= part) directory.fetched.resize(part + std::size_t{1});
-  if (directory.fetched[part]) return;
-  directory.fetched[part] = true;
+  std::atomic_ref fetched(directory.fetched[part]);
+  if (fetched.load(std::memory_order_relaxed) != 0) return;
+  fetched.store(1, std::memory_order_relaxed);
   const auto& places = directory.places;
   const std::size_t end = std::min(places.size(), (part + std::size_t{1}) * kFetched);
   for (std::size_t first = part * std::size_t{kFetched}; first < end;) {
@@ -168,7 +187,7 @@ void DirectoryStore::read_ahead(Known& directory, std::uint32_t index) {
 }
 
 Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_t index, DirectoryForm form) {
-  ASSIGN_OR_RETURN(Known* const known_directory, known(directory));
+  ASSIGN_OR_RETURN(const auto known_directory, known(directory));
   // The first block is never a node: what was found good as a root is not taken for one.
   if (index >= known_directory->places.size() || (index == 0 && form == DirectoryForm::kNode))
     return fail(
@@ -254,9 +273,13 @@ Result<void> DirectoryStore::attach(Inode& directory, const Place& place, const 
   }
   if (place.fresh.count != 0) RETURN_IF_ERROR(extents_.add_blocks(directory, 1));
   directory.set_size((std::uint64_t{place.index} + 1) << volume_.block_bits());
-  if (const auto found = known_.find(directory.number); found != known_.end()) {
-    found->second.places.push_back(place.physical);
-    ++places_;
+  {
+    auto state = state_.lock();
+    if (const auto found = state->find(directory.number)) {
+      found->places.push_back(place.physical);
+      found->make_room_for_marks();
+      ++state->places;
+    }
   }
   return volume_.write_inode(directory);
 }

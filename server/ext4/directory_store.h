@@ -3,17 +3,23 @@
 //
 // Blocks are named by their place in the directory (0 is the first). In memory stays, for each directory that
 // was used lately, the list of where its blocks lie; a block that the directory holds twice is found then.
-// Locking: the metadata lock. Errors: EUCLEAN (told already, with inode and block), ENOSPC, EIO.
+// Locking: any thread that holds the directory's lock, shared to read, exclusive to change. Many may learn at
+// once where the blocks of one lie, or of many; what is in memory of all of them is under a lock of its own
+// (rank kDirectoryPlaces, for moments, no I/O under it). Errors: EUCLEAN (told already, with inode and
+// block), ENOSPC, EIO.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "base/guarded.h"
 #include "base/result.h"
 #include "server/cache/buffer_cache.h"
 #include "server/ext4/block_allocator.h"
@@ -110,11 +116,23 @@ class DirectoryStore {
   }
 
  private:
+  // Whoever reads the directory may hold one that is not in memory any more.
   struct Known {
+    explicit Known(std::vector<std::uint64_t> of) : places(std::move(of)) { make_room_for_marks(); }
+    void make_room_for_marks();
+
+    // Grow under the directory's exclusive lock, and the state's.
     std::vector<std::uint64_t> places;
-    std::vector<bool> fetched;  // of each kFetched places: they were read ahead
-    bool checked = false;
-    std::uint64_t last_used = 0;
+    std::vector<std::uint8_t> fetched;  // of each kFetched places: they were read ahead. By atomic_ref.
+    std::atomic<bool> checked{false};
+    std::uint64_t last_used = 0;  // under the state's lock
+  };
+  struct State {
+    std::unordered_map<InodeNumber, std::shared_ptr<Known>> known;
+    std::size_t places = 0;
+    std::uint64_t clock = 0;
+    void forget(InodeNumber inode);
+    [[nodiscard]] std::shared_ptr<Known> find(InodeNumber inode) const;
   };
   struct Place {
     std::uint32_t index = 0;
@@ -122,9 +140,9 @@ class DirectoryStore {
     BlockRun fresh;  // what was taken for it; nothing where its cluster was there already
   };
 
-  Result<Known*> known(const Inode& directory);
+  Result<std::shared_ptr<Known>> known(const Inode& directory);
   Result<std::vector<std::uint64_t>> load(const Inode& directory);
-  void make_room(std::size_t places);
+  void make_room(State& state, std::size_t places) const;
   // What is wrong with a block; empty if nothing.
   [[nodiscard]] std::string judge(const Inode& directory, std::span<const std::byte> bytes,
                                   DirectoryForm form) const;
@@ -145,9 +163,7 @@ class DirectoryStore {
   ExtentMap& extents_;
   const DirectoryEntries entries_;
   const std::size_t most_places_;
-  std::unordered_map<InodeNumber, Known> known_;
-  std::size_t places_ = 0;
-  std::uint64_t clock_ = 0;
+  Guarded<State, LockRank::kDirectoryPlaces> state_;
 };
 
 }  // namespace fuse4fs::ext4

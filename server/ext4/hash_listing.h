@@ -6,7 +6,7 @@
 // behind the two dot entries; the one that follows a name is one more. Names of one whole hash are told apart
 // by their order. A cookie needs 63 bits: programs with 32-bit offsets see EOVERFLOW, for the kernel does not
 // tell a FUSE server who asks.
-// Locking: the metadata lock, also while the sink runs. Errors: EUCLEAN (told already), EIO; ENOMEM for more
+// Locking: none of its own. Errors: EUCLEAN (told already), EIO; ENOMEM for more
 // than kMostOfOneHash names that share their hash.
 #pragma once
 

@@ -6,7 +6,8 @@
 // order. What is read later is judged block by block; a change of the index leaves it good at each step, so
 // that what fails for want of room leaves the directory as it was, but for more room.
 // Whether a directory is hashed at all is Directory's to say.
-// Locking: the metadata lock. Errors: EUCLEAN (told already), ENOSPC (as ext4, also of a full index), EIO.
+// Locking: any thread that holds the directory's lock, shared to read, exclusive to change.
+// Errors: EUCLEAN (told already), ENOSPC (as ext4, also of a full index), EIO.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +35,7 @@ class HTree {
   Result<void> remove(const Inode& directory, std::string_view name);
   Result<void> replace(const Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
 
-  // `sink` is called with the metadata lock held. hash_listing.h says what cookies are.
+  // `sink` is called with the directory's lock held. hash_listing.h says what cookies are.
   Result<void> list(const Inode& directory, std::uint64_t cookie, const DirectorySink& sink);
 
   // The inode that ".." leads to, of one with an index.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Small directories inside their inode. Two stretches of entries; "." is not stored, ".." is a bare number.
 //
-// Locking: the metadata lock. Errors: EUCLEAN (told already), ENOSPC, EIO.
+// Locking: any thread that holds the directory's lock, shared to read, exclusive to change.
+// Errors: EUCLEAN (told already), ENOSPC, EIO.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +30,7 @@ class InlineDirectory {
   Result<void> replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
   // All of it becomes one block. Writes the inode.
   Result<void> move_out(Inode& directory);
-  // `sink` is called with the metadata lock held. Cookies stay good when it moves out.
+  // `sink` is called with the directory's lock held. Cookies stay good when it moves out.
   Result<void> list(const Inode& directory, std::uint64_t cookie, const DirectorySink& sink);
 
  private:

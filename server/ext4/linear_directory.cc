@@ -15,29 +15,31 @@ constexpr std::uint32_t kSearchable = 2;
 
 }  // namespace
 
-std::size_t LinearDirectory::names_in_memory() const {
-  std::size_t names = 0;
-  for (const auto& [inode, state] : states_) names += state.names.size();
-  return names;
+std::size_t LinearDirectory::names_in_memory() const { return names_; }
+
+std::shared_ptr<LinearDirectory::State> LinearDirectory::known(InodeNumber number) {
+  auto states = states_.lock();
+  const auto found = states->find(number);
+  if (found == states->end()) return nullptr;
+  found->second->last_used = ++clock_;
+  return found->second;
 }
 
-LinearDirectory::State& LinearDirectory::state_of(InodeNumber number) {
-  if (const auto known = states_.find(number); known != states_.end()) {
-    known->second.last_used = ++clock_;
-    return known->second;
-  }
-  std::size_t names = names_in_memory();
-  while (states_.size() >= kMostStates || names > most_names_) {
-    const auto oldest = std::min_element(states_.begin(), states_.end(), [](const auto& a, const auto& b) {
-      return a.second.last_used < b.second.last_used;
+// For one more.
+std::vector<std::shared_ptr<LinearDirectory::State>> LinearDirectory::make_room(States& states) const {
+  std::vector<std::shared_ptr<State>> gone;
+  std::size_t names = 0;
+  for (const auto& [inode, state] : states) names += state->size();
+  while (states.size() >= kMostStates || names > most_names_) {
+    const auto oldest = std::min_element(states.begin(), states.end(), [](const auto& a, const auto& b) {
+      return a.second->last_used < b.second->last_used;
     });
-    if (oldest == states_.end()) break;
-    names -= oldest->second.names.size();
-    states_.erase(oldest);
+    if (oldest == states.end()) break;
+    names -= oldest->second->size();
+    gone.push_back(std::move(oldest->second));
+    states.erase(oldest);
   }
-  State& fresh = states_[number];
-  fresh.last_used = ++clock_;
-  return fresh;
+  return gone;
 }
 
 std::uint32_t LinearDirectory::room_in(std::span<const std::byte> block) const {
@@ -49,42 +51,55 @@ std::uint32_t LinearDirectory::room_in(std::span<const std::byte> block) const {
   return static_cast<std::uint32_t>(room);
 }
 
-Result<LinearDirectory::State*> LinearDirectory::loaded(const Inode& directory) {
-  State& state = state_of(directory.number);
-  if (state.loaded) return &state;
-  state.names.clear();
-  state.indexed = true;
+Result<std::shared_ptr<LinearDirectory::State>> LinearDirectory::loaded(const Inode& directory) {
+  if (auto state = known(directory.number)) return state;
+  {
+    const auto gone = make_room(*states_.lock());
+  }
+  const auto state = std::make_shared<State>(names_);
   ASSIGN_OR_RETURN(const std::uint32_t count, store_.count(directory));
-  state.room.assign(count, 0);
+  state->room.assign(count, 0);
   for (std::uint32_t i = 0; i < count; ++i) {
     ASSIGN_OR_RETURN(const DirectoryBlock block, store_.read(directory, i, DirectoryForm::kEntries));
-    state.room[i] = room_in(block.bytes());
+    state->room[i] = room_in(block.bytes());
     store_.entries().each(block.bytes(), 0, store_.entries().end(), [&](const Entry& entry) {
-      if (entry.inode != 0) remember_name(state, entry.name, {i, static_cast<std::uint32_t>(entry.offset)});
+      if (entry.inode != 0)
+        state->remember(entry.name, {i, static_cast<std::uint32_t>(entry.offset)}, most_names_);
       return true;
     });
   }
-  state.loaded = true;
-  return &state;
+  std::vector<std::shared_ptr<State>> gone;
+  auto states = states_.lock();
+  gone = make_room(*states);
+  // Another reader of it may have been faster.
+  const auto& kept = states->emplace(directory.number, state).first->second;
+  kept->last_used = ++clock_;
+  return kept;
 }
 
-void LinearDirectory::remember_name(State& state, std::string_view name, Place place) {
-  if (!state.indexed) return;
-  if (state.names.size() < most_names_) {
-    state.names.emplace(std::hash<std::string_view>()(name), place);
+void LinearDirectory::State::remember(std::string_view name, Place place, std::size_t most) {
+  if (!indexed_) return;
+  // All together may have twice as many as one: others are let go only when one more comes into memory.
+  if (size_ < most && all_ < 2 * most) {
+    names_.emplace(std::hash<std::string_view>()(name), place);
+    ++size_;
+    ++all_;
     return;
   }
-  // Too many to keep: this directory is scanned from now on.
-  state.indexed = false;
-  std::unordered_multimap<std::size_t, Place>().swap(state.names);
+  indexed_ = false;
+  std::unordered_multimap<std::size_t, Place>().swap(names_);
+  all_ -= size_.exchange(0);
 }
 
-void LinearDirectory::forget_name(State& state, std::string_view name, Place place) {
-  const auto [begin, end] = state.names.equal_range(std::hash<std::string_view>()(name));
+void LinearDirectory::State::forget(std::string_view name, Place place) {
+  const auto [begin, end] = names_.equal_range(std::hash<std::string_view>()(name));
   const auto known = std::find_if(begin, end, [&](const auto& candidate) {
     return candidate.second.block == place.block && candidate.second.offset == place.offset;
   });
-  if (known != end) state.names.erase(known);
+  if (known == end) return;
+  names_.erase(known);
+  --size_;
+  --all_;
 }
 
 Result<std::optional<LinearDirectory::Found>> LinearDirectory::locate(const Inode& directory,
@@ -97,9 +112,9 @@ Result<std::optional<LinearDirectory::Found>> LinearDirectory::locate(const Inod
   };
   ASSIGN_OR_RETURN(const std::uint32_t count, store_.count(directory));
   if (count > kSearchable) {
-    ASSIGN_OR_RETURN(const State* const state, loaded(directory));
-    if (state->indexed) {
-      const auto [begin, end] = state->names.equal_range(std::hash<std::string_view>()(name));
+    ASSIGN_OR_RETURN(const auto state, loaded(directory));
+    if (state->is_indexed()) {
+      const auto [begin, end] = state->names().equal_range(std::hash<std::string_view>()(name));
       for (auto candidate = begin; candidate != end; ++candidate) {
         ASSIGN_OR_RETURN(auto found, look(candidate->second.block));
         if (found) return found;
@@ -124,7 +139,7 @@ Result<void> LinearDirectory::insert(Inode& directory, std::string_view name, In
                                      mode_t mode) {
   // Without its feature the kernel takes an index that is not kept for none, and drops the flag.
   directory.raw.i_flags &= ~static_cast<std::uint32_t>(EXT2_INDEX_FL);
-  ASSIGN_OR_RETURN(State * state, loaded(directory));
+  ASSIGN_OR_RETURN(const auto state, loaded(directory));
   const auto needed = entry_length(name.size());
   auto& room = state->room;
   // Most inserts find room in the last block.
@@ -140,7 +155,7 @@ Result<void> LinearDirectory::insert(Inode& directory, std::string_view name, In
   });
   if (!block) return fail(block.error());
   room.push_back(room_in(block->bytes()));
-  remember_name(*state, name, {block->index(), 0});
+  state->remember(name, {block->index(), 0}, most_names_);
   return {};
 }
 
@@ -154,7 +169,7 @@ Result<void> LinearDirectory::insert_into(const Inode& directory, State& state, 
   if (!place)
     return fail(store_.corrupted(directory, block.physical(), "a directory block changed behind our back"));
   state.room[index] = room_in(block.bytes());
-  remember_name(state, name, {index, static_cast<std::uint32_t>(*place)});
+  state.remember(name, {index, static_cast<std::uint32_t>(*place)}, most_names_);
   return {};
 }
 
@@ -165,9 +180,9 @@ Result<void> LinearDirectory::remove(const Inode& directory, std::string_view na
       store_.change(directory, found->block, DirectoryForm::kEntries,
                     [&](std::span<std::byte> bytes) { store_.entries().remove(bytes, found->place); }));
   const std::uint32_t index = found->block.index();
-  if (const auto known = states_.find(directory.number); known != states_.end() && known->second.loaded) {
-    known->second.room[index] = room_in(found->block.bytes());
-    forget_name(known->second, name, {index, static_cast<std::uint32_t>(found->place.entry.offset)});
+  if (const auto state = known(directory.number)) {
+    state->room[index] = room_in(found->block.bytes());
+    state->forget(name, {index, static_cast<std::uint32_t>(found->place.entry.offset)});
   }
   return {};
 }

@@ -121,6 +121,10 @@ Result<Buffer> BufferCache::get_new(std::uint64_t block, BlockRole role) {
   ASSIGN_OR_RETURN(Frame * frame, put(block, std::span(kZeros).first(block_size_)));
   Buffer buffer(*this, *frame, {});
   buffer.become(role);
+  {
+    const auto state = shard_of(block).state.lock();
+    frame->fresh_in = begun_;
+  }
   return buffer;
 }
 
@@ -304,7 +308,7 @@ void BufferCache::forget(std::uint64_t first, std::uint64_t count) {
   std::vector<Frame*> found;
   const auto drop = [&](Shard& shard, Shard::Locked& state) {
     for (Frame* const frame : found) {
-      shard.wait(state, [&] { return frame->in_flight == nullptr; });
+      shard.wait(state, [&] { return frame->in_flight == nullptr || frame->queued; });
       detach(*frame, *state);
       internal::release(*frame);
     }

@@ -146,12 +146,50 @@ struct WriteFailure {
   std::uint64_t count = 0;
   Errno error;
 };
+using WriteOutcome = std::expected<void, WriteFailure>;
+
+// The dirty blocks as they were at one moment, to be handed to the device in an order that its owner chooses.
+// They may go on changing: that is for the next one. What was not written when this goes is dirty again.
+//
+// One at a time, of flush() too: begin_write_back() waits. Its owner may not call flush(). Not thread-safe.
+class WriteBack {
+ public:
+  struct Block {
+    std::uint64_t block = 0;
+    BlockRole role;
+    std::span<const std::byte> bytes;
+  };
+  WriteBack(WriteBack&& other) noexcept;
+  WriteBack& operator=(WriteBack&&) = delete;
+  ~WriteBack();
+
+  // In their order. What is forgotten meanwhile stays in it: see BufferCache::forget().
+  [[nodiscard]] const std::vector<Block>& blocks() const { return blocks_; }
+  // Indices of blocks(), ascending; each block once. Neighbours in one request. Others are tried after a
+  // failure, the first one is told, and what failed is dirty again.
+  WriteOutcome write(std::span<const std::size_t> which);
+  // These bytes in place of the block's own, whose write is still due.
+  WriteOutcome write_instead(std::size_t which, std::span<const std::byte> bytes) const;
+
+ private:
+  friend class BufferCache;
+  WriteBack(BufferCache& cache, std::unique_lock<RankedMutex<std::mutex, LockRank::kWriteBack>> turn)
+      : cache_(&cache), turn_(std::move(turn)) {}
+  BufferCache* cache_;
+  std::unique_lock<RankedMutex<std::mutex, LockRank::kWriteBack>> turn_;
+  std::vector<Block> blocks_;
+  std::vector<internal::Frame*> frames_;  // of each block; null once it is written
+};
 
 class BufferCache {
  public:
   struct Options {
     std::size_t limit = std::size_t{64} << 20;  // bytes, clean and dirty together
     std::chrono::steady_clock::duration recovery = std::chrono::minutes(1);  // after shrink()
+    // What is written early, when much is dirty. kFresh: blocks of get_new() alone, to which nothing on the
+    // device leads yet; the rest waits for a write-back in order, and wants_write_back() says so.
+    enum class Early { kAll, kFresh };
+    Early early = Early::kAll;
   };
 
   // `device` must outlive the cache, and the cache its handles.
@@ -177,13 +215,19 @@ class BufferCache {
   // can be, unless the first is here already (then somebody has done it). Errors are the later get()'s.
   void read_ahead(std::uint64_t first, std::uint64_t count);
 
-  // The blocks were freed: their copies, dirty or not, are dropped, and no write of them is under way when
-  // this returns. Handles of them still work, for nobody.
+  // The blocks were freed: their copies, dirty or not, are dropped, and no flush() is writing them when this
+  // returns. Those of a WriteBack are written all the same, now or later: where there are any, nobody may get
+  // the blocks before it is done. Handles of them still work, for nobody.
   void forget(std::uint64_t first, std::uint64_t count);
 
   // Hands all dirty blocks to the device, in block order. Not to its medium: that is BlockDevice::flush().
   // Others are tried after a failure; the first one is told.
-  std::expected<void, WriteFailure> flush();
+  WriteOutcome flush();
+
+  // All dirty blocks, as they are now. Waits for open Changes, and for another write-back.
+  WriteBack begin_write_back();
+  // Much is dirty that could not be written early.
+  [[nodiscard]] bool wants_write_back() const { return wants_write_back_; }
 
   // The machine is short of memory: what is clean goes, down to half of what is here, and so much is the
   // limit until Options::recovery has passed without another call.
@@ -200,6 +244,7 @@ class BufferCache {
  private:
   friend class Buffer;
   friend class Change;
+  friend class WriteBack;
   using Frame = internal::Frame;
   struct Shard;
   struct ShardState;
@@ -207,8 +252,8 @@ class BufferCache {
   class WriteRun;
   static constexpr std::size_t kShards = 16;
 
-  // What a write-back does about blocks that somebody is changing.
-  enum class OpenChanges { kWaitFor, kLeave };
+  // What a write-back does about blocks that somebody is changing, or to which something may lead.
+  enum class Which { kAll, kEarly };
 
   [[nodiscard]] Shard& shard_of(std::uint64_t block) const;
   std::unique_ptr<Frame> new_frame(std::uint64_t block) const;
@@ -230,7 +275,7 @@ class BufferCache {
   void evict(std::size_t most_left);
   void write_early();
   // Under writing_.
-  std::expected<void, WriteFailure> write_back(OpenChanges open_changes);
+  WriteOutcome write_back(Which which);
   void wait_for_changes(std::uint64_t block);
 
   const BlockDevice& device_;
@@ -246,6 +291,9 @@ class BufferCache {
   RankedMutex<std::mutex, LockRank::kWriteBack> writing_;
   // An early write-back failed: the next flush() is to say so, and is not anticipated.
   std::atomic<bool> early_failed_{false};
+  std::atomic<bool> wants_write_back_{false};
+  // How many write-backs have begun: a block that came since the last is fresh.
+  std::atomic<std::uint64_t> begun_{1};
 };
 
 }  // namespace fuse4fs::cache

@@ -32,11 +32,13 @@ struct Frame {
   const std::byte* in_flight = nullptr;                  // what the device is just writing
   Frame* older = nullptr;
   Frame* newer = nullptr;
+  std::uint64_t fresh_in = 0;  // a value of BufferCache::begun_; 0: it was there before
   std::uint32_t open_changes = 0;
   std::uint32_t pins = 0;
   bool here = true;  // in the cache; else only its handles know it
   bool filling = false;
   bool verifying = false;
+  bool queued = false;            // in_flight, of a WriteBack that has not come to it yet
   bool dirty = false;             // changed since the last write began
   DirtyPlace place_when_dirty{};  // empty while no change has begun since it became dirty
 };

@@ -20,18 +20,20 @@ constexpr std::size_t kLeastUnderPressure = std::size_t{4} << 20;
 
 }  // namespace
 
-std::expected<void, WriteFailure> BufferCache::flush() {
+WriteOutcome BufferCache::flush() {
   const std::lock_guard turn(writing_);
   early_failed_ = false;
-  return write_back(OpenChanges::kWaitFor);
+  wants_write_back_ = false;
+  return write_back(Which::kAll);
 }
 
 void BufferCache::write_early() {
+  if (options_.early == Options::Early::kFresh) wants_write_back_ = true;
   if (early_failed_) return;
   const std::unique_lock turn(writing_, std::try_to_lock);
   // Somebody is at it.
   if (!turn.owns_lock()) return;
-  if (!write_back(OpenChanges::kLeave)) early_failed_ = true;
+  if (!write_back(Which::kEarly)) early_failed_ = true;
 }
 
 // Neighbouring blocks on their way to the device.
@@ -48,10 +50,12 @@ class BufferCache::WriteRun {
     return !frames_.empty() && frames_.back()->block + 1 == block && frames_.size() < most_;
   }
 
-  Taken add(std::uint64_t block) {
+  // `fresh`: unless 0, only if it is.
+  Taken add(std::uint64_t block, std::uint64_t fresh) {
     auto state = cache_.shard_of(block).state.lock();
     Frame* const frame = state->find(block);
     if (frame == nullptr || !frame->dirty || frame->pins != 0) return Taken::kNoNeed;
+    if (fresh != 0 && frame->fresh_in != fresh) return Taken::kNoNeed;
     if (frame->open_changes != 0) return Taken::kBeingChanged;
     frames_.push_back(frame);
     internal::acquire(*frame);
@@ -59,6 +63,13 @@ class BufferCache::WriteRun {
     frame->dirty = false;
     state->dirty.erase(block);
     return Taken::kYes;
+  }
+
+  // One of a WriteBack, which has the reference.
+  void take(Frame& frame) {
+    auto state = cache_.shard_of(frame.block).state.lock();
+    frame.queued = false;
+    frames_.push_back(&frame);
   }
 
   void write() {
@@ -77,7 +88,7 @@ class BufferCache::WriteRun {
   }
 
   // The first failure.
-  [[nodiscard]] const std::expected<void, WriteFailure>& outcome() const { return outcome_; }
+  [[nodiscard]] const WriteOutcome& outcome() const { return outcome_; }
 
  private:
   void finish_all(const Result<void>& written) {
@@ -92,7 +103,7 @@ class BufferCache::WriteRun {
       frame.in_flight = nullptr;
       constexpr std::uint32_t kOursAndTheCaches = 2;
       if (frame.references == kOursAndTheCaches) frame.old_memory.clear();
-      if (!written && !frame.dirty) {
+      if (!written && !frame.dirty && frame.here) {
         frame.dirty = true;
         state->dirty.insert(frame.block);
       }
@@ -114,11 +125,78 @@ class BufferCache::WriteRun {
   const std::size_t most_ =
       std::clamp<std::size_t>(kLargestWrite / cache_.block_size_, std::size_t{1}, kMostPieces);
   std::deque<Frame*> frames_;
-  std::expected<void, WriteFailure> outcome_;
+  WriteOutcome outcome_;
 };
 
+WriteBack BufferCache::begin_write_back() {
+  WriteBack all(*this, std::unique_lock(writing_));
+  early_failed_ = false;
+  wants_write_back_ = false;
+  std::vector<std::uint64_t> numbers;
+  for (std::size_t i = 0; i < kShards; ++i) {
+    auto state = shards_[i].state.lock();
+    numbers.insert(numbers.end(), state->dirty.begin(), state->dirty.end());
+  }
+  std::sort(numbers.begin(), numbers.end());
+  all.blocks_.reserve(numbers.size());
+  all.frames_.reserve(numbers.size());
+  for (const std::uint64_t number : numbers) {
+    Shard& shard = shard_of(number);
+    auto state = shard.state.lock();
+    Frame* const frame = state->find(number);
+    if (frame == nullptr) continue;
+    internal::acquire(*frame);
+    shard.wait(state, [&] { return frame->open_changes == 0; });
+    if (!frame->here || !frame->dirty || frame->pins != 0) {
+      internal::release(*frame);
+      continue;
+    }
+    frame->in_flight = frame->memory.get();
+    frame->queued = true;
+    frame->dirty = false;
+    state->dirty.erase(number);
+    all.blocks_.push_back({number, frame->role, std::span(frame->in_flight, block_size_)});
+    all.frames_.push_back(frame);
+  }
+  ++begun_;
+  return all;
+}
+
+WriteBack::WriteBack(WriteBack&& other) noexcept
+    : cache_(other.cache_),
+      turn_(std::move(other.turn_)),
+      blocks_(std::move(other.blocks_)),
+      frames_(std::exchange(other.frames_, {})) {}
+
+WriteBack::~WriteBack() {
+  BufferCache::WriteRun left(*cache_);
+  for (internal::Frame* const frame : frames_) {
+    if (frame != nullptr) left.take(*frame);
+  }
+}
+
+WriteOutcome WriteBack::write(std::span<const std::size_t> which) {
+  BufferCache::WriteRun run(*cache_);
+  for (const std::size_t index : which) {
+    internal::Frame* const frame = std::exchange(frames_[index], nullptr);
+    if (!run.continues_with(frame->block)) run.write();
+    run.take(*frame);
+  }
+  run.write();
+  return run.outcome();
+}
+
+WriteOutcome WriteBack::write_instead(std::size_t which, std::span<const std::byte> bytes) const {
+  const std::uint64_t block = blocks_[which].block;
+  const auto written = cache_->device_.write(block * cache_->block_size_, bytes);
+  if (!written) return std::unexpected(WriteFailure{.first = block, .count = 1, .error = written.error()});
+  return {};
+}
+
 // In block order.
-std::expected<void, WriteFailure> BufferCache::write_back(OpenChanges open_changes) {
+WriteOutcome BufferCache::write_back(Which which) {
+  const bool waits = which == Which::kAll;
+  const std::uint64_t fresh = !waits && options_.early == Options::Early::kFresh ? begun_.load() : 0;
   std::vector<std::uint64_t> blocks;
   for (std::size_t i = 0; i < kShards; ++i) {
     auto state = shards_[i].state.lock();
@@ -128,7 +206,7 @@ std::expected<void, WriteFailure> BufferCache::write_back(OpenChanges open_chang
   WriteRun run(*this);
   for (const std::uint64_t block : blocks) {
     if (!run.continues_with(block)) run.write();
-    while (run.add(block) == WriteRun::Taken::kBeingChanged && open_changes == OpenChanges::kWaitFor) {
+    while (run.add(block, fresh) == WriteRun::Taken::kBeingChanged && waits) {
       // With nothing under way: whoever has the change open may be waiting for that.
       run.write();
       wait_for_changes(block);

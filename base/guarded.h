@@ -18,6 +18,7 @@ enum class LockRank : int {
   kRange = 20,            // the byte ranges of one inode that are in use
   kMetadata = 30,         // libext2fs and all it knows
   kInode = 30,            // one inode in memory
+  kWriteBackTurn = 31,    // a write-back in order, from its beginning to its end
   kHandle = 32,           // a change of metadata under way
   kLibrary = 34,          // libext2fs's handle
   kDirectoryPlaces = 36,  // where the blocks of directories lie, the names of those without an index
@@ -25,6 +26,7 @@ enum class LockRank : int {
   kWriteBack = 38,        // cached blocks on their way to the device
   kBlockCache = 40,       // a shard of the cached metadata blocks
   kErrorRecord = 45,      // errors that the superblock is to record
+  kWriteOrder = 46,       // what a write-back in order must know, and what is not released yet
   kLogLimit = 80,         // how much was logged lately
   kLog = 90,              // the line being written
 };

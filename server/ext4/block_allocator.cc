@@ -23,6 +23,16 @@ BlockRun BlockAllocator::next_free_run(std::uint64_t from, std::uint64_t end, st
   return {first, behind - first};
 }
 
+BlockRun BlockAllocator::next_usable_run(std::uint64_t from, std::uint64_t end, std::uint64_t most) {
+  while (true) {
+    BlockRun run = next_free_run(from, end, most);
+    if (run.count == 0) return run;
+    const auto usable = volume_.order().unreleased().first_free(run.first, run.first + run.count);
+    if (usable.first < usable.end) return {usable.first, usable.end - usable.first};
+    from = run.first + run.count;
+  }
+}
+
 Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
   const auto library = volume_.library();
   const std::uint64_t cluster = volume_.cluster_blocks();
@@ -30,7 +40,7 @@ Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
   const std::uint64_t end = volume_.blocks();
   if (goal < begin || goal >= end) goal = begin;
   goal &= ~(cluster - 1);
-  const std::uint64_t free = free_blocks();
+  const std::uint64_t free = usable_blocks();
   const std::uint64_t kept = kept_blocks();
   if (free < kept + cluster) return fail(ENOSPC);
   most = std::min(std::max(cluster, (most + cluster - 1) & ~(cluster - 1)), (free - kept) & ~(cluster - 1));
@@ -38,7 +48,7 @@ Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
   int passed = 0;
   const auto search = [&](std::uint64_t from, std::uint64_t to) {
     while (from < to && passed < kPatience) {
-      BlockRun run = next_free_run(from, to, most);
+      BlockRun run = next_usable_run(from, to, most);
       if (run.count == 0) return;
       from = run.first + run.count;
       // With clusters the bitmap answers for blocks: keep to whole ones.
@@ -61,6 +71,7 @@ Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
   const std::uint64_t inside = std::min(best.count, end - best.first);
   if (!volume_.may_be_owned(best.first, inside))
     return fail(volume_.corrupted(0, best.first, "the bitmap calls the volume's own blocks free"));
+  volume_.order().note_taken(best.first, inside);
   for (std::uint64_t block = best.first; block < best.first + best.count; block += cluster) {
     if (cluster > 1 || inside < best.count) ext2fs_block_alloc_stats2(volume_.fs(), block, +1);
   }
@@ -121,6 +132,11 @@ std::vector<BlockRun> BlockAllocator::take_free(BlockRun run) {
 std::uint64_t BlockAllocator::free_blocks() {
   const auto library = volume_.library();
   return ext2fs_free_blocks_count(volume_.fs()->super);
+}
+
+std::uint64_t BlockAllocator::usable_blocks() {
+  const std::uint64_t free = free_blocks();
+  return free - std::min(free, volume_.order().unreleased().blocks());
 }
 
 std::uint64_t BlockAllocator::kept_blocks() const {

@@ -25,6 +25,9 @@ class BlockAllocator {
  public:
   explicit BlockAllocator(Volume& volume) : volume_(volume) {}
 
+  // Blocks that were freed lately are free, but not to be had yet (unreleased.h): where nothing else is left,
+  // ENOSPC is answered, and Volume::has_unreleased() says that a write-back may help.
+
   // A free run of at most `most` blocks (whole clusters), at or behind `goal` where there is one. Taken
   // already.
   Result<BlockRun> take(std::uint64_t goal, std::uint64_t most);
@@ -40,6 +43,8 @@ class BlockAllocator {
   std::vector<BlockRun> take_free(BlockRun run);
 
   [[nodiscard]] std::uint64_t free_blocks();
+  // Without those that wait for their release.
+  [[nodiscard]] std::uint64_t usable_blocks();
   // Of those take() gives none: an extent tree, whose blocks libext2fs takes by itself, can still split when
   // the volume is full. As the kernel: a fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/
   // sysfs-fs-ext4, reserved_clusters).
@@ -47,6 +52,7 @@ class BlockAllocator {
 
  private:
   [[nodiscard]] BlockRun next_free_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
+  [[nodiscard]] BlockRun next_usable_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
 
   Volume& volume_;
   Keeper keeper_;

@@ -45,34 +45,56 @@ Result<void> Directory::insert(Inode& directory, std::string_view name, InodeNum
   return write_touched(directory);
 }
 
-Result<void> Directory::remove(Inode& directory, std::string_view name) {
+Result<void> Directory::remove(Inode& directory, std::string_view name, Survives survivor) {
+  std::uint64_t block = 0;
   switch (form_of(directory)) {
     case Form::kInline:
+      if (survivor) RETURN_IF_ERROR(volume_.keep_earlier(directory.number));
       RETURN_IF_ERROR(inline_.remove(directory, name));
       break;
-    case Form::kHashed:
-      RETURN_IF_ERROR(htree_.remove(directory, name));
+    case Form::kHashed: {
+      ASSIGN_OR_RETURN(block, htree_.remove(directory, name));
       break;
-    case Form::kLinear:
-      RETURN_IF_ERROR(linear_.remove(directory, name));
+    }
+    case Form::kLinear: {
+      ASSIGN_OR_RETURN(block, linear_.remove(directory, name));
       break;
+    }
   }
+  note_removed(directory, name, block, survivor);
   return write_touched(directory);
 }
 
-Result<void> Directory::replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode) {
+Result<void> Directory::replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
+                                Survives survivor) {
+  std::uint64_t block = 0;
   switch (form_of(directory)) {
     case Form::kInline:
+      if (survivor) RETURN_IF_ERROR(volume_.keep_earlier(directory.number));
       RETURN_IF_ERROR(inline_.replace(directory, name, inode, mode));
       break;
-    case Form::kHashed:
-      RETURN_IF_ERROR(htree_.replace(directory, name, inode, mode));
+    case Form::kHashed: {
+      ASSIGN_OR_RETURN(block, htree_.replace(directory, name, inode, mode));
       break;
-    case Form::kLinear:
-      RETURN_IF_ERROR(linear_.replace(directory, name, inode, mode));
+    }
+    case Form::kLinear: {
+      ASSIGN_OR_RETURN(block, linear_.replace(directory, name, inode, mode));
       break;
+    }
   }
+  note_removed(directory, name, block, survivor);
   return write_touched(directory);
+}
+
+void Directory::note_removed(const Inode& directory, std::string_view name, std::uint64_t block,
+                             Survives survivor) {
+  if (!survivor || block == 0) return;
+  volume_.order().note_removed(block, {.directory = directory.number,
+                                       .generation = directory.raw.i_generation,
+                                       .name = std::string(name),
+                                       .inode = survivor->inode,
+                                       .mode = survivor->mode,
+                                       .new_name = std::string(survivor->new_name)});
 }
 
 Result<void> Directory::list(const Inode& directory, std::uint64_t cookie, const DirectorySink& sink) {

@@ -50,8 +50,17 @@ class Directory {
   // The name is not there yet. Writes the inode, with its times; where it fails, too, if the directory grew.
   Result<void> insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
   // The name is there. Writes the inode, with its times.
-  Result<void> remove(Inode& directory, std::string_view name);
-  Result<void> replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
+  // An inode that lost a name and lives on with others. On the way to the device those come first
+  // (write_order.h).
+  struct Survivor {
+    InodeNumber inode = 0;
+    mode_t mode = 0;
+    std::string_view new_name = {};  // what it was given instead, if that is in the same directory
+  };
+  using Survives = std::optional<Survivor>;
+  Result<void> remove(Inode& directory, std::string_view name, Survives survivor = std::nullopt);
+  Result<void> replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
+                       Survives survivor = std::nullopt);
 
   Result<bool> is_empty(const Inode& directory);
   Result<InodeNumber> parent_of(const Inode& directory);
@@ -74,6 +83,7 @@ class Directory {
   enum class Form { kInline, kHashed, kLinear };
   [[nodiscard]] Form form_of(const Inode& directory) const;
   Result<void> write_touched(Inode& directory);
+  void note_removed(const Inode& directory, std::string_view name, std::uint64_t block, Survives survivor);
 
   Volume& volume_;
   const NameHasher hasher_;

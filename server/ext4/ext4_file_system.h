@@ -87,13 +87,18 @@ class Ext4FileSystem final : public FileSystem {
   // What flags of an inode are asked: +D of a directory speaks of its names alone, +S of all.
   enum class Changed { kNames, kInode };
   // What was done, once it is on the medium if one of the inodes' flags wants it there: synchronous.cc.
+  template <class Operation>
+  auto synced(const Operation& operation, Changed changed, std::initializer_list<InodeNumber> inodes);
+  template <class Operation>
+  auto retried(const Operation& operation);
   template <class T>
-  Result<T> synced(Result<T> done, Changed changed, std::initializer_list<InodeNumber> inodes);
+  Result<T> synced_result(Result<T> done, Changed changed, std::initializer_list<InodeNumber> inodes);
   Result<void> sync_if_asked(Changed changed, std::initializer_list<InodeNumber> inodes);
   // The public ones, but for that.
   Result<Attributes> set_attributes_unsynced(InodeNumber number, const AttributeChanges& changes);
   Result<Attributes> make_symlink_unsynced(InodeNumber parent, std::string_view name, std::string_view target,
                                            const NewInode& what);
+  Result<Attributes> make_temporary_unsynced(InodeNumber parent, const NewInode& what);
   Result<Attributes> link_unsynced(InodeNumber number, InodeNumber new_parent, std::string_view new_name);
   Result<void> unlink_unsynced(InodeNumber parent, std::string_view name);
   Result<void> remove_directory_unsynced(InodeNumber parent, std::string_view name);

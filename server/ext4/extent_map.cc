@@ -38,7 +38,7 @@ Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_
   std::vector<char> scratch(std::size_t{2} * volume_.block_size());
   for (; count > 0; --count, ++logical, ++physical) {
     // libext2fs leaks an indirect block when the next one cannot be had: all levels must find room.
-    if (blocks_.free_blocks() < 4 && logical >= EXT2_NDIR_BLOCKS) return fail(ENOSPC);
+    if (blocks_.usable_blocks() < 4 && logical >= EXT2_NDIR_BLOCKS) return fail(ENOSPC);
     blk64_t block = physical;
     RETURN_IF_ERROR(volume_.check(ext2fs_bmap2(volume_.fs(), inode.number, inode.brief(), scratch.data(),
                                                BMAP_SET | BMAP_ALLOC, logical, nullptr, &block),

@@ -193,20 +193,25 @@ Result<std::optional<InodeNumber>> HTree::find(const Inode& directory, std::stri
   return found->place.entry.inode;
 }
 
-Result<void> HTree::remove(const Inode& directory, std::string_view name) {
+Result<std::uint64_t> HTree::remove(const Inode& directory, std::string_view name) {
   ASSIGN_OR_RETURN(auto found, locate(directory, name));
   if (!found) return fail(ENOENT);
-  return store_.change(directory, found->leaf, DirectoryForm::kEntries,
-                       [&](std::span<std::byte> bytes) { store_.entries().remove(bytes, found->place); });
+  RETURN_IF_ERROR(
+      store_.change(directory, found->leaf, DirectoryForm::kEntries,
+                    [&](std::span<std::byte> bytes) { store_.entries().remove(bytes, found->place); }));
+  return found->leaf.physical();
 }
 
-Result<void> HTree::replace(const Inode& directory, std::string_view name, InodeNumber inode, mode_t mode) {
+Result<std::uint64_t> HTree::replace(const Inode& directory, std::string_view name, InodeNumber inode,
+                                     mode_t mode) {
   ASSIGN_OR_RETURN(auto found, locate(directory, name));
   if (!found) return fail(ENOENT);
   const auto& entry = found->place.entry;
-  return store_.change(directory, found->leaf, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
-    store_.entries().put(bytes, entry.offset, entry.length, inode, name, mode);
-  });
+  RETURN_IF_ERROR(
+      store_.change(directory, found->leaf, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
+        store_.entries().put(bytes, entry.offset, entry.length, inode, name, mode);
+      }));
+  return found->leaf.physical();
 }
 
 }  // namespace fuse4fs::ext4

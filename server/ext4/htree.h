@@ -32,8 +32,10 @@ class HTree {
   // The name is not there yet. Writes the inode only where the directory grew.
   Result<void> insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
   // The name is there.
-  Result<void> remove(const Inode& directory, std::string_view name);
-  Result<void> replace(const Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
+  // Answers in which block of the volume.
+  Result<std::uint64_t> remove(const Inode& directory, std::string_view name);
+  Result<std::uint64_t> replace(const Inode& directory, std::string_view name, InodeNumber inode,
+                                mode_t mode);
 
   // `sink` is called with the directory's lock held. hash_listing.h says what cookies are.
   Result<void> list(const Inode& directory, std::uint64_t cookie, const DirectorySink& sink);

@@ -39,6 +39,7 @@ Result<void> InlineData::move_out(Inode& inode, const std::vector<std::byte>& bl
   // To the device and not into the cache: a file's later writes go past the cache.
   if (const auto written = volume_.device().write(run.first << volume_.block_bits(), block); !written)
     return give_up(written.error());
+  volume_.order().note_contents_moved();
   if (const auto dropped = drop(inode); !dropped) return give_up(dropped.error());
   RETURN_IF_ERROR(extents_.insert(inode, 0, run.first, 1));
   RETURN_IF_ERROR(extents_.add_blocks(inode, 1));

@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -11,16 +13,32 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
   const auto library = volume_.library();
   auto* const fs = volume_.fs();
   const bool spread = S_ISDIR(mode) && parent == kRootInode;
-  ext2_ino_t number = 0;
   // The bitmap has the last word, but a full volume is known without looking.
   if (fs->super->s_free_inodes_count == 0) return fail(ENOSPC);
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_new_inode(fs, spread ? first_of_roomiest_group() : parent, mode, nullptr, &number),
-                    parent, "looking for a free inode"));
-  if (number < EXT2_FIRST_INODE(fs->super) || number > fs->super->s_inodes_count)
-    return fail(volume_.corrupted(number, 0, "a reserved inode is marked free"));
+  const InodeNumber first = EXT2_FIRST_INODE(fs->super);
+  const InodeNumber last = fs->super->s_inodes_count;
+  const InodeNumber goal =
+      std::max(first, spread ? first_of_roomiest_group() : first_of_group(ext2fs_group_of_ino(fs, parent)));
+  auto number = next_usable(goal, last);
+  if (number == 0) number = next_usable(first, std::min(goal, last));
+  if (number == 0) return fail(ENOSPC);
   ext2fs_inode_alloc_stats2(fs, number, +1, S_ISDIR(mode) ? 1 : 0);
   return number;
+}
+
+// From the first to the last of these; 0 if there is none.
+InodeNumber InodeAllocator::next_usable(InodeNumber from, InodeNumber last) {
+  auto* const map = volume_.fs()->inode_map;
+  ext2_ino_t found = 0;
+  for (; from <= last && ext2fs_find_first_zero_inode_bitmap2(map, from, last, &found) == 0;
+       from = found + 1) {
+    if (!volume_.order().unreleased().holds_inode(found)) return found;
+  }
+  return 0;
+}
+
+InodeNumber InodeAllocator::first_of_group(dgrp_t group) const {
+  return group * volume_.super().s_inodes_per_group + 1;
 }
 
 void InodeAllocator::take_this(InodeNumber inode, mode_t mode) {
@@ -33,6 +51,7 @@ void InodeAllocator::give_back(InodeNumber inode, mode_t mode) {
   auto in_use = InodeNumber{inode};
   place_of(inode).compare_exchange_strong(in_use, 0);
   ext2fs_inode_alloc_stats2(volume_.fs(), inode, -1, S_ISDIR(mode) ? 1 : 0);
+  volume_.note_inode_freed(inode);
 }
 
 bool InodeAllocator::in_use(InodeNumber inode) {
@@ -58,7 +77,7 @@ InodeNumber InodeAllocator::first_of_roomiest_group() {
       best = group;
     }
   }
-  return best * fs->super->s_inodes_per_group + 1;
+  return first_of_group(best);
 }
 
 }  // namespace fuse4fs::ext4

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which inodes are free.
 //
+// Numbers that were freed lately are free, but not to be had yet (unreleased.h).
+//
 // Locking: any thread; takes Volume::library(), but for in_use() of one that was asked for lately: a look-up
 // does not wait for whoever changes a map. Errors: ENOSPC.
 #pragma once
@@ -30,6 +32,8 @@ class InodeAllocator {
   static constexpr std::size_t kRemembered = 4096;
   [[nodiscard]] std::atomic<InodeNumber>& place_of(InodeNumber inode) { return used_[inode % kRemembered]; }
   [[nodiscard]] InodeNumber first_of_roomiest_group();
+  [[nodiscard]] InodeNumber first_of_group(dgrp_t group) const;
+  [[nodiscard]] InodeNumber next_usable(InodeNumber from, InodeNumber last);
 
   Volume& volume_;
   // Some of those in use, each in its place. Changed under library(), so that none stays when it is freed.

@@ -134,6 +134,15 @@ errcode_t InodeBlocks::read(InodeNumber number, std::span<std::byte> into) {
   return 0;
 }
 
+errcode_t InodeBlocks::copy(InodeNumber number, EarlierInode& into) {
+  Place place;
+  if (const errcode_t code = open(number, place); code != 0) return code;
+  const std::shared_lock lock(stripe_of(place).mutex);
+  const auto inode = place.inode(inode_size_);
+  into = {.block = place.block, .offset = place.offset, .bytes = {inode.begin(), inode.end()}};
+  return 0;
+}
+
 errcode_t InodeBlocks::write(InodeNumber number, std::span<const std::byte> from, Rest rest) {
   Place place;
   if (const errcode_t code = open(number, place); code != 0) return code;

@@ -32,6 +32,7 @@
 #include "server/cache/buffer_cache.h"
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
+#include "server/ext4/write_order.h"
 
 namespace fuse4fs::ext4 {
 
@@ -42,6 +43,9 @@ class InodeBlocks {
 
   // As many bytes as `into` takes, but no more than an inode has.
   errcode_t read(InodeNumber number, std::span<std::byte> into);
+
+  // All of it, and where it lies.
+  errcode_t copy(InodeNumber number, EarlierInode& into);
 
   // What becomes of an inode's bytes behind those that are written.
   enum class Rest { kKept, kZeros };

@@ -173,7 +173,7 @@ Result<void> LinearDirectory::insert_into(const Inode& directory, State& state, 
   return {};
 }
 
-Result<void> LinearDirectory::remove(const Inode& directory, std::string_view name) {
+Result<std::uint64_t> LinearDirectory::remove(const Inode& directory, std::string_view name) {
   ASSIGN_OR_RETURN(auto found, locate(directory, name));
   if (!found) return fail(ENOENT);
   RETURN_IF_ERROR(
@@ -184,17 +184,19 @@ Result<void> LinearDirectory::remove(const Inode& directory, std::string_view na
     state->room[index] = room_in(found->block.bytes());
     state->forget(name, {index, static_cast<std::uint32_t>(found->place.entry.offset)});
   }
-  return {};
+  return found->block.physical();
 }
 
-Result<void> LinearDirectory::replace(const Inode& directory, std::string_view name, InodeNumber inode,
-                                      mode_t mode) {
+Result<std::uint64_t> LinearDirectory::replace(const Inode& directory, std::string_view name,
+                                               InodeNumber inode, mode_t mode) {
   ASSIGN_OR_RETURN(auto found, locate(directory, name));
   if (!found) return fail(ENOENT);
   const auto& entry = found->place.entry;
-  return store_.change(directory, found->block, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
-    store_.entries().put(bytes, entry.offset, entry.length, inode, name, mode);
-  });
+  RETURN_IF_ERROR(
+      store_.change(directory, found->block, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
+        store_.entries().put(bytes, entry.offset, entry.length, inode, name, mode);
+      }));
+  return found->block.physical();
 }
 
 Result<void> LinearDirectory::list(const Inode& directory, std::uint64_t cookie, const DirectorySink& sink) {

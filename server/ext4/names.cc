@@ -163,7 +163,7 @@ void Ext4FileSystem::discard(Metadata& metadata, Inode& inode) {
   metadata.directories.forget(inode.number);
 }
 
-Result<Attributes> Ext4FileSystem::make_temporary(InodeNumber parent_number, const NewInode& what) {
+Result<Attributes> Ext4FileSystem::make_temporary_unsynced(InodeNumber parent_number, const NewInode& what) {
   if (!S_ISREG(what.mode)) return fail(EINVAL);
   auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_writable());
@@ -236,7 +236,10 @@ Result<void> Ext4FileSystem::unlink_unsynced(InodeNumber parent, std::string_vie
   if (place.child->is_directory()) return fail(EISDIR);
   constexpr std::uint32_t kFixed = EXT2_IMMUTABLE_FL | EXT2_APPEND_FL;
   if (place.parent.has(kFixed) || place.child->has(kFixed)) return fail(EPERM);
-  RETURN_IF_ERROR(metadata->directories.remove(place.parent, name));
+  Directory::Survives survivor;
+  if (place.child->raw.i_links_count > 1)
+    survivor = Directory::Survivor{.inode = place.child->number, .mode = place.child->mode()};
+  RETURN_IF_ERROR(metadata->directories.remove(place.parent, name, survivor));
   return drop_link(*metadata, *place.child);
 }
 

@@ -100,16 +100,22 @@ Result<void> Ext4FileSystem::move_name(Metadata& metadata, Named& from, std::str
       }
     }
   }
+  const Directory::Survivor survivor{
+      .inode = moved.number, .mode = moved.mode(), .new_name = same_parent ? new_name : std::string_view()};
   if (stand_in) {
-    RETURN_IF_ERROR(metadata.directories.replace(from.parent, old_name, stand_in->number, stand_in->mode()));
+    RETURN_IF_ERROR(
+        metadata.directories.replace(from.parent, old_name, stand_in->number, stand_in->mode(), survivor));
     // Nobody has looked it up.
     RETURN_IF_ERROR(metadata.inodes.forget(stand_in->number, 0));
   } else {
-    RETURN_IF_ERROR(metadata.directories.remove(from.parent, old_name));
+    RETURN_IF_ERROR(metadata.directories.remove(from.parent, old_name, survivor));
   }
   moved.touch_changed();
   RETURN_IF_ERROR(metadata.inodes.write(moved));
   if (!to.child) return {};
+  // Its name leads to the other one only when that is on the device: until then it lives there.
+  if (is_directory || to.child->raw.i_links_count == 1)
+    RETURN_IF_ERROR(volume_->keep_earlier(to.child->number));
   return is_directory ? drop_directory(metadata, *to.child) : drop_link(metadata, *to.child);
 }
 

@@ -26,8 +26,29 @@ Result<void> Ext4FileSystem::sync_if_asked(Changed changed, std::initializer_lis
   return asked ? sync() : Result<void>();
 }
 
+// What was freed lately is not given out before a write-back: where nothing else is left, that is done now.
+template <class Operation>
+auto Ext4FileSystem::retried(const Operation& operation) {
+  constexpr int kTries = 3;
+  auto done = operation();
+  for (int i = 1; i < kTries && !done && done.error() == Errno(ENOSPC) && volume_->has_unreleased(); ++i) {
+    if (!write_back()) break;
+    done = operation();
+  }
+  // More is dirty than there should be: whoever makes so much writes it.
+  if (volume_->cache().wants_write_back()) (void)write_back();
+  return done;
+}
+
+template <class Operation>
+auto Ext4FileSystem::synced(const Operation& operation, Changed changed,
+                            std::initializer_list<InodeNumber> inodes) {
+  return synced_result(retried(operation), changed, inodes);
+}
+
 template <class T>
-Result<T> Ext4FileSystem::synced(Result<T> done, Changed changed, std::initializer_list<InodeNumber> inodes) {
+Result<T> Ext4FileSystem::synced_result(Result<T> done, Changed changed,
+                                        std::initializer_list<InodeNumber> inodes) {
   if (!done) return done;
   if (const auto on_medium = sync_if_asked(changed, inodes); !on_medium) {
     if constexpr (std::is_same_v<T, Attributes>) {
@@ -40,70 +61,76 @@ Result<T> Ext4FileSystem::synced(Result<T> done, Changed changed, std::initializ
 }
 
 Result<Attributes> Ext4FileSystem::make(InodeNumber parent, std::string_view name, const NewInode& what) {
-  return synced(make_inode(parent, name, what, std::nullopt), Changed::kNames, {parent});
+  return synced([&] { return make_inode(parent, name, what, std::nullopt); }, Changed::kNames, {parent});
 }
 
 Result<Attributes> Ext4FileSystem::make_symlink(InodeNumber parent, std::string_view name,
                                                 std::string_view target, const NewInode& what) {
-  return synced(make_symlink_unsynced(parent, name, target, what), Changed::kNames, {parent});
+  return synced([&] { return make_symlink_unsynced(parent, name, target, what); }, Changed::kNames, {parent});
+}
+
+Result<Attributes> Ext4FileSystem::make_temporary(InodeNumber parent, const NewInode& what) {
+  return retried([&] { return make_temporary_unsynced(parent, what); });
 }
 
 Result<Attributes> Ext4FileSystem::link(InodeNumber inode, InodeNumber new_parent,
                                         std::string_view new_name) {
-  return synced(link_unsynced(inode, new_parent, new_name), Changed::kNames, {new_parent});
+  return synced([&] { return link_unsynced(inode, new_parent, new_name); }, Changed::kNames, {new_parent});
 }
 
 Result<void> Ext4FileSystem::unlink(InodeNumber parent, std::string_view name) {
-  return synced(unlink_unsynced(parent, name), Changed::kNames, {parent});
+  return synced([&] { return unlink_unsynced(parent, name); }, Changed::kNames, {parent});
 }
 
 Result<void> Ext4FileSystem::remove_directory(InodeNumber parent, std::string_view name) {
-  return synced(remove_directory_unsynced(parent, name), Changed::kNames, {parent});
+  return synced([&] { return remove_directory_unsynced(parent, name); }, Changed::kNames, {parent});
 }
 
 Result<void> Ext4FileSystem::rename(InodeNumber old_parent, std::string_view old_name, InodeNumber new_parent,
                                     std::string_view new_name, const RenameOptions& options) {
-  return synced(rename_unsynced(old_parent, old_name, new_parent, new_name, options), Changed::kNames,
-                {old_parent, new_parent});
+  return synced([&] { return rename_unsynced(old_parent, old_name, new_parent, new_name, options); },
+                Changed::kNames, {old_parent, new_parent});
 }
 
 Result<Attributes> Ext4FileSystem::set_attributes(InodeNumber inode, const AttributeChanges& changes) {
-  return synced(set_attributes_unsynced(inode, changes), Changed::kInode, {inode});
+  return synced([&] { return set_attributes_unsynced(inode, changes); }, Changed::kInode, {inode});
 }
 
 Result<SectorCounts> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offset,
                                            std::span<const std::byte> from,
                                            AttributeChanges::Privileges privileges) {
-  return synced(data_.write(inode, offset, from, privileges), Changed::kInode, {inode});
+  return synced([&] { return data_.write(inode, offset, from, privileges); }, Changed::kInode, {inode});
 }
 
 Result<void> Ext4FileSystem::change_range(InodeNumber inode, RangeChange change, ByteRange range,
                                           EndOfFile end_of_file, AttributeChanges::Privileges privileges) {
-  return synced(data_.change_range(inode, change, range, end_of_file, privileges), Changed::kInode, {inode});
+  return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges); },
+                Changed::kInode, {inode});
 }
 
 Result<std::uint64_t> Ext4FileSystem::copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
                                                  std::uint64_t to_offset, std::uint64_t length,
                                                  AttributeChanges::Privileges privileges) {
-  return synced(data_.copy_range(from, from_offset, to, to_offset, length, privileges), Changed::kInode,
-                {to});
+  return synced([&] { return data_.copy_range(from, from_offset, to, to_offset, length, privileges); },
+                Changed::kInode, {to});
 }
 
 Result<void> Ext4FileSystem::set_xattr(InodeNumber inode, std::string_view name,
                                        std::span<const std::byte> value, XattrMode mode, SetgidBit setgid) {
-  return synced(set_xattr_unsynced(inode, name, value, mode, setgid), Changed::kInode, {inode});
+  return synced([&] { return set_xattr_unsynced(inode, name, value, mode, setgid); }, Changed::kInode,
+                {inode});
 }
 
 Result<void> Ext4FileSystem::remove_xattr(InodeNumber inode, std::string_view name) {
-  return synced(remove_xattr_unsynced(inode, name), Changed::kInode, {inode});
+  return synced([&] { return remove_xattr_unsynced(inode, name); }, Changed::kInode, {inode});
 }
 
 Result<void> Ext4FileSystem::set_flags(InodeNumber inode, std::uint32_t flags) {
-  return synced(set_flags_unsynced(inode, flags), Changed::kInode, {inode});
+  return synced([&] { return set_flags_unsynced(inode, flags); }, Changed::kInode, {inode});
 }
 
 Result<void> Ext4FileSystem::set_project(InodeNumber inode, std::uint32_t project) {
-  return synced(set_project_unsynced(inode, project), Changed::kInode, {inode});
+  return synced([&] { return set_project_unsynced(inode, project); }, Changed::kInode, {inode});
 }
 
 }  // namespace fuse4fs::ext4

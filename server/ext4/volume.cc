@@ -55,7 +55,7 @@ Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& e
       block_size_(block_size),
       block_bits_(static_cast<unsigned>(std::countr_zero(block_size))),
       has_acls_(options.acls == MountOptions::Acls::kServe),
-      cache_(device_, block_size),
+      cache_(device_, block_size, {.early = cache::BufferCache::Options::Early::kFresh}),
       external_journal_(options.external_journal) {
   if (options.access == cache::Access::kReadOnly) health_ = Health::kReadOnly;
 }
@@ -168,8 +168,17 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
       fs_,
       [](ext2_filsys fs, blk64_t block, int in_use) {
         auto& volume = of(fs);
+        const std::uint64_t first = block & ~(blk64_t{volume.cluster_blocks_} - 1);
         if (in_use < 0)
-          volume.note_freed(block & ~(blk64_t{volume.cluster_blocks_} - 1), volume.cluster_blocks_);
+          volume.note_freed(first, volume.cluster_blocks_);
+        else
+          volume.order_.note_taken(first, volume.cluster_blocks_);
+      },
+      nullptr);
+  ext2fs_set_alloc_block_callback(
+      fs_,
+      [](ext2_filsys fs, blk64_t goal, blk64_t* chosen) {
+        return caught([&] { return of(fs).choose_block(goal, *chosen); });
       },
       nullptr);
   return {};
@@ -210,7 +219,9 @@ Outcome<void> Volume::map_own_structures(const JournalMap* journal) {
     zones.emplace_back(block_bitmap, block_bitmap + 1);
     zones.emplace_back(inode_bitmap, inode_bitmap + 1);
     zones.emplace_back(table, table + fs_->inode_blocks_per_group);
+    inode_tables_.push_back(table);
   }
+  std::sort(inode_tables_.begin(), inode_tables_.end());
   std::sort(zones.begin(), zones.end());
   std::size_t kept = 0;
   for (std::size_t i = 1; i < zones.size(); ++i) {
@@ -351,6 +362,7 @@ void Volume::write_errors_alone() {
 
 void Volume::note_freed(std::uint64_t first, std::uint64_t count) {
   cache_.forget(first, count);
+  if (serves_) order_.unreleased().add_blocks(first, count);
   const std::uint64_t end = std::min(first + count, blocks_);
   for (std::uint64_t block = first; block < end;) {
     const dgrp_t group = ext2fs_group_of_blk2(fs_, block);
@@ -359,97 +371,43 @@ void Volume::note_freed(std::uint64_t first, std::uint64_t count) {
   }
 }
 
+// For libext2fs, which takes blocks for extent trees and indirect maps by itself.
+errcode_t Volume::choose_block(std::uint64_t goal, blk64_t& chosen) {
+  const auto library = this->library();
+  order_.note_tree_grew();
+  const std::uint64_t begin = super().s_first_data_block;
+  if (goal < begin || goal >= blocks_) goal = begin;
+  const auto search = [&](std::uint64_t from, std::uint64_t end) {
+    while (from < end && ext2fs_find_first_zero_block_bitmap2(fs_->block_map, from, end - 1, &chosen) == 0) {
+      from = order_.unreleased().first_free(std::max<std::uint64_t>(chosen, from), end).first;
+      if (from == chosen) return true;
+    }
+    return false;
+  };
+  goal &= ~(std::uint64_t{cluster_blocks_} - 1);
+  goal = std::max(goal, begin);
+  if (!search(goal, blocks_) && !search(begin, goal)) return EXT2_ET_BLOCK_ALLOC_FAIL;
+  chosen &= ~(blk64_t{cluster_blocks_} - 1);
+  return 0;
+}
+
+bool Volume::is_inode_table(std::uint64_t block) const {
+  const auto behind = std::upper_bound(inode_tables_.begin(), inode_tables_.end(), block);
+  return behind != inode_tables_.begin() && block - *std::prev(behind) < fs_->inode_blocks_per_group;
+}
+
+Result<void> Volume::keep_earlier(InodeNumber number) {
+  EarlierInode image;
+  RETURN_IF_ERROR(check(inode_blocks_->copy(number, image), number, "reading an inode"));
+  order_.note_earlier(number, std::move(image));
+  return {};
+}
+
 bool Volume::may_be_owned(std::uint64_t first, std::uint64_t count) const {
   if (first <= super().s_first_data_block || first >= blocks_ || count > blocks_ - first) return false;
   const auto behind = std::upper_bound(own_structures_.begin(), own_structures_.end(),
                                        std::pair(first + count - 1, UINT64_MAX));
   return behind == own_structures_.begin() || std::prev(behind)->second <= first;
-}
-
-bool Volume::needs_write_back() {
-  if (device_.access() != cache::Access::kReadWrite || health_ == Health::kShutDown) return false;
-  const auto library = this->library();
-  if (errors_wait_.exchange(false)) {
-    std::exchange(*errors_.lock(), {}).note_in(*fs_->super);
-    ext2fs_mark_super_dirty(fs_);
-  }
-  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
-  return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
-}
-
-std::expected<void, Volume::PushFailure> Volume::push() {
-  if (!needs_write_back()) return {};
-  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
-  if ((fs_->flags & kDirty) != 0) {
-    if (const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC); code != 0) {
-      ext2fs_flush_icache(fs_);
-      return std::unexpected(
-          PushFailure{.error = from_ext2(code), .words = "the volume's summary cannot be written"});
-    }
-  }
-  const auto written = cache_.flush();
-  if (written) return {};
-  const auto& failure = written.error();
-  auto words = fmt::format("metadata cannot be written, block {}", failure.first);
-  if (failure.count > 1) words += fmt::format(" to {}", failure.first + failure.count - 1);
-  return std::unexpected(
-      PushFailure{.error = failure.error, .words = std::move(words), .block = failure.first});
-}
-
-Result<void> Volume::write_back() {
-  if (health_ == Health::kShutDown) return {};
-  if (const auto pushed = push(); !pushed)
-    return fail(write_failed(pushed.error().words, pushed.error().error, pushed.error().block));
-  return {};
-}
-
-Result<void> Volume::flush_device() {
-  if (device_.access() != cache::Access::kReadWrite) return {};
-  const auto flushed = device_.flush();
-  // At once: a flush of another thread that comes next finds no error any more, but this.
-  if (!flushed) lost_writes_ = true;
-  return flushed;
-}
-
-Errno Volume::write_failed(std::string_view words, Errno error, std::uint64_t block) {
-  lost_writes_ = true;
-  record_error(0, block, EIO);
-  events_.device_error(fmt::format("{} ({})", words, error.message()),
-                       {.block = block, .error = error.value()});
-  apply_policy();
-  return Errno(EIO);
-}
-
-Result<void> Volume::write_out() {
-  if ((fs_->flags & EXT2_FLAG_RW) == 0) return {};
-  Result<void> outcome = write_back();
-  if (const auto flushed = flush_device(); !flushed)
-    outcome = fail(write_failed("the device could not be flushed", flushed.error()));
-  if (outcome && lost_writes_) outcome = fail(EIO);
-  if (outcome) return {};
-  if (device_.access() != cache::Access::kReadWrite) return outcome;
-  // What was just recorded about it, as far as the device lets it in.
-  (void)push();
-  (void)device_.flush();
-  return outcome;
-}
-
-Result<void> Volume::mark_clean() {
-  if (!records_errors_) return {};
-  // All else first: the volume is clean when this bit arrives, not before.
-  RETURN_IF_ERROR(write_out());
-  if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};
-  fs_->super->s_state |= EXT2_VALID_FS;
-  ext2fs_mark_super_dirty(fs_);
-  return write_out();
-}
-
-Result<void> Volume::shut_down(ShutdownMode mode) {
-  Result<void> outcome;
-  if (mode == ShutdownMode::kFlushFirst) outcome = write_out();
-  health_ = Health::kShutDown;
-  events_.notice(Notice::kShutDown, "shut down as asked: everything answers EIO from now on");
-  return outcome;
 }
 
 }  // namespace fuse4fs::ext4

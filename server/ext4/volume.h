@@ -33,6 +33,8 @@
 #include "server/ext4/inode_blocks.h"
 #include "server/ext4/multi_mount_protection.h"
 #include "server/ext4/superblock_check.h"
+#include "server/ext4/write_order.h"
+#include "server/journal/handle.h"
 
 namespace fuse4fs::ext4 {
 
@@ -118,13 +120,27 @@ class Volume {
 
   // Whether the blocks lie in the volume and outside its own structures, so that a file may own them.
   [[nodiscard]] bool may_be_owned(std::uint64_t first, std::uint64_t count) const;
+  [[nodiscard]] bool is_inode_table(std::uint64_t block) const;
 
-  // Blocks went back to the bitmap: the cache forgets them, for their next owner may be a file's data.
+  // Blocks went back to the bitmap: the cache forgets them, for their next owner may be a file's data. Nobody
+  // gets them before that is on the medium.
   void note_freed(std::uint64_t first, std::uint64_t count);
+  // Likewise.
+  void note_inode_freed(InodeNumber number) {
+    if (serves_) order_.unreleased().add_inode(number);
+  }
+  // Something was freed that a write-back would let go of: after ENOSPC, one may help.
+  [[nodiscard]] bool has_unreleased() { return !order_.unreleased().is_empty(); }
+  // The inode, before what is about to be done to it, is what a write-back shows first (write_order.h).
+  Result<void> keep_earlier(InodeNumber number);
+  [[nodiscard]] WriteOrder& order() { return order_; }
+  // Changes begin their handles here; a write-back holds them off while it looks at what is dirty.
+  [[nodiscard]] journal::Journal& journal() { return journal_; }
   // Wants library().
   [[nodiscard]] FreedGroups& freed_groups() { return freed_groups_; }
 
-  // Bitmaps, descriptors and superblock into the cache, the cache to the device (not its medium).
+  // All that is dirty now, bitmaps, descriptors and superblock included, to the device, in order
+  // (write_order.h). Not all of it to its medium. Waits for open handles; changes go on while it writes.
   Result<void> write_back();
   // Takes the errors that wait into the superblock.
   [[nodiscard]] bool needs_write_back();
@@ -169,7 +185,11 @@ class Volume {
     std::string words;        // what failed
     std::uint64_t block = 0;  // 0: not known
   };
-  std::expected<void, PushFailure> push();
+  using Pushed = std::expected<void, PushFailure>;
+  Pushed write_in_order();
+  Pushed write_summary();
+  static Pushed pushed(const cache::WriteOutcome& written);
+  errcode_t choose_block(std::uint64_t goal, blk64_t& chosen);
 
   enum class Health { kGood, kReadOnly, kShutDown };
 
@@ -179,6 +199,11 @@ class Volume {
   const unsigned block_bits_;
   const bool has_acls_;
   cache::BufferCache cache_;
+  journal::Journal journal_;
+  RankedMutex<std::mutex, LockRank::kWriteBackTurn> write_back_turn_;
+  WriteOrder order_{*this};
+  // From here on an order matters: until then the next mount would begin anew.
+  std::atomic<bool> serves_{false};
   std::uint32_t cluster_blocks_ = 1;
   std::uint64_t blocks_ = 0;
   std::uint64_t overhead_ = 0;
@@ -202,6 +227,7 @@ class Volume {
   // Superblocks, descriptors, bitmaps, inode tables, the journal: first block and the one behind the last,
   // sorted, apart.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> own_structures_;
+  std::vector<std::uint64_t> inode_tables_;  // first blocks, sorted
   // Last, so that it goes before the device: where a mount fails, it gives the volume back.
   std::unique_ptr<MultiMountProtection> protection_;
 };

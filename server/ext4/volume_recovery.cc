@@ -84,6 +84,7 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
   }
   RETURN_IF_ERROR(volume->settle(recovery.get(), fast_commits, before, options));
   for (const auto& notice : verdict.notices) events.notice(notice);
+  volume->serves_ = true;
   return volume;
 }
 

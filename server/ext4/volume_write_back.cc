@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Volume: what is dirty goes to the device, and its medium.
+#include <fmt/format.h>
+
+#include <array>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "server/ext4/errors.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+
+bool Volume::needs_write_back() {
+  if (device_.access() != cache::Access::kReadWrite || health_ == Health::kShutDown) return false;
+  const auto library = this->library();
+  if (errors_wait_.exchange(false)) {
+    std::exchange(*errors_.lock(), {}).note_in(*fs_->super);
+    ext2fs_mark_super_dirty(fs_);
+  }
+  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
+  return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
+}
+
+// Bitmaps, descriptors and superblock, into the cache.
+Volume::Pushed Volume::write_summary() {
+  const auto library = this->library();
+  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
+  if ((fs_->flags & kDirty) == 0) return {};
+  const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC);
+  if (code == 0) return {};
+  ext2fs_flush_icache(fs_);
+  return std::unexpected(
+      PushFailure{.error = from_ext2(code), .words = "the volume's summary cannot be written"});
+}
+
+Volume::Pushed Volume::pushed(const cache::WriteOutcome& written) {
+  if (written) return {};
+  const auto& failure = written.error();
+  auto words = fmt::format("metadata cannot be written, block {}", failure.first);
+  if (failure.count > 1) words += fmt::format(" to {}", failure.first + failure.count - 1);
+  return std::unexpected(
+      PushFailure{.error = failure.error, .words = std::move(words), .block = failure.first});
+}
+
+Volume::Pushed Volume::write_in_order() {
+  const std::lock_guard turn(write_back_turn_);
+  std::optional<cache::WriteBack> blocks;
+  OrderNotes notes;
+  {
+    const auto pause = journal_.pause();
+    if (!needs_write_back() && !has_unreleased()) return {};
+    if (auto written = write_summary(); !written) return written;
+    blocks.emplace(cache_.begin_write_back());
+    notes = order_.begin();
+  }
+  Pushed outcome;
+  const auto note = [&](Pushed done) {
+    // The first failure is told; what comes later is tried all the same.
+    if (outcome && !done) outcome = std::move(done);
+  };
+  const auto flush = [&] {
+    if (const auto flushed = flush_device(); !flushed)
+      note(
+          std::unexpected(PushFailure{.error = flushed.error(), .words = "the device could not be flushed"}));
+  };
+  const auto steps = order_.plan(blocks->blocks(), notes);
+  for (const auto& step : steps) {
+    if (&step != &steps.front() || notes.contents_moved) flush();
+    std::vector<std::size_t> whole;
+    for (const auto& item : step) {
+      if (item.image.empty())
+        whole.push_back(item.index);
+      else
+        note(pushed(blocks->write_instead(item.index, item.image)));
+    }
+    note(pushed(blocks->write(whole)));
+  }
+  blocks.reset();
+  if (!has_unreleased()) return outcome;
+  flush();
+  if (outcome) order_.unreleased().release();
+  return outcome;
+}
+
+Result<void> Volume::write_back() {
+  if (health_ == Health::kShutDown) return {};
+  if (const auto written = write_in_order(); !written)
+    return fail(write_failed(written.error().words, written.error().error, written.error().block));
+  return {};
+}
+
+Result<void> Volume::flush_device() {
+  if (device_.access() != cache::Access::kReadWrite) return {};
+  const auto flushed = device_.flush();
+  // At once: a flush of another thread that comes next finds no error any more, but this.
+  if (!flushed) lost_writes_ = true;
+  return flushed;
+}
+
+Errno Volume::write_failed(std::string_view words, Errno error, std::uint64_t block) {
+  lost_writes_ = true;
+  record_error(0, block, EIO);
+  events_.device_error(fmt::format("{} ({})", words, error.message()),
+                       {.block = block, .error = error.value()});
+  apply_policy();
+  return Errno(EIO);
+}
+
+Result<void> Volume::write_out() {
+  if ((fs_->flags & EXT2_FLAG_RW) == 0) return {};
+  Result<void> outcome = write_back();
+  if (const auto flushed = flush_device(); !flushed)
+    outcome = fail(write_failed("the device could not be flushed", flushed.error()));
+  if (outcome && lost_writes_) outcome = fail(EIO);
+  if (outcome) return {};
+  if (device_.access() != cache::Access::kReadWrite) return outcome;
+  // What was just recorded about it, as far as the device lets it in.
+  (void)write_in_order();
+  (void)device_.flush();
+  return outcome;
+}
+
+Result<void> Volume::mark_clean() {
+  if (!records_errors_) return {};
+  // All else first: the volume is clean when this bit arrives, not before.
+  RETURN_IF_ERROR(write_out());
+  if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};
+  fs_->super->s_state |= EXT2_VALID_FS;
+  ext2fs_mark_super_dirty(fs_);
+  return write_out();
+}
+
+Result<void> Volume::shut_down(ShutdownMode mode) {
+  Result<void> outcome;
+  if (mode == ShutdownMode::kFlushFirst) outcome = write_out();
+  health_ = Health::kShutDown;
+  events_.notice(Notice::kShutDown, "shut down as asked: everything answers EIO from now on");
+  return outcome;
+}
+
+}  // namespace fuse4fs::ext4

@@ -6,18 +6,20 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <shared_mutex>
 #include <utility>
 
 namespace fuse4fs {
 
-// The place of a lock in the lock order. A thread that holds a rank may only take higher ones.
+// The place of a lock in the lock order. A thread that holds a rank may only take higher ones; of locks with
+// keys (KeyedMutex) also those of the same rank and a higher key.
 enum class LockRank : int {
   kRename = 10,           // renames between two directories
   kRange = 20,            // the byte ranges of one inode that are in use
   kMetadata = 30,         // libext2fs and all it knows
-  kInode = 30,            // one inode in memory
+  kInode = 30,            // one inode; of several, by ascending number
   kWriteBackTurn = 31,    // a write-back in order, from its beginning to its end
   kHandle = 32,           // a change of metadata under way
   kLibrary = 34,          // libext2fs's handle
@@ -25,6 +27,7 @@ enum class LockRank : int {
   kInodeBlock = 37,       // the bytes of blocks of inode tables
   kWriteBack = 38,        // cached blocks on their way to the device
   kBlockCache = 40,       // a shard of the cached metadata blocks
+  kLiveInodes = 42,       // a shard of the table of inodes in memory
   kErrorRecord = 45,      // errors that the superblock is to record
   kWriteOrder = 46,       // what a write-back in order must know, and what is not released yet
   kLogLimit = 80,         // how much was logged lately
@@ -35,10 +38,16 @@ namespace internal {
 // Debug builds: asserts the order and keeps the thread's list of held ranks. Release builds: nothing.
 #ifdef NDEBUG
 inline void note_lock_taken(LockRank) {}
+inline void note_lock_taken(LockRank, std::uint64_t) {}
+inline void note_lock_tried(LockRank, std::uint64_t) {}
 inline void note_lock_released(LockRank) {}
+inline void note_lock_released(LockRank, std::uint64_t) {}
 #else
-void note_lock_taken(LockRank rank);
-void note_lock_released(LockRank rank);
+// `key` 0: of this rank there may be one only.
+void note_lock_taken(LockRank rank, std::uint64_t key = 0);
+// Without waiting, which no order can forbid: only what comes after it is judged by it.
+void note_lock_tried(LockRank rank, std::uint64_t key);
+void note_lock_released(LockRank rank, std::uint64_t key = 0);
 #endif
 }  // namespace internal
 

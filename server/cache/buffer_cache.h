@@ -8,8 +8,8 @@
 // does a change: a block that is just being written goes on in a copy, and its next write is due.
 //
 // Who may touch bytes: the cache orders its own reads and writes of the device, not its users. Two users of
-// the same bytes, one of whom changes them, need a lock of their own (today the metadata lock; later the
-// inode's and the journal's handle). Users of different bytes of one block need none.
+// the same bytes, one of whom changes them, need a lock of their own (the inode's, or that of whatever is
+// shared by inodes). Users of different bytes of one block need none.
 //
 // Verified: get() takes the block's role, and a verifier that is called once for as long as the block stays
 // in that role: on a miss, or when it was here in another one. What the verifier refuses is refused each

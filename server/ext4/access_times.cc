@@ -3,6 +3,8 @@
 
 #include <tuple>
 
+#include "server/ext4/credits.h"
+
 namespace fuse4fs::ext4 {
 namespace {
 
@@ -21,15 +23,24 @@ bool is_news(const Inode& inode, Timestamp time) {
 
 }  // namespace
 
-void AccessTimePolicy::touch(Metadata& metadata, Inode& inode, AccessTime access_time) const {
+bool AccessTimePolicy::is_due(const Inode& inode, Timestamp time) const {
   const AccessTimes rule = inode.is_directory() ? directories_ : files_;
-  if (access_time == AccessTime::kKeep || rule == AccessTimes::kNever || inode.has(EXT2_NOATIME_FL)) return;
-  if (!volume_.check_writable()) return;
+  if (rule == AccessTimes::kNever || inode.has(EXT2_NOATIME_FL)) return false;
+  return rule == AccessTimes::kStrict || is_news(inode, time);
+}
+
+void AccessTimePolicy::touch(Metadata& metadata, const Inode& inode, AccessTime access_time) const {
+  if (access_time == AccessTime::kKeep) return;
   const Timestamp time = now();
-  if (rule == AccessTimes::kRelative && !is_news(inode, time)) return;
-  inode.set_accessed(time);
+  if (!is_due(inode, time) || !volume_.check_writable()) return;
+  const auto held = metadata.inodes.lock(inode.number);
+  auto current = metadata.inodes.read(held);
+  // Another reader may have been here.
+  if (!current || !is_due(*current, time)) return;
+  current->set_accessed(time);
+  const auto handle = metadata.volume.journal().start(credits::of_attributes);
   // What goes wrong was told to Events.
-  (void)metadata.inodes.write(inode);
+  (void)metadata.inodes.write(*current);
 }
 
 }  // namespace fuse4fs::ext4

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which blocks inodes really have, by their maps: for where the bitmap cannot be believed.
 //
-// Locking: the metadata lock, or before anybody else has the volume. Nothing is changed.
+// Locking: before anybody else has the volume. Nothing is changed.
 // Errors: EUCLEAN, told already, where an inode or its map is damaged, or where maps hold more blocks than
 // there are; the device's.
 #pragma once

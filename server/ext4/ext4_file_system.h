@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// FileSystem over libext2fs: each method takes the metadata lock, does its work through the classes behind
-// it, and lets go before device I/O of file data.
+// FileSystem over libext2fs: each method takes the locks of the inodes concerned, begins a handle where it
+// changes them, does its work through the classes behind it, and lets go before device I/O of file data.
 #pragma once
 
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "base/guarded.h"
 #include "server/ext4/access_times.h"
 #include "server/ext4/file_data.h"
 #include "server/ext4/file_system.h"
@@ -78,10 +80,14 @@ class Ext4FileSystem final : public FileSystem {
 
  private:
   class Trim;  // one run of trim()
+  using Held = InodeTable::Held;
+  using Exclusive = InodeTable::Exclusive;
+  using ExclusiveSet = InodeTable::ExclusiveSet;
   // A name in a directory and, where it is there, what it leads to.
   struct Named {
     Inode parent;
-    std::optional<Inode> child;
+    std::optional<InodeNumber> number;
+    std::optional<Inode> child;  // once its lock is held, too
   };
 
   // What flags of an inode are asked: +D of a directory speaks of its names alone, +S of all.
@@ -110,29 +116,39 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> set_flags_unsynced(InodeNumber number, std::uint32_t wanted);
   Result<void> set_project_unsynced(InodeNumber number, std::uint32_t project);
 
-  Result<Inode> directory(Metadata& metadata, InodeNumber number);
-  // For a change: the directory may be changed.
-  Result<Named> named(Metadata& metadata, InodeNumber parent, std::string_view name);
+  Result<Inode> directory(const Held& held);
+  // Where a look-up did not find what the name led to: whether it is a name's fault.
+  Result<Attributes> look_up_again(InodeNumber parent, std::string_view name, InodeNumber child);
+  Result<InodeNumber> number_of(const Inode& directory, std::string_view name);
+  // For a change of this name: the directory may be changed.
+  Result<Named> find_name(const Exclusive& parent, std::string_view name);
+  // Adds what it leads to, whose lock is held.
+  Result<void> read_child(const ExclusiveSet& locks, Named& name);
+  // Both at once, with the locks of the directory and of what the name leads to.
+  Result<Named> lock_name(ExclusiveSet& locks, InodeNumber parent, std::string_view name);
   Result<Attributes> make_inode(InodeNumber parent, std::string_view name, const NewInode& what,
                                 std::optional<std::string_view> target);
-  Result<void> set_target(Metadata& metadata, Inode& inode, std::string_view target);
-  Result<void> drop_link(Metadata& metadata, Inode& inode);
-  Result<void> drop_directory(Metadata& metadata, Inode& child);
-  Result<bool> is_inside(Metadata& metadata, InodeNumber directory, InodeNumber ancestor);
+  Result<void> set_target(Inode& inode, std::string_view target);
+  Result<void> drop_link(const Exclusive& held, Inode& inode);
+  Result<void> drop_directory(const Exclusive& held, Inode& child);
   // Takes back an inode that was made a moment ago and has no name.
-  void discard(Metadata& metadata, Inode& inode);
-  Result<void> move_name(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
-                         std::string_view new_name, const std::optional<NewInode>& whiteout);
-  Result<void> exchange_names(Metadata& metadata, Named& from, std::string_view old_name, Named& to,
-                              std::string_view new_name);
-  Result<void> may_link_more(const Metadata& metadata, const Inode& directory) const;
-  static void count_subdirectory(const Metadata& metadata, Inode& directory, int change);
+  void discard(InodeTable::Fresh& fresh);
+  struct Rename;  // one of them: rename.cc
+  Result<void> move_name(const ExclusiveSet& locks, Rename& names);
+  Result<void> exchange_names(Rename& names);
+  Result<void> may_rename(const Rename& names) const;
+  Result<bool> is_inside(InodeNumber directory, InodeNumber ancestor);
+  Result<void> may_link_more(const Inode& directory) const;
+  void count_subdirectory(Inode& directory, int change) const;
+  Result<void> clear_tail(InodeNumber number, const AttributeChanges& changes);
   Result<void> change(Inode& inode, const AttributeChanges& changes);
 
   std::unique_ptr<Volume> volume_;
-  mutable GuardedMetadata metadata_;
+  Metadata metadata_;
   const AccessTimePolicy access_times_;
   FileData data_;
+  // Of renames between two directories there is one at a time: what lies inside of what stays as it is.
+  RankedMutex<std::mutex, LockRank::kRename> rename_;
 };
 
 }  // namespace fuse4fs::ext4

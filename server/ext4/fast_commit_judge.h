@@ -2,7 +2,7 @@
 // Whether fast-commit records can be at all, before the first of them is applied: inode numbers, ranges,
 // names, and what an inode says of itself.
 //
-// Nothing is changed. Locking: the metadata lock, or before anybody else has the volume.
+// Nothing is changed. Locking: before anybody else has the volume.
 // Errors: EUCLEAN, with words that name the inode.
 #pragma once
 

@@ -19,8 +19,8 @@
 //
 // It works in libext2fs and in the block cache, and flushes neither. All records are judged before the first
 // is applied. On failure the volume is to be dropped without a flush; then nothing was written, unless more
-// than the cache's half (32 MiB) of metadata had changed, which it writes early. Locking: the metadata lock,
-// or before anybody else has the volume. It may write, into memory at least: Volume::access() is not asked.
+// than the cache's half (32 MiB) of metadata had changed, which it writes early. Locking: before
+// anybody else has the volume. It may write, into memory at least: Volume::access() is not asked.
 // Errors: EUCLEAN with words, ENOSPC, EIO.
 #pragma once
 

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <optional>
 
+#include "server/ext4/credits.h"
+
 namespace fuse4fs::ext4 {
 namespace {
 
@@ -30,25 +32,31 @@ Result<std::size_t> FileData::read(InodeNumber number, std::uint64_t offset, std
   const std::uint64_t wanted_end = std::min<std::uint64_t>(offset + into.size(), INT64_MAX);
   const auto claim = claims_.claim(number, offset, wanted_end, RangeClaims::Mode::kShared);
   std::vector<Mapping> parts;
+  Inode inode;
+  std::optional<std::size_t> done;  // as soon as all is read
   {
-    auto metadata = metadata_.lock();
-    ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(inode, metadata_.inodes.read(held));
     RETURN_IF_ERROR(must_be_file(inode));
-    access_times_.touch(*metadata, inode, access_time);
-    if (offset >= inode.size()) return 0;
-    into = into.first(static_cast<std::size_t>(std::min(wanted_end, inode.size()) - offset));
-    if (inode.has(EXT4_INLINE_DATA_FL)) {
-      ASSIGN_OR_RETURN(const auto bytes, metadata->inline_data.read(inode));
+    into =
+        into.first(static_cast<std::size_t>(std::max(std::min(wanted_end, inode.size()), offset) - offset));
+    if (into.empty()) {
+      done = 0;
+    } else if (inode.has(EXT4_INLINE_DATA_FL)) {
+      ASSIGN_OR_RETURN(const auto bytes, metadata_.inline_data.read(inode));
       std::memset(into.data(), 0, into.size());
       if (offset < bytes.size())
         std::memcpy(into.data(), bytes.data() + offset,
                     std::min<std::size_t>(into.size(), bytes.size() - offset));
-      return into.size();
+      done = into.size();
+    } else {
+      const std::uint64_t first = offset >> volume_.block_bits();
+      const std::uint64_t last = (offset + into.size() - 1) >> volume_.block_bits();
+      ASSIGN_OR_RETURN(parts, metadata_.extents.map(inode, first, last - first + 1));
     }
-    const std::uint64_t first = offset >> volume_.block_bits();
-    const std::uint64_t last = (offset + into.size() - 1) >> volume_.block_bits();
-    ASSIGN_OR_RETURN(parts, metadata->extents.map(inode, first, last - first + 1));
   }
+  access_times_.touch(metadata_, inode, access_time);
+  if (done) return *done;
   RETURN_IF_ERROR(read_parts(parts, offset, into));
   return into.size();
 }
@@ -74,27 +82,24 @@ Result<void> FileData::read_parts(const std::vector<Mapping>& parts, std::uint64
 }
 
 // A kernel that writes late sends whole pages: what an append begins in the middle of comes again, as it is.
-Result<void> FileData::must_repeat(Metadata& metadata, const Inode& inode, std::uint64_t offset,
-                                   std::span<const std::byte> from) {
-  const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(from.size(), inode.size() - offset));
+Result<void> FileData::must_repeat(const Write& write) {
+  const auto length =
+      static_cast<std::size_t>(std::min<std::uint64_t>(write.from.size(), write.size - write.offset));
   std::vector<std::byte> there(length);
-  if (inode.has(EXT4_INLINE_DATA_FL)) {
-    ASSIGN_OR_RETURN(const auto bytes, metadata.inline_data.read(inode));
-    if (offset < bytes.size())
-      std::memcpy(there.data(), bytes.data() + offset, std::min<std::size_t>(length, bytes.size() - offset));
+  if (!write.bytes.empty()) {
+    if (write.offset < write.bytes.size())
+      std::memcpy(there.data(), write.bytes.data() + write.offset,
+                  std::min<std::size_t>(length, write.bytes.size() - write.offset));
   } else {
-    const std::uint64_t first = offset >> volume_.block_bits();
-    const std::uint64_t last = (offset + length - 1) >> volume_.block_bits();
-    ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, first, last - first + 1));
-    RETURN_IF_ERROR(read_parts(parts, offset, there));
+    RETURN_IF_ERROR(read_parts(write.there, write.offset, there));
   }
-  if (std::memcmp(there.data(), from.data(), length) != 0) return fail(EPERM);
+  if (std::memcmp(there.data(), write.from.data(), length) != 0) return fail(EPERM);
   return {};
 }
 
-std::uint64_t FileData::size_limit(Metadata& metadata, const Inode& inode) const {
+std::uint64_t FileData::size_limit(const Inode& inode) const {
   // One block less than the map could hold, as the kernel's limit; without large_file 2 GiB.
-  std::uint64_t limit = metadata.extents.block_limit(inode) << volume_.block_bits();
+  std::uint64_t limit = metadata_.extents.block_limit(inode) << volume_.block_bits();
   if (!inode.has(EXT4_EXTENTS_FL) && !ext2fs_has_feature_huge_file(volume_.super_pointer())) {
     // i_blocks counts 512 bytes in 32 bits, the indirect blocks included.
     const std::uint64_t counted = (std::uint64_t{1} << 32) * 512;
@@ -110,103 +115,146 @@ Result<SectorCounts> FileData::write(InodeNumber number, std::uint64_t offset,
   if (offset > INT64_MAX || from.size() > INT64_MAX - offset) return fail(EFBIG);
   const std::uint64_t end = offset + from.size();
   const std::uint64_t unit = std::uint64_t{volume_.cluster_blocks()} << volume_.block_bits();
+  Write write{number, offset, end, from, privileges, offset};
   std::optional<RangeClaims::Claim> claim;
-  std::vector<Piece> pieces;
-  std::uint64_t claimed_from = offset;
-  std::uint64_t before = 0;
-  while (true) {
-    // Whole clusters: two writers of one new block must not take it twice.
-    claimed_from = round_down(claimed_from, unit);
-    const bool to_the_end = claimed_from < round_down(offset, unit) || claim.has_value();
-    claim.reset();
-    const std::uint64_t claimed_end = to_the_end ? RangeClaims::kToTheEnd : round_down(end + unit - 1, unit);
-    claim.emplace(claims_.claim(number, claimed_from, claimed_end, RangeClaims::Mode::kExclusive));
-    auto metadata = metadata_.lock();
-    RETURN_IF_ERROR(volume_.check_writable());
-    ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read_for_change(number));
-    RETURN_IF_ERROR(must_be_file(inode));
-    before = attributes_of(volume_, inode).sectors;
-    if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
-    if (end > inode.size() && (!to_the_end || inode.size() < claimed_from)) {
-      // Growing needs all that lies behind the old end: it turns into zeros, and others may grow it at once.
-      claimed_from = std::min(offset, inode.size());
-      continue;
+  for (Before before = Before::kClaimMore; before != Before::kReady;) {
+    if (before == Before::kClaimMore) {
+      // Whole clusters: two writers of one new block must not take it twice.
+      write.claimed_from = round_down(write.claimed_from, unit);
+      write.claimed_to_the_end = claim.has_value();
+      claim.reset();
+      const auto claimed_end =
+          write.claimed_to_the_end ? RangeClaims::kToTheEnd : round_down(end + unit - 1, unit);
+      claim.emplace(claims_.claim(number, write.claimed_from, claimed_end, RangeClaims::Mode::kExclusive));
+      write.compared = false;
+    } else if (before == Before::kCompare) {
+      RETURN_IF_ERROR(must_repeat(write));
+      write.compared = true;
+    } else {
+      RETURN_IF_ERROR(leave_inode(number));
     }
-    if (inode.has(EXT2_APPEND_FL) && offset < inode.size())
-      RETURN_IF_ERROR(must_repeat(*metadata, inode, offset, from));
-    if (end > size_limit(*metadata, inode)) return fail(EFBIG);
-    RETURN_IF_ERROR(leave_inode(*metadata, inode));
-    if (end > inode.size()) RETURN_IF_ERROR(zero_tail(*metadata, inode, inode.size(), offset));
-    const std::uint64_t first = offset >> volume_.block_bits();
-    const std::uint64_t last = (end - 1) >> volume_.block_bits();
-    auto planned = plan(*metadata, inode, first, last - first + 1);
-    if (!planned) return fail(planned.error());
-    pieces = std::move(*planned);
-    break;
+    ASSIGN_OR_RETURN(before, plan_write(write));
   }
-  const auto written = transfer(pieces, offset, from);
-  auto metadata = metadata_.lock();
+  auto written = clear(write.tail);
+  if (written) {
+    written = transfer(write);
+    if (!written)
+      volume_.device_failed(
+          fmt::format("file data could not be written: {}, inode {}, from block {} on",
+                      written.error().message(), number, write.pieces.front().where.physical),
+          {.inode = number, .block = write.pieces.front().where.physical, .error = written.error().value()});
+  }
   if (!written) {
-    volume_.device_failed(
-        fmt::format("file data could not be written: {}, inode {}, from block {} on",
-                    written.error().message(), number, pieces.front().where.physical),
-        {.inode = number, .block = pieces.front().where.physical, .error = written.error().value()});
-    abandon(*metadata, number, pieces);
+    const auto handle = volume_.journal().start(credits::of_map(write.pieces.size()));
+    abandon(number, write.pieces);
     return fail(written.error());
   }
-  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
-  if (const auto done = commit(*metadata, inode, pieces); !done) {
-    // What lies behind the file's end would be found by e2fsck.
-    const std::uint64_t blocks = (inode.size() + volume_.block_size() - 1) >> volume_.block_bits();
-    (void)metadata->extents.truncate(inode, blocks);
-    (void)metadata->inodes.write(inode);
-    return fail(done.error());
-  }
-  if (end > inode.size()) inode.set_size(end);
-  RETURN_IF_ERROR(note_change(*metadata, inode, privileges));
-  RETURN_IF_ERROR(metadata->inodes.write(inode));
-  return SectorCounts{before, attributes_of(volume_, inode).sectors};
+  return finish_write(write);
 }
 
-Result<void> FileData::note_change(Metadata& metadata, Inode& inode,
-                                   AttributeChanges::Privileges privileges) {
+Result<FileData::Before> FileData::plan_write(Write& write) {
+  const auto held = metadata_.inodes.lock_shared(write.number);
+  RETURN_IF_ERROR(volume_.check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  RETURN_IF_ERROR(must_be_file(inode));
+  write.size = inode.size();
+  write.sectors = attributes_of(volume_, inode).sectors;
+  if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
+  if (write.end > write.size && (!write.claimed_to_the_end || write.size < write.claimed_from)) {
+    // Growing needs all that lies behind the old end: it turns into zeros, and others may grow it at once.
+    write.claimed_from = std::min(write.offset, write.size);
+    return Before::kClaimMore;
+  }
+  const unsigned bits = volume_.block_bits();
+  const std::uint64_t first = write.offset >> bits;
+  if (inode.has(EXT2_APPEND_FL) && write.offset < write.size && !write.compared) {
+    if (inode.has(EXT4_INLINE_DATA_FL)) {
+      ASSIGN_OR_RETURN(write.bytes, metadata_.inline_data.read(inode));
+    } else {
+      const std::uint64_t last = (std::min(write.end, write.size) - 1) >> bits;
+      ASSIGN_OR_RETURN(write.there, metadata_.extents.map(inode, first, last - first + 1));
+    }
+    return Before::kCompare;
+  }
+  if (write.end > size_limit(inode)) return fail(EFBIG);
+  if (inode.has(EXT4_INLINE_DATA_FL)) return Before::kLeaveInode;
+  if (write.end > write.size) {
+    ASSIGN_OR_RETURN(write.tail, tail_between(inode, write.size, write.offset));
+  }
+  const std::uint64_t last = (write.end - 1) >> bits;
+  ASSIGN_OR_RETURN(write.pieces, plan(inode, first, last - first + 1));
+  return Before::kReady;
+}
+
+Result<SectorCounts> FileData::finish_write(Write& write) {
+  const bool no_news = write.end <= write.size && content_times_ == MountOptions::ContentTimes::kCallers &&
+                       write.privileges == AttributeChanges::Privileges::kKeep &&
+                       std::ranges::none_of(write.pieces, &Piece::is_news);
+  if (no_news) return SectorCounts{write.sectors, write.sectors};
+  const auto held = metadata_.inodes.lock(write.number);
+  const auto handle = volume_.journal().start(credits::of_map(write.pieces.size()));
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
+  if (const auto done = commit(inode, write.pieces); !done) {
+    // What lies behind the file's end would be found by e2fsck.
+    const std::uint64_t blocks = (inode.size() + volume_.block_size() - 1) >> volume_.block_bits();
+    (void)metadata_.extents.truncate(inode, blocks);
+    (void)metadata_.inodes.write(inode);
+    return fail(done.error());
+  }
+  if (write.end > inode.size()) inode.set_size(write.end);
+  RETURN_IF_ERROR(note_change(inode, write.privileges));
+  RETURN_IF_ERROR(metadata_.inodes.write(inode));
+  return SectorCounts{write.sectors, attributes_of(volume_, inode).sectors};
+}
+
+Result<void> FileData::note_change(Inode& inode, AttributeChanges::Privileges privileges) {
   if (privileges == AttributeChanges::Privileges::kClear) {
     inode.clear_privileges();
-    RETURN_IF_ERROR(metadata.xattrs.remove(inode, kCapabilityXattr));
+    RETURN_IF_ERROR(metadata_.xattrs.remove(inode, kCapabilityXattr));
   }
   if (content_times_ == MountOptions::ContentTimes::kOurs) inode.touch();
   return {};
 }
 
-Result<void> FileData::leave_inode(Metadata& metadata, Inode& inode) {
+Result<void> FileData::leave_inode(InodeNumber number) {
+  const auto held = metadata_.inodes.lock(number);
+  RETURN_IF_ERROR(volume_.check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  const auto handle = volume_.journal().start(credits::of_map(1));
+  return leave_inode(inode);
+}
+
+Result<void> FileData::leave_inode(Inode& inode) {
   if (!inode.has(EXT4_INLINE_DATA_FL)) return {};
-  ASSIGN_OR_RETURN(auto bytes, metadata.inline_data.read(inode));
+  ASSIGN_OR_RETURN(auto bytes, metadata_.inline_data.read(inode));
   // A file that is mostly hole may lie inside of its inode, too: ext4 leaves it there when it is made longer.
   const std::uint64_t size = inode.size();
   bytes.resize(std::min<std::size_t>(bytes.size(), size));
   bytes.resize(volume_.block_size());
-  if (size == 0) return metadata.inline_data.drop(inode);
-  return metadata.inline_data.move_out(inode, bytes, size);
+  if (size == 0) return metadata_.inline_data.drop(inode);
+  return metadata_.inline_data.move_out(inode, bytes, size);
 }
 
-Result<std::vector<FileData::Piece>> FileData::plan(Metadata& metadata, Inode& inode, std::uint64_t first,
+Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t first,
                                                     std::uint64_t count) {
-  ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, first, count));
+  ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, count));
   std::vector<Piece> pieces;
+  std::optional<journal::Handle> handle;
   for (const Mapping& part : parts) {
     if (part.kind != Mapping::Kind::kHole) {
       pieces.push_back({part, 0, {}, true});
       continue;
     }
-    if (const auto filled = fill_hole(metadata, inode, part, pieces); !filled) {
-      abandon(metadata, inode.number, pieces);
+    if (!handle) handle.emplace(volume_.journal().start(credits::of_map(parts.size())));
+    if (const auto filled = fill_hole(inode, part, pieces); !filled) {
+      abandon(inode.number, pieces);
       return fail(filled.error());
     }
   }
   return pieces;
 }
 
-Result<void> FileData::fill_hole(Metadata& metadata, Inode& inode, Mapping hole, std::vector<Piece>& pieces) {
+Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::vector<Piece>& pieces) {
   const std::uint64_t cluster = volume_.cluster_blocks();
   std::uint64_t goal = 0;
   while (hole.count > 0) {
@@ -215,14 +263,14 @@ Result<void> FileData::fill_hole(Metadata& metadata, Inode& inode, Mapping hole,
     std::uint64_t count = partial ? std::min(hole.count, cluster - inside) : round_down(hole.count, cluster);
     Piece piece{hole, 0, {}, false};
     if (partial && cluster > 1) {
-      ASSIGN_OR_RETURN(piece.where.physical, metadata.extents.implied_block(inode, hole.logical));
+      ASSIGN_OR_RETURN(piece.where.physical, metadata_.extents.implied_block(inode, hole.logical));
     }
     if (piece.where.physical == 0) {
       if (goal == 0)
         goal = !pieces.empty() && pieces.back().where.kind != Mapping::Kind::kHole
                    ? pieces.back().where.physical + pieces.back().where.count
-                   : metadata.extents.goal_for(inode, hole.logical);
-      ASSIGN_OR_RETURN(piece.taken, metadata.blocks.take(goal, count));
+                   : metadata_.extents.goal_for(inode, hole.logical);
+      ASSIGN_OR_RETURN(piece.taken, metadata_.blocks.take(goal, count));
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
       piece.fresh = piece.taken.count / cluster;
@@ -236,44 +284,45 @@ Result<void> FileData::fill_hole(Metadata& metadata, Inode& inode, Mapping hole,
   return {};
 }
 
-void FileData::abandon(Metadata& metadata, InodeNumber number, const std::vector<Piece>& pieces) {
+void FileData::abandon(InodeNumber number, const std::vector<Piece>& pieces) {
   for (const Piece& piece : pieces) {
-    if (!piece.mapped && piece.fresh != 0) (void)metadata.blocks.give_back(piece.taken, number);
+    if (!piece.mapped && piece.fresh != 0) (void)metadata_.blocks.give_back(piece.taken, number);
   }
 }
 
-Result<void> FileData::transfer(const std::vector<Piece>& pieces, std::uint64_t offset,
-                                std::span<const std::byte> from) {
-  const std::uint64_t end = offset + from.size();
-  for (const Piece& piece : pieces) {
+Result<void> FileData::transfer(const Write& write) {
+  const std::uint64_t offset = write.offset;
+  const std::uint64_t end = write.end;
+  for (const Piece& piece : write.pieces) {
     const std::uint64_t begins = piece.where.logical << volume_.block_bits();
     const std::uint64_t ends = begins + (piece.where.count << volume_.block_bits());
     const std::uint64_t from_byte = std::max(begins, offset);
     const std::uint64_t to_byte = std::min(ends, end);
     const std::uint64_t device = piece.where.physical << volume_.block_bits();
     // Blocks that show their content from now on: the rest of them must be zeros.
-    const bool exposes = !piece.mapped || piece.where.kind == Mapping::Kind::kUnwritten;
+    const bool exposes = piece.is_news();
     if (exposes && from_byte > begins) RETURN_IF_ERROR(write_zeros(device, from_byte - begins));
-    RETURN_IF_ERROR(
-        write_bytes(device + (from_byte - begins), from.subspan(from_byte - offset, to_byte - from_byte)));
+    RETURN_IF_ERROR(write_bytes(device + (from_byte - begins),
+                                write.from.subspan(from_byte - offset, to_byte - from_byte)));
     if (exposes && to_byte < ends) RETURN_IF_ERROR(write_zeros(device + (to_byte - begins), ends - to_byte));
   }
   return {};
 }
 
-Result<void> FileData::commit(Metadata& metadata, Inode& inode, std::vector<Piece>& pieces) {
+Result<void> FileData::commit(Inode& inode, std::vector<Piece>& pieces) {
   for (Piece& piece : pieces) {
-    if (piece.mapped && piece.where.kind != Mapping::Kind::kUnwritten) continue;
+    if (!piece.is_news()) continue;
     Result<void> done;
     if (piece.mapped) {
-      done = metadata.extents.convert(inode, piece.where.logical, piece.where.count, Mapping::Kind::kWritten);
+      done =
+          metadata_.extents.convert(inode, piece.where.logical, piece.where.count, Mapping::Kind::kWritten);
     } else {
-      done = metadata.extents.insert(inode, piece.where.logical, piece.where.physical, piece.where.count);
-      if (done && piece.fresh != 0) done = metadata.extents.add_blocks(inode, piece.fresh);
+      done = metadata_.extents.insert(inode, piece.where.logical, piece.where.physical, piece.where.count);
+      if (done && piece.fresh != 0) done = metadata_.extents.add_blocks(inode, piece.fresh);
       piece.mapped = done.has_value();
     }
     if (!done) {
-      abandon(metadata, inode.number, pieces);
+      abandon(inode.number, pieces);
       return done;
     }
   }
@@ -281,57 +330,69 @@ Result<void> FileData::commit(Metadata& metadata, Inode& inode, std::vector<Piec
 }
 
 // The part of the last block that the file does not reach may hold anything, and is about to be shown.
-Result<void> FileData::zero_tail(Metadata& metadata, const Inode& inode, std::uint64_t from,
-                                 std::uint64_t to) {
+Result<FileData::Tail> FileData::tail_between(const Inode& inode, std::uint64_t from, std::uint64_t to) {
   const std::uint64_t inside = from & (volume_.block_size() - 1);
-  if (inside == 0 || !inode.has_blocks_map()) return {};
+  if (inside == 0 || !inode.has_blocks_map()) return Tail{};
   const std::uint64_t end = std::min(to, from - inside + volume_.block_size());
-  if (end <= from) return {};
-  ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, from >> volume_.block_bits(), 1));
-  if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten) return {};
-  const std::uint64_t block = parts[0].physical;
-  auto written = write_zeros((block << volume_.block_bits()) + inside, end - from);
-  if (!written)
+  if (end <= from) return Tail{};
+  ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, from >> volume_.block_bits(), 1));
+  if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten) return Tail{};
+  return Tail{inode.number, (parts[0].physical << volume_.block_bits()) + inside, end - from};
+}
+
+Result<void> FileData::clear(const Tail& tail) {
+  auto written = write_zeros(tail.offset, tail.length);
+  if (!written) {
+    const std::uint64_t block = tail.offset >> volume_.block_bits();
     volume_.device_failed(fmt::format("the end of a file could not be written: {}, inode {}, block {}",
-                                      written.error().message(), inode.number, block),
-                          {.inode = inode.number, .block = block, .error = written.error().value()});
+                                      written.error().message(), tail.inode, block),
+                          {.inode = tail.inode, .block = block, .error = written.error().value()});
+  }
   return written;
 }
 
-RangeClaims::Claim FileData::claim_from(InodeNumber number, std::uint64_t size) {
+Result<RangeClaims::Claim> FileData::claim_for_size(InodeNumber number, std::uint64_t size) {
   const std::uint64_t unit = std::uint64_t{volume_.cluster_blocks()} << volume_.block_bits();
-  return claims_.claim(number, round_down(size, unit), RangeClaims::kToTheEnd, RangeClaims::Mode::kExclusive);
+  for (std::uint64_t from = size;;) {
+    auto claim =
+        claims_.claim(number, round_down(from, unit), RangeClaims::kToTheEnd, RangeClaims::Mode::kExclusive);
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    if (inode.size() >= from) return claim;
+    from = inode.size();
+  }
 }
 
-Result<void> FileData::resize(Metadata& metadata, Inode& inode, std::uint64_t size) {
+Result<FileData::Tail> FileData::tail_for_size(const Inode& inode, std::uint64_t size) {
+  RETURN_IF_ERROR(must_be_file(inode));
+  // Inside of the inode it is zeros already.
+  if (inode.has(EXT4_INLINE_DATA_FL)) return Tail{};
+  if (size > size_limit(inode)) return fail(EFBIG);
+  return tail_between(inode, std::min(size, inode.size()), std::max(size, inode.size()));
+}
+
+Result<void> FileData::resize(Inode& inode, std::uint64_t size) {
   RETURN_IF_ERROR(must_be_file(inode));
   const std::uint64_t old = inode.size();
   if (inode.has(EXT4_INLINE_DATA_FL)) {
-    ASSIGN_OR_RETURN(auto bytes, metadata.inline_data.read(inode));
+    ASSIGN_OR_RETURN(auto bytes, metadata_.inline_data.read(inode));
     if (size == 0) {
-      RETURN_IF_ERROR(metadata.inline_data.drop(inode));
+      RETURN_IF_ERROR(metadata_.inline_data.drop(inode));
     } else if (size < old && old <= bytes.size()) {
       std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(size), bytes.end(), std::byte{0});
-      RETURN_IF_ERROR(metadata.inline_data.rewrite(inode, bytes));
+      RETURN_IF_ERROR(metadata_.inline_data.rewrite(inode, bytes));
     } else if (size > old) {
       bytes.resize(std::min<std::size_t>(old, bytes.size()));
       bytes.resize(volume_.block_size());
-      RETURN_IF_ERROR(metadata.inline_data.move_out(inode, bytes, old));
+      RETURN_IF_ERROR(metadata_.inline_data.move_out(inode, bytes, old));
     }
   }
-  if (size > size_limit(metadata, inode)) return fail(EFBIG);
+  if (size > size_limit(inode)) return fail(EFBIG);
+  // The smaller size first: e2fsck forgives blocks behind the end less than a crash does blocks before it.
+  inode.set_size(size);
+  if (size > old) return {};
   // The old size again gives back what was allocated behind it.
-  if (size <= old) {
-    RETURN_IF_ERROR(zero_tail(metadata, inode, size, old));
-    // The smaller size first: e2fsck forgives blocks behind the end less than a crash does blocks before it.
-    inode.set_size(size);
-    RETURN_IF_ERROR(
-        metadata.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits()));
-  } else {
-    RETURN_IF_ERROR(zero_tail(metadata, inode, old, size));
-    inode.set_size(size);
-  }
-  return {};
+  return metadata_.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits());
 }
 
 Result<void> FileData::write_zeros(std::uint64_t device_offset, std::uint64_t length) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The bytes of regular files: reading, writing, cutting.
 //
-// A request claims its bytes, asks the metadata where they lie, lets the metadata go, and only then touches
-// the device. New blocks are taken first, filled, and mapped last: nobody ever sees what they held before,
-// and when the device fails there is nothing to undo in the map.
+// A request claims its bytes, asks under the inode's lock where they lie, lets go, and only then touches the
+// device. New blocks are taken first, filled, and mapped last: nobody ever sees what they held before, and
+// when the device fails there is nothing to undo in the map.
 //
-// Locking: any thread, holding nothing. Takes claims (rank 20), then the metadata lock, never across I/O of
-// data.
+// Locking: any thread, holding nothing. Takes claims (rank 20), then the inode's lock: shared to find blocks
+// and to take fresh ones, exclusive to map them. Never across I/O of data. While a claim is held, what it
+// covers of the map stays, and so does the file's end if it lies behind the claim's begin and the claim has
+// no end.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +25,7 @@ namespace fuse4fs::ext4 {
 
 class FileData {
  public:
-  FileData(Volume& volume, GuardedMetadata& metadata, const AccessTimePolicy& access_times,
+  FileData(Volume& volume, Metadata& metadata, const AccessTimePolicy& access_times,
            MountOptions::ContentTimes content_times)
       : volume_(volume), metadata_(metadata), access_times_(access_times), content_times_(content_times) {}
 
@@ -40,11 +42,21 @@ class FileData {
                                    std::uint64_t to_offset, std::uint64_t length,
                                    AttributeChanges::Privileges privileges);
 
-  // Holds all who use bytes from `size` on off a file while its size is set.
-  RangeClaims::Claim claim_from(InodeNumber number, std::uint64_t size);
-  // Sets the size of `inode`, which the caller has read under `metadata` while holding claim_from(). The
-  // caller writes the inode.
-  Result<void> resize(Metadata& metadata, Inode& inode, std::uint64_t size);
+  // Bytes of the device that become visible when a file's size changes, and must be zeros before.
+  struct Tail {
+    InodeNumber inode = 0;
+    std::uint64_t offset = 0;  // bytes
+    std::uint64_t length = 0;  // 0: none
+  };
+  // To set a size. First of all: holds all who use bytes from the smaller one on, of the sizes it has and
+  // gets.
+  Result<RangeClaims::Claim> claim_for_size(InodeNumber number, std::uint64_t size);
+  // Then, under the inode's lock: whether it can have that size, and what must be zeros.
+  Result<Tail> tail_for_size(const Inode& inode, std::uint64_t size);
+  // Then, under none.
+  Result<void> clear(const Tail& tail);
+  // And last, under its exclusive lock and a handle. The caller writes the inode.
+  Result<void> resize(Inode& inode, std::uint64_t size);
 
  private:
   // A stretch of a write. `fresh` clusters were taken for it and are not mapped yet.
@@ -53,40 +65,64 @@ class FileData {
     std::uint64_t fresh = 0;
     BlockRun taken;
     bool mapped = true;
+    // The map does not show it yet, or not as written.
+    [[nodiscard]] bool is_news() const { return !mapped || where.kind == Mapping::Kind::kUnwritten; }
   };
+  // One write() on its way.
+  struct Write {
+    InodeNumber number;
+    std::uint64_t offset, end;  // bytes
+    std::span<const std::byte> from;
+    AttributeChanges::Privileges privileges;
+    std::uint64_t claimed_from;
+    bool claimed_to_the_end = false;
+    bool compared = false;  // what an append-only file has there already
+    // Found by plan_write().
+    std::uint64_t size = 0;             // before
+    std::uint64_t sectors = 0;          // before
+    std::vector<Mapping> there = {};    // kCompare
+    std::vector<std::byte> bytes = {};  // kCompare, of a file inside its inode
+    Tail tail = {};
+    std::vector<Piece> pieces = {};
+  };
+  // What has to be done before the pieces of a write are known; kReady: nothing.
+  enum class Before { kReady, kClaimMore, kCompare, kLeaveInode };
 
   static Result<void> must_be_file(const Inode& inode);
-  Result<std::vector<Piece>> plan(Metadata& metadata, Inode& inode, std::uint64_t first, std::uint64_t count);
-  Result<void> fill_hole(Metadata& metadata, Inode& inode, Mapping hole, std::vector<Piece>& pieces);
-  static void abandon(Metadata& metadata, InodeNumber number, const std::vector<Piece>& pieces);
-  Result<void> transfer(const std::vector<Piece>& pieces, std::uint64_t offset,
-                        std::span<const std::byte> from);
-  Result<void> commit(Metadata& metadata, Inode& inode, std::vector<Piece>& pieces);
+  Result<Before> plan_write(Write& write);
+  Result<SectorCounts> finish_write(Write& write);
+  Result<std::vector<Piece>> plan(Inode& inode, std::uint64_t first, std::uint64_t count);
+  Result<void> fill_hole(Inode& inode, Mapping hole, std::vector<Piece>& pieces);
+  void abandon(InodeNumber number, const std::vector<Piece>& pieces);
+  Result<void> transfer(const Write& write);
+  Result<void> commit(Inode& inode, std::vector<Piece>& pieces);
   Result<void> read_parts(const std::vector<Mapping>& parts, std::uint64_t offset, std::span<std::byte> into);
   // Content that lies inside the inode moves to a block.
-  Result<void> leave_inode(Metadata& metadata, Inode& inode);
+  Result<void> leave_inode(Inode& inode);
+  Result<void> leave_inode(InodeNumber number);
   // What a change of content does to the rest of the inode. The caller writes it.
-  Result<void> note_change(Metadata& metadata, Inode& inode, AttributeChanges::Privileges privileges);
+  Result<void> note_change(Inode& inode, AttributeChanges::Privileges privileges);
   Result<void> punch(InodeNumber number, std::uint64_t offset, std::uint64_t end);
   Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end);
-  Result<void> allocate_run(Metadata& metadata, Inode& inode, std::uint64_t& first, std::uint64_t count);
+  Result<void> allocate_run(Inode& inode, std::uint64_t& first, std::uint64_t count);
   // Zeros in what the range covers of its first and last block, if not all.
   Result<void> zero_edges(InodeNumber number, std::uint64_t offset, std::uint64_t end);
+  Result<void> grow(InodeNumber number, std::uint64_t size);
   // `step` a part of the blocks at a time, so that others come between.
   template <class Step>
   Result<void> in_parts(InodeNumber number, std::uint64_t first, std::uint64_t end, Step step);
-  Result<void> must_repeat(Metadata& metadata, const Inode& inode, std::uint64_t offset,
-                           std::span<const std::byte> from);
-  Result<void> zero_tail(Metadata& metadata, const Inode& inode, std::uint64_t from, std::uint64_t to);
+  Result<void> must_repeat(const Write& write);
+  // What lies between two sizes in the block of the smaller one.
+  Result<Tail> tail_between(const Inode& inode, std::uint64_t from, std::uint64_t to);
   Result<void> write_zeros(std::uint64_t device_offset, std::uint64_t length);
   Result<void> write_bytes(std::uint64_t device_offset, std::span<const std::byte> from);
   Result<void> read_bytes(std::uint64_t device_offset, std::span<std::byte> into);
   // That no file of this volume can reach, and this file.
   [[nodiscard]] std::uint64_t volume_size_limit() const;
-  [[nodiscard]] std::uint64_t size_limit(Metadata& metadata, const Inode& inode) const;
+  [[nodiscard]] std::uint64_t size_limit(const Inode& inode) const;
 
   Volume& volume_;
-  GuardedMetadata& metadata_;
+  Metadata& metadata_;
   const AccessTimePolicy& access_times_;
   const MountOptions::ContentTimes content_times_;
   RangeClaims claims_;

@@ -8,6 +8,7 @@
 #include <new>
 #include <optional>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/file_data.h"
 
 namespace fuse4fs::ext4 {
@@ -48,19 +49,20 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
   // All of the file, as the kernel's inode lock: the map changes in several steps.
   const auto claim = claims_.claim(number, 0, RangeClaims::kToTheEnd, RangeClaims::Mode::kExclusive);
   {
-    auto metadata = metadata_.lock();
+    const auto held = metadata_.inodes.lock(number);
     RETURN_IF_ERROR(volume_.check_writable());
-    ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read_for_change(number));
+    ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
     RETURN_IF_ERROR(must_be_file(inode));
     if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
     if (inode.has(EXT2_APPEND_FL) && change != RangeChange::kAllocate) return fail(EPERM);
     if (end > volume_size_limit()) return fail(EFBIG);
     // The kernel's FUSE never asks for these two.
     if (change == RangeChange::kCollapse || change == RangeChange::kInsert) return fail(EOPNOTSUPP);
-    RETURN_IF_ERROR(leave_inode(*metadata, inode));
+    const auto handle = volume_.journal().start(credits::of_map(1));
+    RETURN_IF_ERROR(leave_inode(inode));
     if (change != RangeChange::kPunchHole && !inode.has(EXT4_EXTENTS_FL)) return fail(EOPNOTSUPP);
-    RETURN_IF_ERROR(note_change(*metadata, inode, privileges));
-    RETURN_IF_ERROR(metadata->inodes.write(inode));
+    RETURN_IF_ERROR(note_change(inode, privileges));
+    RETURN_IF_ERROR(metadata_.inodes.write(inode));
   }
   if (change == RangeChange::kPunchHole) return punch(number, range.offset, end);
 
@@ -70,33 +72,44 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
   RETURN_IF_ERROR(allocate(number, range.offset >> bits, round_up(end, volume_.block_size()) >> bits));
   if (change == RangeChange::kZero) {
     RETURN_IF_ERROR(zero_edges(number, range.offset, end));
-    RETURN_IF_ERROR(in_parts(number, first_whole, behind_whole,
-                             [](Metadata& metadata, Inode& inode, std::uint64_t first, std::uint64_t count) {
-                               return metadata.extents.convert(inode, first, count,
-                                                               Mapping::Kind::kUnwritten);
-                             }));
+    RETURN_IF_ERROR(in_parts(
+        number, first_whole, behind_whole, [this](Inode& inode, std::uint64_t from, std::uint64_t count) {
+          return metadata_.extents.convert(inode, from, count, Mapping::Kind::kUnwritten);
+        }));
   }
-  if (end_of_file == EndOfFile::kKeep) return {};
-  auto metadata = metadata_.lock();
+  return end_of_file == EndOfFile::kKeep ? Result<void>() : grow(number, end);
+}
+
+// If it is shorter.
+Result<void> FileData::grow(InodeNumber number, std::uint64_t size) {
+  Tail tail;
+  {
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    if (size <= inode.size()) return {};
+    ASSIGN_OR_RETURN(tail, tail_between(inode, inode.size(), size));
+  }
+  RETURN_IF_ERROR(clear(tail));
+  const auto held = metadata_.inodes.lock(number);
   RETURN_IF_ERROR(volume_.check_writable());
-  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
-  if (end <= inode.size()) return {};
-  RETURN_IF_ERROR(zero_tail(*metadata, inode, inode.size(), end));
-  inode.set_size(end);
-  return metadata->inodes.write(inode);
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
+  const auto handle = volume_.journal().start(credits::of_attributes);
+  inode.set_size(size);
+  return metadata_.inodes.write(inode);
 }
 
 template <class Step>
 Result<void> FileData::in_parts(InodeNumber number, std::uint64_t first, std::uint64_t end, Step step) {
   for (bool again = false; first < end; again = true) {
     if (again) let_others_in();
-    auto metadata = metadata_.lock();
+    const auto held = metadata_.inodes.lock(number);
     RETURN_IF_ERROR(volume_.check_writable());
     // Read again each time: the claim holds the map still, not the rest of the inode.
-    ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+    ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
     const std::uint64_t count = std::min(end - first, kBlocksAtOnce);
-    const auto done = step(*metadata, inode, first, count);
-    const auto written = metadata->inodes.write(inode);
+    const auto handle = volume_.journal().start(credits::of_map(count / kLongestRun + 2));
+    const auto done = step(inode, first, count);
+    const auto written = metadata_.inodes.write(inode);
     RETURN_IF_ERROR(done);
     RETURN_IF_ERROR(written);
     first += count;
@@ -107,9 +120,9 @@ Result<void> FileData::in_parts(InodeNumber number, std::uint64_t first, std::ui
 Result<void> FileData::punch(InodeNumber number, std::uint64_t offset, std::uint64_t end) {
   const std::uint64_t block = volume_.block_size();
   {
-    auto metadata = metadata_.lock();
-    ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
-    const std::uint64_t most = (metadata->extents.block_limit(inode) << volume_.block_bits()) - block;
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    const std::uint64_t most = (metadata_.extents.block_limit(inode) << volume_.block_bits()) - block;
     // As ext4: what was allocated behind the end of the file stays, but for the rest of its last page.
     if (offset >= inode.size() || offset >= most) return {};
     if (end > inode.size()) end = std::max(offset, round_up(inode.size(), std::max(kPage, block)));
@@ -117,8 +130,8 @@ Result<void> FileData::punch(InodeNumber number, std::uint64_t offset, std::uint
   }
   RETURN_IF_ERROR(zero_edges(number, offset, end));
   return in_parts(number, round_up(offset, block) >> volume_.block_bits(), end >> volume_.block_bits(),
-                  [](Metadata& metadata, Inode& inode, std::uint64_t first, std::uint64_t count) {
-                    return metadata.extents.remove(inode, first, count);
+                  [this](Inode& inode, std::uint64_t first, std::uint64_t count) {
+                    return metadata_.extents.remove(inode, first, count);
                   });
 }
 
@@ -131,11 +144,11 @@ Result<void> FileData::zero_edges(InodeNumber number, std::uint64_t offset, std:
     edges.push_back({begin_of_last, end - begin_of_last});
   if (edges.empty()) return {};
   {
-    auto metadata = metadata_.lock();
-    ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     for (ByteRange& edge : edges) {
       ASSIGN_OR_RETURN(const auto parts,
-                       metadata->extents.map(inode, edge.offset >> volume_.block_bits(), 1));
+                       metadata_.extents.map(inode, edge.offset >> volume_.block_bits(), 1));
       if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten)
         edge.length = 0;  // zeros already
       else
@@ -157,14 +170,15 @@ Result<void> FileData::zero_edges(InodeNumber number, std::uint64_t offset, std:
 Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::uint64_t end) {
   for (bool again = false; first < end; again = true) {
     if (again) let_others_in();
-    auto metadata = metadata_.lock();
+    const auto held = metadata_.inodes.lock(number);
     RETURN_IF_ERROR(volume_.check_writable());
-    ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+    ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
+    const auto handle = volume_.journal().start(credits::of_map(kRunsAtOnce));
     Result<void> done;
     for (int run = 0; done && first < end && run < kRunsAtOnce; ++run)
-      done = allocate_run(*metadata, inode, first, std::min(end - first, kLongestRun));
+      done = allocate_run(inode, first, std::min(end - first, kLongestRun));
     // What was allocated stays, whatever comes next.
-    const auto written = metadata->inodes.write(inode);
+    const auto written = metadata_.inodes.write(inode);
     RETURN_IF_ERROR(done);
     RETURN_IF_ERROR(written);
   }
@@ -172,24 +186,23 @@ Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::ui
 }
 
 // Moves `first` over what is allocated when it returns.
-Result<void> FileData::allocate_run(Metadata& metadata, Inode& inode, std::uint64_t& first,
-                                    std::uint64_t count) {
-  ASSIGN_OR_RETURN(const auto parts, metadata.extents.map(inode, first, count));
+Result<void> FileData::allocate_run(Inode& inode, std::uint64_t& first, std::uint64_t count) {
+  ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, count));
   for (const Mapping& part : parts) {
     if (part.kind != Mapping::Kind::kHole) {
       first += part.count;
       continue;
     }
     std::vector<Piece> pieces;
-    const auto filled = fill_hole(metadata, inode, part, pieces);
+    const auto filled = fill_hole(inode, part, pieces);
     for (Piece& piece : pieces) {
       const Mapping& where = piece.where;
-      auto done = metadata.extents.insert(inode, where.logical, where.physical, where.count,
-                                          Mapping::Kind::kUnwritten);
-      if (done && piece.fresh != 0) done = metadata.extents.add_blocks(inode, piece.fresh);
+      auto done = metadata_.extents.insert(inode, where.logical, where.physical, where.count,
+                                           Mapping::Kind::kUnwritten);
+      if (done && piece.fresh != 0) done = metadata_.extents.add_blocks(inode, piece.fresh);
       piece.mapped = done.has_value();
       if (!done) {
-        abandon(metadata, inode.number, pieces);
+        abandon(inode.number, pieces);
         return done;
       }
       first += where.count;
@@ -204,9 +217,9 @@ Result<std::uint64_t> FileData::seek(InodeNumber number, std::uint64_t offset, S
   std::uint64_t block = offset >> bits;
   // The next change is usually near; where it is not, larger steps.
   for (std::uint64_t most = 32;; most = std::min(most * 2, kBlocksAtOnce)) {
-    auto metadata = metadata_.lock();
+    const auto held = metadata_.inodes.lock_shared(number);
     RETURN_IF_ERROR(volume_.check_alive());
-    ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     RETURN_IF_ERROR(must_be_file(inode));
     if (offset >= inode.size()) return fail(ENXIO);
     if (inode.has(EXT4_INLINE_DATA_FL)) return target == SeekTarget::kData ? offset : inode.size();
@@ -215,7 +228,7 @@ Result<std::uint64_t> FileData::seek(InodeNumber number, std::uint64_t offset, S
       if (target == SeekTarget::kData) return fail(ENXIO);
       return inode.size();
     }
-    ASSIGN_OR_RETURN(const auto parts, metadata->extents.map(inode, block, std::min(behind - block, most)));
+    ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, block, std::min(behind - block, most)));
     for (const Mapping& part : parts) {
       const bool data = part.kind == Mapping::Kind::kWritten;
       if (data == (target == SeekTarget::kData))
@@ -234,15 +247,18 @@ Result<std::uint64_t> FileData::copy_range(InodeNumber from, std::uint64_t from_
   length = std::min(length, kLongestCopy);
   if (from_offset > INT64_MAX - length || to_offset > INT64_MAX - length) return fail(EOVERFLOW);
   if (from == to && from_offset < to_offset + length && to_offset < from_offset + length) return fail(EINVAL);
+  RETURN_IF_ERROR(volume_.check_writable());
   {
-    auto metadata = metadata_.lock();
-    RETURN_IF_ERROR(volume_.check_writable());
-    ASSIGN_OR_RETURN(const Inode source, metadata->inodes.read(from));
+    const auto held = metadata_.inodes.lock_shared(from);
+    ASSIGN_OR_RETURN(const Inode source, metadata_.inodes.read(held));
     RETURN_IF_ERROR(must_be_file(source));
-    ASSIGN_OR_RETURN(const Inode target, metadata->inodes.read(to));
+  }
+  {
+    const auto held = metadata_.inodes.lock_shared(to);
+    ASSIGN_OR_RETURN(const Inode target, metadata_.inodes.read(held));
     RETURN_IF_ERROR(must_be_file(target));
     if (target.has(EXT2_IMMUTABLE_FL | EXT2_APPEND_FL)) return fail(EPERM);
-    const std::uint64_t limit = size_limit(*metadata, target);
+    const std::uint64_t limit = size_limit(target);
     if (to_offset >= limit) return fail(EFBIG);
     length = std::min(length, limit - to_offset);
   }

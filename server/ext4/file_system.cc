@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/ext4_file_system.h"
 
 namespace fuse4fs::ext4 {
@@ -66,46 +67,50 @@ Attributes attributes_of(Volume& volume, const Inode& inode) {
 }
 
 Result<Attributes> Ext4FileSystem::attributes(InodeNumber number) {
-  auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_alive());
-  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  const auto held = metadata_.inodes.lock_shared(number);
+  ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
   return attributes_of(*volume_, inode);
 }
 
 Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
                                                            const AttributeChanges& changes) {
   std::optional<RangeClaims::Claim> claim;
-  std::uint64_t claimed_from = UINT64_MAX;
-  while (true) {
-    auto metadata = metadata_.lock();
+  if (changes.size) {
     RETURN_IF_ERROR(volume_->check_writable());
-    ASSIGN_OR_RETURN(Inode inode,
-                     changes.size ? metadata->inodes.read_for_change(number) : metadata->inodes.read(number));
-    RETURN_IF_ERROR(may_change(inode, changes));
-    if (changes.size) {
-      if (*changes.size > INT64_MAX) return fail(EFBIG);
-      const std::uint64_t needed = std::min(*changes.size, inode.size());
-      if (needed < claimed_from) {
-        claimed_from = needed;
-        // Claims come before the metadata lock.
-        {
-          const auto unlocked = std::move(metadata);
-        }
-        claim.reset();
-        claim.emplace(data_.claim_from(number, claimed_from));
-        continue;
-      }
-      RETURN_IF_ERROR(data_.resize(*metadata, inode, *changes.size));
-    }
-    if (changes.privileges == AttributeChanges::Privileges::kClear) {
-      inode.clear_privileges();
-      RETURN_IF_ERROR(metadata->xattrs.remove(inode, kCapabilityXattr));
-    }
-    if (changes.permissions) RETURN_IF_ERROR(metadata->acls.change_mode(inode, *changes.permissions));
-    RETURN_IF_ERROR(change(inode, changes));
-    RETURN_IF_ERROR(metadata->inodes.write(inode));
-    return attributes_of(*volume_, inode);
+    auto claimed = data_.claim_for_size(number, *changes.size);
+    if (!claimed) return fail(claimed.error());
+    claim.emplace(*std::move(claimed));
+    RETURN_IF_ERROR(clear_tail(number, changes));
   }
+  const auto held = metadata_.inodes.lock(number);
+  RETURN_IF_ERROR(volume_->check_writable());
+  ASSIGN_OR_RETURN(Inode inode,
+                   changes.size ? metadata_.inodes.read_for_change(held) : metadata_.inodes.read(held));
+  RETURN_IF_ERROR(may_change(inode, changes));
+  const auto handle = volume_->journal().start(changes.size ? credits::of_map(1) : credits::of_attributes);
+  if (changes.size) RETURN_IF_ERROR(data_.resize(inode, *changes.size));
+  if (changes.privileges == AttributeChanges::Privileges::kClear) {
+    inode.clear_privileges();
+    RETURN_IF_ERROR(metadata_.xattrs.remove(inode, kCapabilityXattr));
+  }
+  if (changes.permissions) RETURN_IF_ERROR(metadata_.acls.change_mode(inode, *changes.permissions));
+  RETURN_IF_ERROR(change(inode, changes));
+  RETURN_IF_ERROR(metadata_.inodes.write(inode));
+  return attributes_of(*volume_, inode);
+}
+
+// Before the size is set: I/O of data, so under the claim alone.
+Result<void> Ext4FileSystem::clear_tail(InodeNumber number, const AttributeChanges& changes) {
+  FileData::Tail tail;
+  {
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_for_change(held));
+    RETURN_IF_ERROR(may_change(inode, changes));
+    if (*changes.size > INT64_MAX) return fail(EFBIG);
+    ASSIGN_OR_RETURN(tail, data_.tail_for_size(inode, *changes.size));
+  }
+  return data_.clear(tail);
 }
 
 Result<void> Ext4FileSystem::change(Inode& inode, const AttributeChanges& changes) {
@@ -127,40 +132,47 @@ Result<void> Ext4FileSystem::change(Inode& inode, const AttributeChanges& change
 }
 
 Result<std::string> Ext4FileSystem::symlink_target(InodeNumber number) {
-  auto metadata = metadata_.lock();
-  RETURN_IF_ERROR(volume_->check_alive());
-  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
-  if (!inode.is_symlink()) return fail(EINVAL);
-  access_times_.touch(*metadata, inode, AccessTime::kUpdate);
-  const auto size = static_cast<std::size_t>(inode.size());
+  Inode inode;
   std::vector<std::byte> bytes;
-  if (inode.has(EXT4_INLINE_DATA_FL)) {
-    ASSIGN_OR_RETURN(bytes, metadata->inline_data.read(inode));
-  } else if (!inode.has_blocks_map()) {
-    const auto raw = std::as_bytes(std::span(inode.raw.i_block));
-    bytes.assign(raw.begin(), raw.end());
-  } else {
-    ASSIGN_OR_RETURN(const auto parts, metadata->extents.map(inode, 0, 1));
-    if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten)
-      return fail(volume_->corrupted(number, 0, "a symbolic link without its block"));
-    bytes.resize(volume_->block_size());
-    RETURN_IF_ERROR(volume_->cache().read(parts[0].physical << volume_->block_bits(), bytes));
+  {
+    const auto held = metadata_.inodes.lock_shared(number);
+    RETURN_IF_ERROR(volume_->check_alive());
+    ASSIGN_OR_RETURN(inode, metadata_.inodes.read(held));
+    if (!inode.is_symlink()) return fail(EINVAL);
+    if (inode.has(EXT4_INLINE_DATA_FL)) {
+      ASSIGN_OR_RETURN(bytes, metadata_.inline_data.read(inode));
+    } else if (!inode.has_blocks_map()) {
+      const auto raw = std::as_bytes(std::span(inode.raw.i_block));
+      bytes.assign(raw.begin(), raw.end());
+    } else {
+      ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, 0, 1));
+      if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten)
+        return fail(volume_->corrupted(number, 0, "a symbolic link without its block"));
+      bytes.resize(volume_->block_size());
+      RETURN_IF_ERROR(volume_->cache().read(parts[0].physical << volume_->block_bits(), bytes));
+    }
   }
+  const auto size = static_cast<std::size_t>(inode.size());
   if (size > bytes.size()) return fail(volume_->corrupted(number, 0, "a symbolic link longer than its room"));
   std::string target(reinterpret_cast<const char*>(bytes.data()), size);
   if (target.find('\0') != std::string::npos)
     return fail(volume_->corrupted(number, 0, "a symbolic link with a NUL in its target"));
+  access_times_.touch(metadata_, inode, AccessTime::kUpdate);
   return target;
 }
 
 Result<void> Ext4FileSystem::read_directory(InodeNumber number, std::uint64_t cookie,
                                             const DirectorySink& sink, AccessTime access_time) {
-  auto metadata = metadata_.lock();
-  ASSIGN_OR_RETURN(Inode inode, directory(*metadata, number));
-  access_times_.touch(*metadata, inode, access_time);
-  // One that is removed and still open is empty.
-  if (inode.raw.i_links_count == 0) return {};
-  return metadata->directories.list(inode, cookie, sink);
+  Inode inode;
+  Result<void> outcome;
+  {
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(inode, directory(held));
+    // One that is removed and still open is empty.
+    if (inode.raw.i_links_count != 0) outcome = metadata_.directories.list(inode, cookie, sink);
+  }
+  access_times_.touch(metadata_, inode, access_time);
+  return outcome;
 }
 
 Result<std::size_t> Ext4FileSystem::read(InodeNumber inode, std::uint64_t offset, std::span<std::byte> into,
@@ -178,14 +190,14 @@ Result<std::uint64_t> Ext4FileSystem::seek(InodeNumber inode, std::uint64_t offs
 }
 
 Result<VolumeStatistics> Ext4FileSystem::statistics() {
-  auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_alive());
   auto* const super = volume_->super_pointer();
   VolumeStatistics statistics;
+  const auto library = volume_->library();
   statistics.block_size = volume_->block_size();
   statistics.blocks = volume_->blocks() - std::min(volume_->overhead(), volume_->blocks());
-  statistics.free_blocks = metadata->blocks.free_blocks();
-  const std::uint64_t reserved = ext2fs_r_blocks_count(super) + metadata->blocks.kept_blocks();
+  statistics.free_blocks = metadata_.blocks.free_blocks();
+  const std::uint64_t reserved = ext2fs_r_blocks_count(super) + metadata_.blocks.kept_blocks();
   statistics.available_blocks = statistics.free_blocks > reserved ? statistics.free_blocks - reserved : 0;
   statistics.inodes = super->s_inodes_count;
   statistics.free_inodes = super->s_free_inodes_count;
@@ -196,39 +208,28 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
 }
 
 void Ext4FileSystem::forget(InodeNumber inode, std::uint64_t count) {
-  auto metadata = metadata_.lock();
   // Nobody waits for an answer; what went wrong was told to Events.
-  (void)metadata->inodes.forget(inode, count);
+  (void)metadata_.inodes.forget(inode, count);
 }
 
 Result<void> Ext4FileSystem::sync_inode(InodeNumber) { return sync(); }
 
 Result<void> Ext4FileSystem::sync() {
-  {
-    auto metadata = metadata_.lock();
-    RETURN_IF_ERROR(volume_->check_alive());
-    RETURN_IF_ERROR(volume_->write_back());
-  }
-  // Without the lock: others need not wait for the device.
-  if (const auto flushed = volume_->flush_device(); !flushed) {
-    auto metadata = metadata_.lock();
+  RETURN_IF_ERROR(volume_->check_alive());
+  RETURN_IF_ERROR(volume_->write_back());
+  if (const auto flushed = volume_->flush_device(); !flushed)
     return fail(volume_->write_failed("the device could not be flushed", flushed.error()));
-  }
   if (volume_->has_lost_writes()) return fail(EIO);
   return {};
 }
 
-Result<void> Ext4FileSystem::write_back() {
-  auto metadata = metadata_.lock();
-  return volume_->write_back();
-}
+Result<void> Ext4FileSystem::write_back() { return volume_->write_back(); }
 
 Result<void> Ext4FileSystem::unmount() {
-  auto metadata = metadata_.lock();
   // Before the last writes, which may be many. What it finds is told, and write_out() fails.
   (void)volume_->check_claim();
   Result<void> outcome;
-  if (volume_->check_writable()) outcome = metadata->inodes.delete_orphans();
+  if (volume_->check_writable()) outcome = metadata_.inodes.delete_orphans();
   // What could not be deleted is e2fsck's to find: it looks only where the volume is not called clean.
   const auto written = outcome ? volume_->mark_clean() : volume_->write_out();
   if (!written) outcome = written;

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/ext4_file_system.h"
 
 namespace fuse4fs::ext4 {
@@ -49,24 +50,21 @@ bool dax_fits(const Inode& inode, std::uint32_t flags) {
 
 }  // namespace
 
-std::string Ext4FileSystem::label() const {
-  const auto metadata = metadata_.lock();
-  return volume_->label();
-}
+std::string Ext4FileSystem::label() const { return volume_->label(); }
 
 Result<InodeFlags> Ext4FileSystem::flags(InodeNumber number) {
-  auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_alive());
-  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  const auto held = metadata_.inodes.lock_shared(number);
+  ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
   std::uint32_t shown = inode.raw.i_flags & kVisible;
   if (inode.is_regular()) shown &= ~static_cast<std::uint32_t>(EXT4_PROJINHERIT_FL);
   return InodeFlags{.flags = shown, .project = inode.project(volume_->super())};
 }
 
 Result<void> Ext4FileSystem::set_flags_unsynced(InodeNumber number, std::uint32_t wanted) {
-  auto metadata = metadata_.lock();
+  const auto held = metadata_.inodes.lock(number);
   RETURN_IF_ERROR(volume_->check_writable());
-  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
   if ((wanted & ~kVisible) != 0) return fail(EOPNOTSUPP);
   const std::uint32_t before = inode.raw.i_flags;
   std::uint32_t flags = wanted & kModifiable;
@@ -81,15 +79,16 @@ Result<void> Ext4FileSystem::set_flags_unsynced(InodeNumber number, std::uint32_
   if ((changed & EXT4_CASEFOLD_FL) != 0) return fail(EOPNOTSUPP);
   if ((changed & EXT3_JOURNAL_DATA_FL) != 0 && !ext2fs_has_feature_journal(volume_->super_pointer()))
     flags ^= EXT3_JOURNAL_DATA_FL;  // no journal, no journaled data: ignored
+  const auto handle = volume_->journal().start(credits::of_attributes);
   inode.raw.i_flags = (before & ~kModifiable) | flags;
   inode.touch_changed();
-  return metadata->inodes.write(inode);
+  return metadata_.inodes.write(inode);
 }
 
 Result<void> Ext4FileSystem::set_project_unsynced(InodeNumber number, std::uint32_t project) {
-  auto metadata = metadata_.lock();
+  const auto held = metadata_.inodes.lock(number);
   RETURN_IF_ERROR(volume_->check_writable());
-  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
   const auto& super = volume_->super();
   if (inode.project(super) == project) return {};
   if (!ext2fs_has_feature_project(volume_->super_pointer())) return fail(EOPNOTSUPP);
@@ -97,6 +96,7 @@ Result<void> Ext4FileSystem::set_project_unsynced(InodeNumber number, std::uint3
   // -1 stands for no project at all.
   if (project == UINT32_MAX) return fail(EINVAL);
   if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
+  const auto handle = volume_->journal().start(credits::of_attributes);
   if (std::size_t{EXT2_GOOD_OLD_INODE_SIZE} + inode.raw.i_extra_isize < kProjectEnd) {
     // Made by an old kernel that knew less fields. Its extended attributes would be in the way.
     const std::size_t end = EXT2_GOOD_OLD_INODE_SIZE + inode.raw.i_extra_isize;
@@ -108,18 +108,16 @@ Result<void> Ext4FileSystem::set_project_unsynced(InodeNumber number, std::uint3
   }
   inode.raw.i_projid = project;
   inode.touch_changed();
-  return metadata->inodes.write(inode);
+  return metadata_.inodes.write(inode);
 }
 
 Result<void> Ext4FileSystem::set_label(std::string_view label) {
-  auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_writable());
   if (label.size() > sizeof(ext2_super_block::s_volume_name)) return fail(EINVAL);
   return volume_->set_label(label);
 }
 
 Result<void> Ext4FileSystem::shut_down(ShutdownMode mode) {
-  auto metadata = metadata_.lock();
   // A second time changes nothing.
   if (!volume_->check_alive()) return {};
   return volume_->shut_down(mode);

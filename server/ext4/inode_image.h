@@ -3,7 +3,7 @@
 // image, but where its blocks lie and how many they are is not. An image is of a moment; its map belongs to
 // blocks that were never written.
 //
-// Locking: the metadata lock, or before anybody else has the volume. The image was judged
+// Locking: before anybody else has the volume. The image was judged
 // (fast_commit_judge.h). Errors: EUCLEAN (told already), ENOSPC, EIO.
 #pragma once
 

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -76,36 +78,33 @@ Result<Inode> InodeTable::read_raw(InodeNumber number) {
   return inode;
 }
 
-Result<Inode> InodeTable::read(InodeNumber number) {
+Result<Inode> InodeTable::read(const Held& held) {
+  const InodeNumber number = held.number();
   if (!may_be_a_file(number))
     return fail(volume_.corrupted(number, 0, "an inode number that no file can have"));
   ASSIGN_OR_RETURN(Inode inode, read_raw(number));
-  RETURN_IF_ERROR(judge(inode));
+  RETURN_IF_ERROR(judge(held, inode));
   return inode;
 }
 
-Result<Inode> InodeTable::read_from_handle(std::uint64_t any_number) {
-  if (!may_be_a_file(any_number)) return fail(ESTALE);
-  const auto number = static_cast<InodeNumber>(any_number);
-  if (!inodes_.in_use(number)) return fail(ESTALE);
+Result<Inode> InodeTable::read_from_handle(const Held& held) {
+  const InodeNumber number = held.number();
+  if (!may_be_a_file(number) || !inodes_.in_use(number)) return fail(ESTALE);
   ASSIGN_OR_RETURN(Inode inode, read_raw(number));
-  const auto known = known_.find(number);
-  const bool held = known != known_.end() && known->second.unlinked;
-  if (inode.raw.i_links_count == 0 && !held) return fail(ESTALE);
+  if (inode.raw.i_links_count == 0 && !held.is_unlinked()) return fail(ESTALE);
   // Large values of extended attributes.
   if (inode.has(EXT4_EA_INODE_FL)) return fail(ESTALE);
-  RETURN_IF_ERROR(judge(inode));
+  RETURN_IF_ERROR(judge(held, inode));
   return inode;
 }
 
-Result<void> InodeTable::judge(const Inode& inode) {
+Result<void> InodeTable::judge(const Held& held, const Inode& inode) {
   const auto& raw = inode.raw;
   const auto wrong = [&](std::string_view words) { return fail(volume_.corrupted(inode.number, 0, words)); };
   if (raw.i_links_count == 0) {
     // Only one that we unlinked ourselves may be asked for.
-    const auto known = known_.find(inode.number);
-    if (known != known_.end() && known->second.unlinked) return {};
-    if (known != known_.end()) return fail(ESTALE);
+    if (held.is_unlinked()) return {};
+    if (held.has_lookups()) return fail(ESTALE);
     return wrong("a deleted inode is still in use");
   }
   if (!has_known_type(inode.mode()))
@@ -130,31 +129,52 @@ Result<void> InodeTable::judge(const Inode& inode) {
 
 Result<void> InodeTable::write(Inode& inode) { return volume_.write_inode(inode); }
 
-Result<Inode> InodeTable::read_for_change(InodeNumber number) {
-  ASSIGN_OR_RETURN(Inode inode, read(number));
-  const auto known = known_.find(number);
-  if (known == known_.end() || !known->second.map_checked) {
+Result<Inode> InodeTable::read_for_change(const Held& held) {
+  ASSIGN_OR_RETURN(Inode inode, read(held));
+  if (!held.map_checked()) {
     RETURN_IF_ERROR(extents_.check(inode));
-    if (known != known_.end()) known->second.map_checked = true;
+    held.set_map_checked(true);
   }
   return inode;
 }
 
 std::uint32_t InodeTable::draw_generation() {
-  if (generations_left_ == 0) {
+  auto generations = generations_.lock();
+  if (generations->left == 0) {
+    auto& drawn = generations->drawn;
     // Up to 256 bytes come whole or not at all. Early in the boot of a machine this may fail; a repeated
     // generation is then all that happens.
-    static_assert(sizeof generations_ <= 256);
-    if (::getrandom(generations_.data(), sizeof generations_, GRND_NONBLOCK) != sizeof generations_)
+    static_assert(sizeof drawn <= 256);
+    if (::getrandom(drawn.data(), sizeof drawn, GRND_NONBLOCK) != sizeof drawn)
       return static_cast<std::uint32_t>(now().nanoseconds);
-    generations_left_ = generations_.size();
+    generations->left = drawn.size();
   }
-  return generations_[--generations_left_];
+  return generations->drawn[--generations->left];
 }
 
-Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
-  ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, what.mode));
-  Inode inode;
+// A number in whose lock somebody has his hands, who has it from a file handle, is left to him, and another
+// one taken: nobody waits for an inode's lock while a handle is open.
+Result<InodeTable::Exclusive> InodeTable::take(const Inode& parent, mode_t mode) {
+  std::array<InodeNumber, 16> left{};
+  std::size_t count = 0;
+  const auto find = [&]() -> Result<Exclusive> {
+    while (count < left.size()) {
+      ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, mode));
+      if (auto lock = live_.try_lock(number)) return *std::move(lock);
+      left[count++] = number;
+    }
+    return fail(EBUSY);
+  };
+  auto found = find();
+  while (count > 0) inodes_.give_back(left[--count], mode);
+  return found;
+}
+
+Result<InodeTable::Fresh> InodeTable::create(Inode& parent, const NewInode& what) {
+  ASSIGN_OR_RETURN(auto lock, take(parent, what.mode));
+  const InodeNumber number = lock.number();
+  Fresh fresh{std::move(lock), {}};
+  Inode& inode = fresh.inode;
   inode.number = number;
   auto& raw = inode.raw;
   raw.i_mode = static_cast<std::uint16_t>(what.mode);
@@ -185,79 +205,67 @@ Result<Inode> InodeTable::create(Inode& parent, const NewInode& what) {
     inodes_.give_back(number, what.mode);
     return fail(written.error());
   }
-  known_[number] = Known{.map_checked = true};
+  fresh.lock.set_map_checked(true);
   const ext2_inode_large written = raw;
   auto done = acls_.inherit(parent, inode, what.umask);
   if (done && std::memcmp(&written, &raw, sizeof raw) != 0) done = write(inode);
   if (!done) {
-    discard(inode);
+    discard(fresh);
     return fail(done.error());
   }
-  return inode;
+  return fresh;
 }
 
-void InodeTable::discard(Inode& inode) {
+void InodeTable::discard(Fresh& fresh) {
+  Inode& inode = fresh.inode;
   (void)extents_.truncate(inode, 0);
   (void)xattrs_.release_all(inode);
   inode.raw.i_links_count = 0;
   inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
   (void)write(inode);
+  settle(fresh.lock);
+  fresh.lock.set_map_checked(false);
   inodes_.give_back(inode.number, inode.mode());
-  known_.erase(inode.number);
 }
 
 Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
-  const auto known = known_.find(number);
-  if (known == known_.end()) return {};
-  known->second.lookups -= std::min(known->second.lookups, count);
-  if (known->second.lookups != 0) return {};
-  if (!known->second.unlinked) {
-    known_.erase(known);
-    return {};
-  }
-  ASSIGN_OR_RETURN(Inode inode, read_for_change(number));
-  known_.erase(number);
-  return remove(inode);
+  if (!live_.forget(number, count)) return {};
+  const auto held = live_.lock(number);
+  ASSIGN_OR_RETURN(Inode inode, read_for_change(held));
+  // Somebody may have found it by a file handle, or given it a name.
+  if (!held.claim_deletion()) return {};
+  const auto handle = volume_.journal().start(credits::of_deletion);
+  return remove(held, inode);
 }
 
-void InodeTable::wait_for_name(InodeNumber number) {
-  auto& known = known_[number];
-  known.unlinked = known.waits_for_name = true;
+void InodeTable::wait_for_name(const Exclusive& held) {
+  held.unlink();
+  held.set_waits_for_name(true);
 }
 
-bool InodeTable::waits_for_name(InodeNumber number) const {
-  const auto known = known_.find(number);
-  return known != known_.end() && known->second.waits_for_name;
+void InodeTable::settle(const Exclusive& held) {
+  held.clear_unlinked();
+  held.set_waits_for_name(false);
 }
 
-void InodeTable::settle(InodeNumber number) {
-  if (const auto known = known_.find(number); known != known_.end())
-    known->second.unlinked = known->second.waits_for_name = false;
-}
-
-Result<void> InodeTable::orphan(Inode& inode) {
-  auto& known = known_[inode.number];
-  known.unlinked = true;
-  if (known.lookups != 0) return {};
-  const bool checked = known.map_checked;
-  known_.erase(inode.number);
-  if (!checked) RETURN_IF_ERROR(extents_.check(inode));
-  return remove(inode);
+Result<void> InodeTable::orphan(const Exclusive& held, Inode& inode) {
+  held.unlink();
+  if (!held.claim_deletion()) return {};
+  if (!held.map_checked()) RETURN_IF_ERROR(extents_.check(inode));
+  return remove(held, inode);
 }
 
 Result<void> InodeTable::delete_orphans() {
-  std::vector<InodeNumber> numbers;
-  for (const auto& [number, known] : known_) {
-    if (known.unlinked) numbers.push_back(number);
-  }
   Result<void> outcome;
-  for (const InodeNumber number : numbers) {
+  for (const InodeNumber number : live_.unlinked()) {
     if (auto deleted = forget(number, UINT64_MAX); !deleted) outcome = deleted;
   }
   return outcome;
 }
 
-Result<void> InodeTable::remove(Inode& inode) {
+Result<void> InodeTable::remove(const Exclusive& held, Inode& inode) {
+  held.set_map_checked(false);
+  held.set_waits_for_name(false);
   RETURN_IF_ERROR(volume_.check_writable());
   return release(inode);
 }

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Inodes by number: reading and judging them, writing them, and the counts that keep unlinked ones alive.
+// Inodes by number: their locks, reading and judging them, writing them, and the look-ups that keep unlinked
+// ones alive (live_inodes.h).
 //
-// Locking: the metadata lock, for the counts as well: a look-up and the unlink of the same name must not pass
-// each other between finding the inode and counting it.
+// Locking: any thread. What reads or changes an inode asks for its lock as a parameter; what changes it, for
+// an open journal::Handle as well. A look-up is counted under the lock of the directory that names the inode:
+// an unlink of the name cannot pass between finding and counting.
 // Errors: EUCLEAN for an inode that cannot be (told already), ESTALE for one that is gone.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <unordered_map>
-#include <vector>
+#include <utility>
 
+#include "base/guarded.h"
 #include "base/result.h"
 #include "server/ext4/acl_store.h"
 #include "server/ext4/extent_map.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/inode_allocator.h"
+#include "server/ext4/live_inodes.h"
 #include "server/ext4/volume.h"
 #include "server/ext4/xattr_store.h"
 
@@ -24,35 +27,72 @@ namespace fuse4fs::ext4 {
 
 class InodeTable {
  public:
+  using Held = LiveInodes::Held;
+  using Shared = LiveInodes::Shared;
+  using Exclusive = LiveInodes::Exclusive;
+  using ExclusiveSet = LiveInodes::ExclusiveSet;
+
+  // A look-up that is counted, and taken back unless it is kept. Goes where no lock is held.
+  class [[nodiscard]] LookUp {
+   public:
+    LookUp(LookUp&& other) noexcept
+        : table_(std::exchange(other.table_, nullptr)), counted_(other.counted_) {}
+    LookUp& operator=(LookUp&&) = delete;
+    ~LookUp() {
+      if (table_ != nullptr) (void)table_->forget(counted_.number(), 1);
+    }
+    [[nodiscard]] InodeNumber number() const { return counted_.number(); }
+    [[nodiscard]] Shared lock_shared() const { return counted_.lock_shared(); }
+    // Until forget().
+    void keep() { table_ = nullptr; }
+
+   private:
+    friend class InodeTable;
+    LookUp(InodeTable& table, LiveInodes::Counted counted) : table_(&table), counted_(counted) {}
+    InodeTable* table_;
+    LiveInodes::Counted counted_;
+  };
+
   InodeTable(Volume& volume, InodeAllocator& inodes, ExtentMap& extents, XattrStore& xattrs, AclStore& acls)
       : volume_(volume), inodes_(inodes), extents_(extents), xattrs_(xattrs), acls_(acls) {}
 
-  Result<Inode> read(InodeNumber number);
+  Shared lock_shared(InodeNumber number) { return live_.lock_shared(number); }
+  Exclusive lock(InodeNumber number) { return live_.lock(number); }
+  [[nodiscard]] ExclusiveSet lock_none() { return ExclusiveSet(live_); }
+
+  Result<Inode> read(const Held& held);
+  // With its lock for this alone.
+  Result<Inode> read(InodeNumber number) { return read(lock_shared(number)); }
   Result<void> write(Inode& inode);
   // As read(), and its block map was walked once: libext2fs may change it.
-  Result<Inode> read_for_change(InodeNumber number);
-
+  Result<Inode> read_for_change(const Held& held);
   // Of a number that may be anything: ESTALE, without a word, for what is no file (any more).
-  Result<Inode> read_from_handle(std::uint64_t number);
+  Result<Inode> read_from_handle(const Held& held);
 
   // A fresh inode, in the bitmap and written, with the mode and the ACLs that it gets in this directory.
-  // Links: 1 (directories: 2).
-  Result<Inode> create(Inode& parent, const NewInode& what);
+  // Links: 1 (directories: 2). Nobody else can have its lock but who asks for its number by a file handle, so
+  // it is not waited for.
+  struct Fresh {
+    Exclusive lock;
+    Inode inode;
+  };
+  Result<Fresh> create(Inode& parent, const NewInode& what);
   // Undoes create(): a free inode without blocks and attributes. Written.
-  void discard(Inode& inode);
+  void discard(Fresh& fresh);
 
-  void remember(InodeNumber number) { ++known_[number].lookups; }
-  // Deletes the inode if that was the last reason to keep it.
+  LookUp count(InodeNumber number) { return {*this, live_.count(number)}; }
+  // Deletes the inode if that was the last reason to keep it. With no lock held, nor a handle.
   Result<void> forget(InodeNumber number, std::uint64_t count);
   // Its last link went: deleted now, or when it is forgotten. `inode` was written with no links.
-  Result<void> orphan(Inode& inode);
+  Result<void> orphan(const Exclusive& held, Inode& inode);
   // A fresh one without links, which waits for a name, and is deleted if it is forgotten without one.
-  void wait_for_name(InodeNumber number);
-  [[nodiscard]] bool waits_for_name(InodeNumber number) const;
+  void wait_for_name(const Exclusive& held);
   // It has got one.
-  void settle(InodeNumber number);
-  // What still waits to be forgotten is deleted.
+  void settle(const Exclusive& held);
+  // What still waits to be forgotten is deleted. With no lock held, nor a handle.
   Result<void> delete_orphans();
+  // In memory: looked up, or in somebody's hands.
+  [[nodiscard]] std::size_t live() { return live_.size(); }
 
   // For replays, of inodes that may not be what read() takes: whether a file can have that number, the inode
   // as it lies there, and its end, with all blocks and attributes. Its map was checked.
@@ -62,15 +102,9 @@ class InodeTable {
   Result<void> release(Inode& inode);
 
  private:
-  struct Known {
-    std::uint64_t lookups = 0;
-    bool unlinked = false;
-    bool map_checked = false;
-    bool waits_for_name = false;
-  };
-
-  Result<void> judge(const Inode& inode);
-  Result<void> remove(Inode& inode);
+  Result<void> judge(const Held& held, const Inode& inode);
+  Result<Exclusive> take(const Inode& parent, mode_t mode);
+  Result<void> remove(const Exclusive& held, Inode& inode);
   [[nodiscard]] std::uint32_t draw_generation();
 
   Volume& volume_;
@@ -78,10 +112,13 @@ class InodeTable {
   ExtentMap& extents_;
   XattrStore& xattrs_;
   AclStore& acls_;
-  std::unordered_map<InodeNumber, Known> known_;
+  LiveInodes live_;
   // For new inodes: random, drawn many at a time to save system calls. The last ones are still to be used.
-  std::array<std::uint32_t, 64> generations_{};
-  std::size_t generations_left_ = 0;
+  struct Generations {
+    std::array<std::uint32_t, 64> drawn{};
+    std::size_t left = 0;
+  };
+  Guarded<Generations, LockRank::kLiveInodes> generations_;
 };
 
 }  // namespace fuse4fs::ext4

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Everything that the one metadata lock (rank 30) guards: libext2fs's handle, and the classes that use it.
+// The classes that know the metadata of a volume, put together.
+//
+// Locking: each says its own. In short: who holds the lock of an inode (InodeTable) may call what concerns
+// it, and, with a journal::Handle, change it; what inodes share the classes guard themselves.
 #pragma once
 
 #include <chrono>
-#include <memory>
 #include <thread>
-#include <utility>
 
-#include "base/guarded.h"
 #include "server/ext4/acl_store.h"
 #include "server/ext4/block_allocator.h"
 #include "server/ext4/directory.h"
@@ -43,10 +43,8 @@ struct Metadata {
   Directory directories;
 };
 
-using GuardedMetadata = Guarded<Metadata, LockRank::kMetadata>;
-
-// Between two holds of the lock in a long row of them. It is not a fair one: without a pause its holder takes
-// it again before those who wait have woken up.
+// Between two holds of a lock in a long row of them: without a pause its holder takes it again before those
+// who wait have woken up.
 inline void let_others_in() { std::this_thread::sleep_for(std::chrono::microseconds(20)); }
 
 // What the kernel shows of an inode.

@@ -7,7 +7,7 @@
 // end; what does not fit into it goes to the chain. The feature orphan_present says that the file may hold
 // any.
 //
-// Locking: the metadata lock, or before anybody else has the volume.
+// Locking: before anybody else has the volume.
 // Errors: those of the device, and EUCLEAN (told already) where an inode cannot be read.
 // Format: Documentation/filesystems/ext4/orphan.rst.
 #pragma once

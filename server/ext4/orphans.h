@@ -7,7 +7,7 @@
 // rest. On a volume with recorded errors nothing is deleted, and the chain is cut: also as in the kernel,
 // which leaves that to e2fsck.
 //
-// Locking: the metadata lock, or before anybody else has the volume. Nothing is flushed: Volume::write_out().
+// Locking: before anybody else has the volume. Nothing is flushed: Volume::write_out().
 // Errors: a damaged orphan file (EUCLEAN, before anything was changed), the device's.
 #pragma once
 

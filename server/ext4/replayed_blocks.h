@@ -3,7 +3,7 @@
 // while it lives nothing is freed, or given to anybody else, and at the end each block must have exactly one
 // owner.
 //
-// Locking: the metadata lock, or before anybody else has the volume. One at a time: it keeps back what
+// Locking: before anybody else has the volume. One at a time: it keeps back what
 // BlockAllocator is given. Errors: EUCLEAN (told already, or see words()), the device's.
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The figures of statfs(2) that are counted when a volume is mounted, as the kernel's ext4 counts them.
 //
-// Locking: the metadata lock, or before anybody else has the handle. The group descriptors were verified.
+// Locking: before anybody else has the handle. The group descriptors were verified.
 #pragma once
 
 #include <cstdint>

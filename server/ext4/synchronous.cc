@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Ext4FileSystem: changes that are on the medium when they are answered (chattr +S and +D).
 //
-// The border of each operation that changes something. What it did is told to the device first, and the
-// device is flushed without the metadata lock, as sync(2) does it.
+// The border of each operation that changes something: with no lock held, as sync(2).
 #include <type_traits>
 
 #include "server/ext4/ext4_file_system.h"
@@ -15,13 +14,11 @@ Result<void> Ext4FileSystem::sync_if_asked(Changed changed, std::initializer_lis
   std::uint32_t flags = EXT2_SYNC_FL;
   if (changed == Changed::kNames) flags |= EXT2_DIRSYNC_FL;
   bool asked = false;
-  {
-    auto metadata = metadata_.lock();
-    for (const InodeNumber number : inodes) {
-      // Gone by now is no error of what was done.
-      const auto inode = metadata->inodes.read_from_handle(number);
-      asked = asked || (inode && inode->has(flags));
-    }
+  for (const InodeNumber number : inodes) {
+    const auto held = metadata_.inodes.lock_shared(number);
+    // Gone by now is no error of what was done.
+    const auto inode = metadata_.inodes.read_from_handle(held);
+    asked = asked || (inode && inode->has(flags));
   }
   return asked ? sync() : Result<void>();
 }

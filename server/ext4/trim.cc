@@ -3,7 +3,7 @@
 //
 // What is discarded is lost for good, so a block must be free on the medium and not only in memory: until
 // then a crash brings back the file that it was freed from. Whatever was freed since the last flush is
-// therefore written first. Discards go out in pieces under the metadata lock: nobody can allocate the piece
+// therefore written first. Discards go out in pieces under Volume::library(): nobody can allocate the piece
 // meanwhile.
 #include <algorithm>
 #include <optional>
@@ -17,7 +17,7 @@ namespace {
 // does not tell.)
 constexpr std::uint64_t kLeast = 4096;
 constexpr std::uint64_t kAtOnce = std::uint64_t{256} << 20;  // bytes under one hold of the lock
-// How often frees by others may send us back to flush before we keep them out.
+// How often frees by others may send us back to flush before the rest of a group is left for the next time.
 constexpr int kPatience = 3;
 
 }  // namespace
@@ -29,7 +29,7 @@ class Ext4FileSystem::Trim {
     std::uint64_t first, end, minimum;
   };
 
-  Trim(Volume& volume, GuardedMetadata& metadata) : volume_(volume), metadata_(metadata) {}
+  explicit Trim(Volume& volume) : volume_(volume) {}
 
   Result<std::uint64_t> run(ByteRange range, std::uint64_t minimum) {
     ASSIGN_OR_RETURN(const auto wish, prepare(range, minimum));
@@ -38,13 +38,13 @@ class Ext4FileSystem::Trim {
     const auto last = group_of(wish->end - 1);
     for (auto group = group_of(wish->first); group <= last; ++group)
       RETURN_IF_ERROR(trim_group(*wish, group));
-    metadata_.lock()->volume.freed_groups().set_last_minimum(wish->minimum);
+    const auto library = volume_.library();
+    volume_.freed_groups().set_last_minimum(wish->minimum);
     return discarded_ << volume_.block_bits();
   }
 
  private:
   Result<std::optional<Wish>> prepare(ByteRange range, std::uint64_t minimum) {
-    auto metadata = metadata_.lock();
     RETURN_IF_ERROR(volume_.check_writable());
     RETURN_IF_ERROR(volume_.device().can_discard());
     const auto& super = volume_.super();
@@ -80,7 +80,7 @@ class Ext4FileSystem::Trim {
     std::uint64_t run_end = 0;  // up to here a run is known to be long enough
     for (int flushed = 0; next < end;) {
       let_others_in();
-      auto metadata = metadata_.lock();
+      auto library = volume_.library();
       RETURN_IF_ERROR(volume_.check_writable());
       auto& groups = volume_.freed_groups();
       if (began == 0) {
@@ -88,17 +88,10 @@ class Ext4FileSystem::Trim {
         began = groups.now();
       }
       if (groups.freed_since(group, settled_)) {
-        if (flushed++ < kPatience) {
-          {
-            const auto unlocked = std::move(metadata);
-          }
-          RETURN_IF_ERROR(settle());
-          continue;
-        }
-        RETURN_IF_ERROR(volume_.write_back());
-        if (const auto done = volume_.flush_device(); !done)
-          return fail(volume_.write_failed("the device could not be flushed", done.error()));
-        settled_ = groups.now();
+        library.unlock();
+        if (flushed++ == kPatience) return {};
+        RETURN_IF_ERROR(settle());
+        continue;
       }
       RETURN_IF_ERROR(discard_next(wish, next, end, run_end));
       if (next == end && all && !groups.freed_since(group, began)) groups.note_trimmed(group);
@@ -106,7 +99,7 @@ class Ext4FileSystem::Trim {
     return {};
   }
 
-  // Discards up to kAtOnce behind `next`, and moves it there.
+  // With the library locked. Discards up to kAtOnce behind `next`, and moves it there.
   Result<void> discard_next(const Wish& wish, std::uint64_t& next, std::uint64_t end,
                             std::uint64_t& run_end) {
     auto* const map = volume_.fs()->block_map;
@@ -138,31 +131,28 @@ class Ext4FileSystem::Trim {
 
   // All that is free in memory is free on the medium.
   Result<void> settle() {
+    RETURN_IF_ERROR(volume_.check_writable());
     std::uint64_t now = 0;
     {
-      auto metadata = metadata_.lock();
-      RETURN_IF_ERROR(volume_.check_writable());
-      RETURN_IF_ERROR(volume_.write_back());
+      const auto library = volume_.library();
       now = volume_.freed_groups().now();
     }
-    if (const auto done = volume_.flush_device(); !done) {
-      auto metadata = metadata_.lock();
+    RETURN_IF_ERROR(volume_.write_back());
+    if (const auto done = volume_.flush_device(); !done)
       return fail(volume_.write_failed("the device could not be flushed", done.error()));
-    }
     if (volume_.has_lost_writes()) return fail(EIO);
     settled_ = now;
     return {};
   }
 
   Volume& volume_;
-  GuardedMetadata& metadata_;
   std::uint64_t begin_ = 0, per_group_ = 1;  // blocks
   std::uint64_t settled_ = 0;                // what was freed until this time is free on the medium
   std::uint64_t discarded_ = 0;              // blocks
 };
 
 Result<std::uint64_t> Ext4FileSystem::trim(ByteRange range, std::uint64_t minimum) {
-  return Trim(*volume_, metadata_).run(range, minimum);
+  return Trim(*volume_).run(range, minimum);
 }
 
 }  // namespace fuse4fs::ext4

@@ -109,7 +109,7 @@ Errno Volume::write_failed(std::string_view words, Errno error, std::uint64_t bl
 }
 
 Result<void> Volume::write_out() {
-  if ((fs_->flags & EXT2_FLAG_RW) == 0) return {};
+  if (!records_errors_) return {};
   Result<void> outcome = write_back();
   if (const auto flushed = flush_device(); !flushed)
     outcome = fail(write_failed("the device could not be flushed", flushed.error()));

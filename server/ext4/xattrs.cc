@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Ext4FileSystem: extended attributes and ACLs.
+#include "server/ext4/credits.h"
 #include "server/ext4/ext4_file_system.h"
 
 namespace fuse4fs::ext4 {
@@ -28,24 +29,24 @@ Result<void> may_change(const Inode& inode) {
 
 Result<std::vector<std::byte>> Ext4FileSystem::xattr(InodeNumber number, std::string_view name) {
   ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
-  auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_alive());
-  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
+  const auto held = metadata_.inodes.lock_shared(number);
+  ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
   if (is_acl(parts)) {
-    ASSIGN_OR_RETURN(const Acl acl, metadata->acls.get(inode, parts));
+    ASSIGN_OR_RETURN(const Acl acl, metadata_.acls.get(inode, parts));
     if (acl.empty()) return fail(ENODATA);
     return acl_to_system_call(acl);
   }
-  ASSIGN_OR_RETURN(auto value, metadata->xattrs.get(inode, parts));
+  ASSIGN_OR_RETURN(auto value, metadata_.xattrs.get(inode, parts));
   if (!value) return fail(ENODATA);
   return std::move(*value);
 }
 
 Result<std::string> Ext4FileSystem::xattr_names(InodeNumber number) {
-  auto metadata = metadata_.lock();
   RETURN_IF_ERROR(volume_->check_alive());
-  ASSIGN_OR_RETURN(const Inode inode, metadata->inodes.read(number));
-  ASSIGN_OR_RETURN(const auto entries, metadata->xattrs.list(inode));
+  const auto held = metadata_.inodes.lock_shared(number);
+  ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+  ASSIGN_OR_RETURN(const auto entries, metadata_.xattrs.list(inode));
   std::string names;
   for (const auto& entry : entries) {
     const auto name = full_xattr_name(entry);
@@ -62,28 +63,30 @@ Result<void> Ext4FileSystem::set_xattr_unsynced(InodeNumber number, std::string_
                                                 SetgidBit setgid) {
   ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
   if (value.size() > kLongestValue) return fail(E2BIG);
-  auto metadata = metadata_.lock();
+  const auto held = metadata_.inodes.lock(number);
   RETURN_IF_ERROR(volume_->check_writable());
-  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
   RETURN_IF_ERROR(may_change(inode));
+  const auto handle = volume_->journal().start(credits::of_xattr(kLongestValue, volume_->block_size()));
   if (is_acl(parts)) {
     ASSIGN_OR_RETURN(const Acl acl, acl_from_system_call(value));
-    return metadata->acls.set(inode, parts, acl, setgid);
+    return metadata_.acls.set(inode, parts, acl, setgid);
   }
   inode.touch_changed();
-  RETURN_IF_ERROR(metadata->xattrs.set(inode, parts, value, mode));
+  RETURN_IF_ERROR(metadata_.xattrs.set(inode, parts, value, mode));
   return {};
 }
 
 Result<void> Ext4FileSystem::remove_xattr_unsynced(InodeNumber number, std::string_view name) {
   ASSIGN_OR_RETURN(const XattrName parts, parse_name(name));
-  auto metadata = metadata_.lock();
+  const auto held = metadata_.inodes.lock(number);
   RETURN_IF_ERROR(volume_->check_writable());
-  ASSIGN_OR_RETURN(Inode inode, metadata->inodes.read(number));
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
   RETURN_IF_ERROR(may_change(inode));
-  if (is_acl(parts)) return metadata->acls.set(inode, parts, {}, SetgidBit::kKeep);
+  const auto handle = volume_->journal().start(credits::of_xattr(kLongestValue, volume_->block_size()));
+  if (is_acl(parts)) return metadata_.acls.set(inode, parts, {}, SetgidBit::kKeep);
   inode.touch_changed();
-  ASSIGN_OR_RETURN(const auto change, metadata->xattrs.remove(inode, parts));
+  ASSIGN_OR_RETURN(const auto change, metadata_.xattrs.remove(inode, parts));
   if (change == XattrStore::Change::kNone) return fail(ENODATA);
   return {};
 }

@@ -51,7 +51,7 @@ TEST(Guarded, RanksMayBeTakenUpwardAndReleasedInAnyOrder) {
 }
 
 TEST(RankedMutex, ReadersShare) {
-  RankedMutex<std::shared_mutex, LockRank::kMetadata> mutex;
+  RankedMutex<std::shared_mutex, LockRank::kInode> mutex;
   std::shared_lock mine(mutex);
   std::jthread([&mutex] { std::shared_lock theirs(mutex); }).join();
 }
@@ -102,7 +102,7 @@ TEST(GuardedDeathTest, AReentrantMutexHasItsPlaceInTheOrder) {
 TEST(GuardedDeathTest, StopsAtTheFirstLockOutOfOrder) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Guarded<int, LockRank::kRange> low{0};
-  Guarded<int, LockRank::kMetadata> high{0};
+  Guarded<int, LockRank::kInode> high{0};
   EXPECT_DEATH(
       {
         auto first = high.lock();

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Who does not wait for whom, while the device does not answer.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <string>
+
+#include "tests/devices/faulty_backend.h"
+#include "tests/unit/ext4/test_volume.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+using cache::Fault;
+
+constexpr std::uint64_t kBlock = 4096;
+
+class WaitingTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    volume_.mount();
+    for (const char* name : {"slow", "other"}) {
+      const auto directory = volume_.make_directory(kRootInode, name);
+      const auto file = volume_.make_file(directory, "file");
+      volume_.write(file, 0, "content");
+    }
+    volume_.unmount();
+    volume_.wrap_device = [&](TestVolume::Backend device) -> TestVolume::Backend {
+      return std::make_unique<cache::FaultyBackend>(std::move(device), faults_);
+    };
+    volume_.mount();
+    slow_ = volume_.fs().lookup(kRootInode, "slow")->inode;
+    other_ = volume_.fs().lookup(kRootInode, "other")->inode;
+  }
+  void TearDown() override {
+    EXPECT_EQ(volume_.unmount_and_check(), "");
+    EXPECT_TRUE(volume_.events.corruptions.empty());
+  }
+
+  // The next read of this block of "/slow" is held up until let_go().
+  void hold_up(const std::string& path) {
+    const auto block = std::stoull(volume_.debugfs("blocks " + path));
+    faults_->add({.operation = Fault::Operation::kRead,
+                  .effect = Fault::Effect::kHold,
+                  .offset = block * kBlock,
+                  .length = kBlock,
+                  .held = [this] {
+                    reached_.set_value();
+                    released_.get_future().wait();
+                  }});
+  }
+  void wait_until_held_up() { reached_.get_future().wait(); }
+  void let_go() { released_.set_value(); }
+
+  template <class Work>
+  static bool ends(Work work) {
+    auto running = std::async(std::launch::async, work);
+    return running.wait_for(std::chrono::seconds(20)) == std::future_status::ready;
+  }
+
+  TestVolume volume_{"-t ext4 -b 4096"};
+  std::shared_ptr<cache::Faults> faults_ = std::make_shared<cache::Faults>();
+  std::promise<void> reached_, released_;
+  InodeNumber slow_ = 0, other_ = 0;
+};
+
+TEST_F(WaitingTest, AReaderDoesNotWaitForAReader) {
+  auto& fs = volume_.fs();
+  hold_up("/slow");
+  auto slow = std::async(std::launch::async, [&] { return fs.lookup(slow_, "file"); });
+  wait_until_held_up();
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.attributes(slow_)); }));
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.lookup(kRootInode, "slow")); }));
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.xattr_names(slow_)); }));
+  let_go();
+  EXPECT_TRUE(slow.get());
+}
+
+TEST_F(WaitingTest, OtherDirectoriesGoOnWhileAChangeWaitsForTheDevice) {
+  auto& fs = volume_.fs();
+  hold_up("/slow");
+  auto slow = std::async(std::launch::async, [&] { return fs.make(slow_, "new", {.mode = S_IFREG}); });
+  wait_until_held_up();
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.lookup(other_, "file")); }));
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.make(other_, "new", {.mode = S_IFREG})); }));
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.rename(other_, "new", other_, "newer", {})); }));
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.statistics()); }));
+  let_go();
+  EXPECT_TRUE(slow.get());
+}
+
+TEST_F(WaitingTest, AFileIsAskedForWhileItIsRead) {
+  auto& fs = volume_.fs();
+  const auto file = fs.lookup(slow_, "file")->inode;
+  hold_up("/slow/file");
+  auto slow = std::async(std::launch::async, [&] { return volume_.read(file, 0, 7); });
+  wait_until_held_up();
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.attributes(file)); }));
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.set_attributes(file, {.permissions = 0600})); }));
+  EXPECT_TRUE(ends([&] { EXPECT_TRUE(fs.unlink(slow_, "file")); }));
+  let_go();
+  EXPECT_EQ(slow.get(), "content");
+}
+
+}  // namespace
+}  // namespace fuse4fs::ext4

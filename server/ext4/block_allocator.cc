@@ -34,6 +34,15 @@ BlockRun BlockAllocator::next_usable_run(std::uint64_t from, std::uint64_t end, 
 }
 
 Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
+  return take(goal, most, kept_blocks());
+}
+
+Result<BlockRun> BlockAllocator::take_for_map(std::uint64_t goal) {
+  volume_.order().note_tree_grew();
+  return take(goal, volume_.cluster_blocks(), 0);
+}
+
+Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most, std::uint64_t kept) {
   const auto library = volume_.library();
   const std::uint64_t cluster = volume_.cluster_blocks();
   const std::uint64_t begin = volume_.super().s_first_data_block;
@@ -41,7 +50,6 @@ Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
   if (goal < begin || goal >= end) goal = begin;
   goal &= ~(cluster - 1);
   const std::uint64_t free = usable_blocks();
-  const std::uint64_t kept = kept_blocks();
   if (free < kept + cluster) return fail(ENOSPC);
   most = std::min(std::max(cluster, (most + cluster - 1) & ~(cluster - 1)), (free - kept) & ~(cluster - 1));
   BlockRun best;

@@ -31,12 +31,14 @@ class BlockAllocator {
   // A free run of at most `most` blocks (whole clusters), at or behind `goal` where there is one. Taken
   // already.
   Result<BlockRun> take(std::uint64_t goal, std::uint64_t most);
+  // One cluster for a node of a map, which may come from those that are kept.
+  Result<BlockRun> take_for_map(std::uint64_t goal);
   // Gives whole clusters back and drops what the cache holds of them. A run that is not in use, or that a
   // file cannot own, is corruption of `owner` and is left alone.
   Result<void> give_back(BlockRun run, InodeNumber owner);
 
   // For replays, whose files may exchange blocks: while `keeper` is set, what is given back stays in use and
-  // is handed to it instead. Blocks that libext2fs frees by itself (of extent trees) are free at once.
+  // is handed to it instead.
   using Keeper = std::function<void(BlockRun)>;
   void keep_back(Keeper keeper) { keeper_ = std::move(keeper); }
   // Takes what is free of the run, in whole clusters, and answers it.
@@ -45,12 +47,12 @@ class BlockAllocator {
   [[nodiscard]] std::uint64_t free_blocks();
   // Without those that wait for their release.
   [[nodiscard]] std::uint64_t usable_blocks();
-  // Of those take() gives none: an extent tree, whose blocks libext2fs takes by itself, can still split when
-  // the volume is full. As the kernel: a fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/
-  // sysfs-fs-ext4, reserved_clusters).
+  // Of those take() gives none: an extent tree can still split when the volume is full. As the kernel: a
+  // fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/ sysfs-fs-ext4, reserved_clusters).
   [[nodiscard]] std::uint64_t kept_blocks() const;
 
  private:
+  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most, std::uint64_t kept);
   [[nodiscard]] BlockRun next_free_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
   [[nodiscard]] BlockRun next_usable_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
 

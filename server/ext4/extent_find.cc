@@ -5,121 +5,33 @@
 #include <algorithm>
 #include <cstring>
 
-#include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/extent_map.h"
+#include "server/ext4/extent_tree.h"
 
 namespace fuse4fs::ext4 {
-namespace {
-
-constexpr int kDeepest = 5;  // what 2^32 blocks need with the smallest nodes
-constexpr std::uint64_t kExtentBlocks = std::uint64_t{1} << 32;
-constexpr std::uint16_t kLongestWritten = 1 << 15;  // longer ones mean unwritten, minus this
-
-struct Leaf {
-  std::uint64_t logical, physical, count;
-  bool unwritten;
-};
-
-Leaf decode(const ext3_extent& entry) {
-  const bool unwritten = entry.ee_len > kLongestWritten;
-  return {entry.ee_block, entry.ee_start | static_cast<std::uint64_t>(entry.ee_start_hi) << 32,
-          static_cast<std::uint64_t>(unwritten ? entry.ee_len - kLongestWritten : entry.ee_len), unwritten};
-}
-
-std::uint64_t child_of(const ext3_extent_idx& entry) {
-  return entry.ei_leaf | static_cast<std::uint64_t>(entry.ei_leaf_hi) << 32;
-}
-
-}  // namespace
-
-// A node whose header was checked.
-struct ExtentMap::Node {
-  int depth = 0;
-  std::size_t entries = 0;
-  const std::byte* first = nullptr;
-
-  [[nodiscard]] ext3_extent leaf(std::size_t index) const { return at<ext3_extent>(index); }
-  [[nodiscard]] ext3_extent_idx link(std::size_t index) const { return at<ext3_extent_idx>(index); }
-  // Leaves and links both begin with their first block.
-  [[nodiscard]] std::uint64_t logical(std::size_t index) const { return at<ext3_extent>(index).ee_block; }
-
- private:
-  template <class Entry>
-  [[nodiscard]] Entry at(std::size_t index) const {
-    static_assert(sizeof(Entry) == 12);
-    Entry entry;
-    std::memcpy(&entry, first + index * sizeof entry, sizeof entry);
-    return entry;
-  }
-};
-
-Result<ExtentMap::Node> ExtentMap::open_node(const Inode& inode, std::span<const std::byte> bytes,
-                                             std::uint64_t block, int depth) {
-  ext3_extent_header header;
-  std::memcpy(&header, bytes.data(), sizeof header);
-  const std::size_t room = (bytes.size() - sizeof header) / sizeof(ext3_extent);
-  if (header.eh_magic != EXT3_EXT_MAGIC || header.eh_max > room || header.eh_max + 2U < room ||
-      header.eh_entries > header.eh_max || header.eh_depth > kDeepest ||
-      (depth >= 0 && header.eh_depth != depth) || (header.eh_depth > 0 && header.eh_entries == 0))
-    return fail(volume_.corrupted(inode.number, block, "a node of the extent tree is damaged"));
-  return Node{header.eh_depth, header.eh_entries, bytes.data() + sizeof header};
-}
-
-Result<void> ExtentMap::read_node(const Inode& inode, std::uint64_t block, std::vector<std::byte>& into) {
-  if (!volume_.may_be_owned(block, 1))
-    return fail(
-        volume_.corrupted(inode.number, block, "the extent tree points outside of what a file may own"));
-  into.resize(volume_.block_size());
-  if (auto read = volume_.cache().read(block << volume_.block_bits(), into); !read)
-    return volume_.check(read.error().value(), inode.number, "reading an extent node");
-  if (!volume_.has_checksums()) return {};
-  // The checksum lies behind the last possible entry: that place must be inside before it is looked at.
-  RETURN_IF_ERROR(open_node(inode, into, block, -1));
-  ext3_extent_header header;
-  std::memcpy(&header, into.data(), sizeof header);
-  const std::size_t place = sizeof header + header.eh_max * sizeof(ext3_extent);
-  std::uint32_t stored = 0;
-  std::memcpy(&stored, into.data() + place, sizeof stored);
-  std::uint32_t sum = crc32c(volume_.fs()->csum_seed, &inode.number, sizeof inode.number);
-  sum = crc32c(sum, &inode.raw.i_generation, sizeof inode.raw.i_generation);
-  if (crc32c(sum, into.data(), place) != stored)
-    return fail(volume_.corrupted(inode.number, block, "the checksum of an extent node is wrong"));
-  return {};
-}
-
 Result<Mapping> ExtentMap::find_extent(const Inode& inode, std::uint64_t logical) {
-  std::vector<std::byte> block;
+  cache::Buffer buffer;
   std::uint64_t limit = kExtentBlocks;  // where the subtree of the current node ends
-  std::uint64_t number = 0;
-  ASSIGN_OR_RETURN(auto node, open_node(inode, std::as_bytes(std::span(inode.raw.i_block)), 0, -1));
+  ASSIGN_OR_RETURN(auto node, extent_root(volume_, inode));
   while (true) {
-    // The first entry that begins behind `logical`.
-    std::size_t low = 0;
-    std::size_t high = node.entries;
-    while (low < high) {
-      const std::size_t middle = low + (high - low) / 2;
-      if (node.logical(middle) <= logical)
-        low = middle + 1;
-      else
-        high = middle;
+    const std::size_t behind = node.behind(logical);
+    if (behind < node.entries()) limit = std::min(limit, node.logical(behind));
+    if (behind == 0) return Mapping{logical, 0, limit - logical, Mapping::Kind::kHole};
+    if (node.depth() == 0) {
+      const Mapping extent = node.extent(behind - 1);
+      if (extent.count == 0 || extent.end() > kExtentBlocks ||
+          !volume_.may_be_owned(extent.physical, extent.count))
+        return fail(volume_.corrupted(inode.number, extent.physical, "an extent lies where it cannot"));
+      if (extent.end() <= logical) return Mapping{logical, 0, limit - logical, Mapping::Kind::kHole};
+      const std::uint64_t inside = logical - extent.logical;
+      return Mapping{logical, extent.physical + inside, std::min(extent.count - inside, limit - logical),
+                     extent.kind};
     }
-    if (low < node.entries) limit = std::min(limit, node.logical(low));
-    if (low == 0) return Mapping{logical, 0, limit - logical, Mapping::Kind::kHole};
-    if (node.depth == 0) {
-      const Leaf leaf = decode(node.leaf(low - 1));
-      if (leaf.count == 0 || leaf.logical + leaf.count > kExtentBlocks ||
-          !volume_.may_be_owned(leaf.physical, leaf.count))
-        return fail(volume_.corrupted(inode.number, leaf.physical, "an extent lies where it cannot"));
-      const std::uint64_t inside = logical - leaf.logical;
-      if (inside >= leaf.count) return Mapping{logical, 0, limit - logical, Mapping::Kind::kHole};
-      const std::uint64_t count = std::min(leaf.count - inside, limit - logical);
-      return Mapping{logical, leaf.physical + inside, count,
-                     leaf.unwritten ? Mapping::Kind::kUnwritten : Mapping::Kind::kWritten};
-    }
-    number = child_of(node.link(low - 1));
-    RETURN_IF_ERROR(read_node(inode, number, block));
-    ASSIGN_OR_RETURN(node, open_node(inode, block, number, node.depth - 1));
+    // A root of links without blocks below it would be read for ever: each level is one less.
+    cache::Buffer below;
+    ASSIGN_OR_RETURN(node, extent_node(volume_, inode, node.child(behind - 1), node.depth() - 1, below));
+    buffer = std::move(below);
   }
 }
 
@@ -207,8 +119,10 @@ Result<void> ExtentMap::check(const Inode& inode) {
   if (!inode.has_blocks_map()) return {};
   // No map can hold more nodes than the volume has blocks: a cycle or a fan-in ends here.
   std::uint64_t budget = volume_.blocks();
-  if (inode.has(EXT4_EXTENTS_FL))
-    return check_node(inode, std::as_bytes(std::span(inode.raw.i_block)), 0, -1, 0, kExtentBlocks, budget);
+  if (inode.has(EXT4_EXTENTS_FL)) {
+    ASSIGN_OR_RETURN(const auto root, extent_root(volume_, inode));
+    return check_node(inode, root, 0, 0, kExtentBlocks, budget);
+  }
   for (int i = 0; i < EXT2_N_BLOCKS; ++i) {
     const int level = std::max(0, i - EXT2_NDIR_BLOCKS + 1);
     RETURN_IF_ERROR(check_indirect(inode, inode.raw.i_block[i], level, budget));
@@ -216,29 +130,28 @@ Result<void> ExtentMap::check(const Inode& inode) {
   return {};
 }
 
-Result<void> ExtentMap::check_node(const Inode& inode, std::span<const std::byte> bytes, std::uint64_t block,
-                                   int depth, std::uint64_t begin, std::uint64_t end, std::uint64_t& budget) {
-  ASSIGN_OR_RETURN(const auto node, open_node(inode, bytes, block, depth));
-  std::vector<std::byte> child;
+Result<void> ExtentMap::check_node(const Inode& inode, const ExtentNode& node, std::uint64_t block,
+                                   std::uint64_t begin, std::uint64_t end, std::uint64_t& budget) {
   std::uint64_t behind = begin;
-  for (std::size_t i = 0; i < node.entries; ++i) {
+  for (std::size_t i = 0; i < node.entries(); ++i) {
     const std::uint64_t logical = node.logical(i);
     if (logical < behind || logical >= end)
       return fail(volume_.corrupted(inode.number, block, "entries of the extent tree are out of order"));
-    if (node.depth == 0) {
-      const Leaf leaf = decode(node.leaf(i));
-      behind = logical + leaf.count;
-      if (leaf.count == 0 || behind > end || !volume_.may_be_owned(leaf.physical, leaf.count))
-        return fail(volume_.corrupted(inode.number, leaf.physical, "an extent lies where it cannot"));
+    if (node.depth() == 0) {
+      const Mapping extent = node.extent(i);
+      behind = extent.end();
+      if (extent.count == 0 || behind > end || !volume_.may_be_owned(extent.physical, extent.count))
+        return fail(volume_.corrupted(inode.number, extent.physical, "an extent lies where it cannot"));
       continue;
     }
     if (budget-- == 0) return fail(volume_.corrupted(inode.number, block, "the extent tree has no end"));
-    behind = i + 1 < node.entries ? node.logical(i + 1) : end;
+    behind = i + 1 < node.entries() ? node.logical(i + 1) : end;
     if (behind <= logical)
       return fail(volume_.corrupted(inode.number, block, "entries of the extent tree are out of order"));
-    const std::uint64_t number = child_of(node.link(i));
-    RETURN_IF_ERROR(read_node(inode, number, child));
-    RETURN_IF_ERROR(check_node(inode, child, number, node.depth - 1, logical, behind, budget));
+    cache::Buffer buffer;
+    const std::uint64_t number = node.child(i);
+    ASSIGN_OR_RETURN(const auto child, extent_node(volume_, inode, number, node.depth() - 1, buffer));
+    RETURN_IF_ERROR(check_node(inode, child, number, logical, behind, budget));
   }
   return {};
 }

@@ -8,104 +8,142 @@
 #include <utility>
 
 #include "server/ext4/errors.h"
-#include "server/ext4/extent_handle.h"
+#include "server/ext4/extent_tree.h"
 
 namespace fuse4fs::ext4 {
+namespace {
+
+// What `extent` holds from `from` to before `to`, as `kind`.
+Mapping part_of(const Mapping& extent, std::uint64_t from, std::uint64_t to, Mapping::Kind kind) {
+  return {from, extent.physical + (from - extent.logical), to - from, kind};
+}
+
+}  // namespace
+
 void ExtentMap::initialise(Inode& inode) {
   std::memset(inode.raw.i_block, 0, sizeof inode.raw.i_block);
   if (!ext2fs_has_feature_extents(volume_.fs()->super)) return;
   inode.raw.i_flags |= EXT4_EXTENTS_FL;
-  ext3_extent_header header{};
-  header.eh_magic = EXT3_EXT_MAGIC;
-  header.eh_max = (sizeof inode.raw.i_block - sizeof header) / sizeof(ext3_extent);
-  std::memcpy(inode.raw.i_block, &header, sizeof header);
+  ExtentNodeEdit(std::as_writable_bytes(std::span(inode.raw.i_block))).initialise(0);
 }
 
 Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                std::uint64_t count, Mapping::Kind kind) {
-  const auto library = volume_.library();
-  if (inode.has(EXT4_EXTENTS_FL)) {
-    const std::uint64_t longest = longest_extent(kind) & ~(std::uint64_t{volume_.cluster_blocks()} - 1);
-    while (count > 0) {
-      const std::uint64_t piece = std::min(count, longest);
-      RETURN_IF_ERROR(insert_extent(inode, {logical, physical, piece, kind}));
-      logical += piece;
-      physical += piece;
-      count -= piece;
-    }
-    return {};
+  if (inode.has(EXT4_EXTENTS_FL))
+    return write_map(inode, insert_extents(inode, {logical, physical, count, kind}));
+  Result<void> done;
+  for (; done && count > 0; --count) done = insert_indirect(inode, logical++, physical++);
+  return write_map(inode, done);
+}
+
+Result<void> ExtentMap::write_map(const Inode& inode, Result<void> done) {
+  const auto written =
+      volume_.write_inode(inode.number, std::as_const(inode).bytes().first(EXT2_GOOD_OLD_INODE_SIZE));
+  return done ? written : done;
+}
+
+Result<void> ExtentMap::insert_extents(Inode& inode, Mapping extents) {
+  ExtentTree tree(volume_, blocks_, inode);
+  const std::uint64_t longest = longest_extent(extents.kind) & ~(std::uint64_t{volume_.cluster_blocks()} - 1);
+  while (extents.count > 0) {
+    Mapping piece = extents;
+    piece.count = std::min(extents.count, longest);
+    RETURN_IF_ERROR(tree.insert(piece));
+    extents.logical += piece.count;
+    extents.physical += piece.count;
+    extents.count -= piece.count;
   }
-  std::vector<char> scratch(std::size_t{2} * volume_.block_size());
-  for (; count > 0; --count, ++logical, ++physical) {
-    // libext2fs leaks an indirect block when the next one cannot be had: all levels must find room.
-    if (blocks_.usable_blocks() < 4 && logical >= EXT2_NDIR_BLOCKS) return fail(ENOSPC);
-    blk64_t block = physical;
-    RETURN_IF_ERROR(volume_.check(ext2fs_bmap2(volume_.fs(), inode.number, inode.brief(), scratch.data(),
-                                               BMAP_SET | BMAP_ALLOC, logical, nullptr, &block),
-                                  inode.number, "mapping a block"));
+  return {};
+}
+
+Result<void> ExtentMap::convert(Inode& inode, std::uint64_t first, std::uint64_t count, Mapping::Kind kind) {
+  return write_map(inode, convert_extents(inode, first, first + count, kind));
+}
+
+Result<void> ExtentMap::convert_extents(Inode& inode, std::uint64_t first, std::uint64_t end,
+                                        Mapping::Kind kind) {
+  ExtentTree tree(volume_, blocks_, inode);
+  while (first < end) {
+    ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
+    const std::uint64_t to = std::min(end, here.end());
+    if (here.kind != Mapping::Kind::kHole && here.kind != kind) {
+      RETURN_IF_ERROR(tree.seek(first));
+      const Mapping whole = *tree.found();
+      std::vector<Mapping> pieces;
+      if (whole.logical < first) pieces.push_back(part_of(whole, whole.logical, first, whole.kind));
+      for (std::uint64_t from = first; from < to; from = pieces.back().end())
+        pieces.push_back(part_of(whole, from, std::min(to, from + longest_extent(kind)), kind));
+      if (to < whole.end()) pieces.push_back(part_of(whole, to, whole.end(), whole.kind));
+      RETURN_IF_ERROR(tree.replace(pieces));
+    }
+    first = to;
   }
   return {};
 }
 
 Result<void> ExtentMap::truncate(Inode& inode, std::uint64_t first) {
   if (!inode.has_blocks_map()) return {};
-  const auto library = volume_.library();
   if (inode.has(EXT4_EXTENTS_FL)) return truncate_extents(inode, first);
   const std::uint64_t end = block_limit(inode);
   return first < end ? remove(inode, first, end - first) : Result<void>();
 }
 
-// Not ext2fs_punch(): that one refuses to free the volume's last block, after it has unmapped it; and of
-// indirect maps it frees other blocks than it should.
+// Each round shortens the map by an extent, from its end.
 Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first) {
-  const auto check = [&](errcode_t code) { return volume_.check(code, inode.number, "freeing an extent"); };
   std::uint64_t freed = 0;
-  Result<void> outcome;
-  // Each round shortens the map by an extent, from its end.
-  while (outcome) {
-    ASSIGN_OR_RETURN(const auto handle, open_extents(volume_, inode));
-    ext2fs_extent extent{};
-    errcode_t code = ext2fs_extent_get(handle.get(), EXT2_EXTENT_ROOT, &extent);
-    if (code == EXT2_ET_EXTENT_NO_NEXT || code == EXT2_ET_NO_CURRENT_NODE) break;
-    if (code == 0) code = ext2fs_extent_get(handle.get(), EXT2_EXTENT_LAST_LEAF, &extent);
-    if (outcome = check(code); !outcome) break;
-    const std::uint64_t end = extent.e_lblk + extent.e_len;
-    if (end <= first) break;
-    const std::uint64_t kept = first > extent.e_lblk ? first - extent.e_lblk : 0;
-    if (kept == 0) {
-      code = ext2fs_extent_delete(handle.get(), 0);
-    } else {
-      ext2fs_extent shorter = extent;
-      shorter.e_len = static_cast<__u32>(kept);
-      code = ext2fs_extent_replace(handle.get(), 0, &shorter);
-    }
-    if (outcome = check(code); !outcome) break;
-    if (auto count = free_extent(inode, extent.e_lblk + kept, extent.e_pblk + kept, extent.e_len - kept);
-        count)
-      freed += *count;
-    else
-      outcome = std::unexpected(count.error());
-    if (kept != 0) break;
-  }
-  const auto settled = settle_freed(inode, freed);
-  return outcome ? settled : outcome;
+  const auto done = cut_end(inode, first, freed);
+  volume_.uncount_blocks(inode, freed);
+  return write_map(inode, done);
 }
 
-Result<void> ExtentMap::settle_freed(Inode& inode, std::uint64_t clusters) {
-  if (clusters == 0) return {};
-  volume_.uncount_blocks(inode, clusters);
-  // The count of its blocks, and nothing behind the fields that all inodes have.
-  return volume_.write_inode(inode.number, std::as_const(inode).bytes().first(EXT2_GOOD_OLD_INODE_SIZE));
+// `freed` counts clusters.
+Result<void> ExtentMap::cut_end(Inode& inode, std::uint64_t first, std::uint64_t& freed) {
+  ExtentTree tree(volume_, blocks_, inode);
+  while (true) {
+    RETURN_IF_ERROR(tree.seek(kExtentBlocks - 1));
+    const auto last = tree.found();
+    if (!last || last->end() <= first) return {};
+    const std::uint64_t from = std::max(first, last->logical);
+    std::vector<Mapping> kept;
+    if (last->logical < from) kept.push_back(part_of(*last, last->logical, from, last->kind));
+    RETURN_IF_ERROR(tree.replace(kept));
+    const Mapping gone = part_of(*last, from, last->end(), last->kind);
+    ASSIGN_OR_RETURN(const std::uint64_t clusters,
+                     free_extent(inode, gone.logical, gone.physical, gone.count));
+    freed += clusters;
+  }
 }
 
 Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count) {
   if (!inode.has_blocks_map() || count == 0) return {};
-  const auto library = volume_.library();
   std::uint64_t freed = 0;
   const auto removed = inode.has(EXT4_EXTENTS_FL) ? remove_extents(inode, first, count, freed)
                                                   : remove_indirect(inode, first, count, freed);
-  const auto settled = settle_freed(inode, freed);
-  return removed ? settled : removed;
+  volume_.uncount_blocks(inode, freed);
+  return write_map(inode, removed);
+}
+
+// `freed` counts clusters.
+Result<void> ExtentMap::remove_extents(Inode& inode, std::uint64_t first, std::uint64_t count,
+                                       std::uint64_t& freed) {
+  const std::uint64_t end = first + count;
+  ExtentTree tree(volume_, blocks_, inode);
+  while (first < end) {
+    ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
+    const std::uint64_t to = std::min(end, here.end());
+    if (here.kind != Mapping::Kind::kHole) {
+      RETURN_IF_ERROR(tree.seek(first));
+      const Mapping whole = *tree.found();
+      std::vector<Mapping> pieces;
+      if (whole.logical < first) pieces.push_back(part_of(whole, whole.logical, first, whole.kind));
+      if (to < whole.end()) pieces.push_back(part_of(whole, to, whole.end(), whole.kind));
+      RETURN_IF_ERROR(tree.replace(pieces));
+      ASSIGN_OR_RETURN(const std::uint64_t gone, free_extent(inode, first, here.physical, to - first));
+      freed += gone;
+    }
+    first = to;
+  }
+  return {};
 }
 
 // They are unmapped already. Answers how many clusters went: one that also holds other blocks of the file
@@ -128,14 +166,15 @@ Result<std::uint64_t> ExtentMap::free_extent(Inode& inode, std::uint64_t logical
   return (end - begin) / cluster;
 }
 
-Result<std::uint64_t> ExtentMap::implied_block(Inode& inode, std::uint64_t logical) {
-  if (volume_.cluster_blocks() == 1) return 0;
-  const auto library = volume_.library();
-  blk64_t block = 0;
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_map_cluster_block(volume_.fs(), inode.number, inode.brief(), logical, &block),
-                    inode.number, "looking for a cluster"));
-  return block;
+Result<std::uint64_t> ExtentMap::implied_block(const Inode& inode, std::uint64_t logical) {
+  const std::uint64_t cluster = volume_.cluster_blocks();
+  if (cluster == 1) return 0;
+  const std::uint64_t inside = logical & (cluster - 1);
+  ASSIGN_OR_RETURN(const auto parts, map(inode, logical - inside, cluster));
+  for (const Mapping& part : parts) {
+    if (part.kind != Mapping::Kind::kHole) return (part.physical & ~(cluster - 1)) + inside;
+  }
+  return 0;
 }
 
 Result<void> ExtentMap::add_blocks(Inode& inode, std::uint64_t clusters) {

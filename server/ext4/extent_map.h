@@ -1,33 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which blocks of the volume hold which blocks of a file: extent trees and indirect blocks behind one face.
 //
-// Look-ups are our own and check all they read. Changes go through libext2fs, which trusts more: the whole
-// map is checked once before the first change (`Checked` in the inode table remembers it).
+// Look-ups check all they read; a node of an extent tree once, when it comes into the cache. A change trusts
+// more: the whole map is checked once before the first one (the inode table remembers it).
 //
-// Locking: any thread that holds the inode's lock: shared for look-ups, which take no other, exclusive for
-// changes, which take Volume::library(). Errors: EUCLEAN (told already), ENOSPC, EFBIG.
+// Locking: any thread that holds the inode's lock: shared for look-ups, exclusive for changes.
+// Errors: EUCLEAN (told already), ENOSPC, EFBIG.
 // Changes write the inode's map and block count by themselves; the caller writes what else it changed.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "server/ext4/block_allocator.h"
+#include "server/ext4/extent_node.h"
 #include "server/ext4/inode.h"
+#include "server/ext4/mapping.h"
 #include "server/ext4/volume.h"
 
 namespace fuse4fs::ext4 {
-
-struct Mapping {
-  enum class Kind { kHole, kUnwritten, kWritten };
-  std::uint64_t logical = 0;
-  std::uint64_t physical = 0;  // of the first block; 0 for a hole
-  std::uint64_t count = 0;     // blocks
-  Kind kind = Kind::kHole;
-};
 
 class ExtentMap {
  public:
@@ -54,33 +49,36 @@ class ExtentMap {
   // Unmaps and frees the range.
   Result<void> remove(Inode& inode, std::uint64_t first, std::uint64_t count);
 
-  // A change: with clusters, where `logical` must lie because a neighbour in its cluster is mapped; 0 if none
-  // is.
-  Result<std::uint64_t> implied_block(Inode& inode, std::uint64_t logical);
+  // With clusters: where `logical` must lie because a neighbour in its cluster is mapped; 0 if none is.
+  Result<std::uint64_t> implied_block(const Inode& inode, std::uint64_t logical);
   // The file's share of the volume grew.
   Result<void> add_blocks(Inode& inode, std::uint64_t clusters);
   // Where its next block should be.
   std::uint64_t goal_for(const Inode& inode, std::uint64_t logical);
 
  private:
-  struct Node;
   Result<Mapping> find(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_extent(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_indirect(const Inode& inode, std::uint64_t logical);
-  Result<Node> open_node(const Inode& inode, std::span<const std::byte> bytes, std::uint64_t block,
-                         int depth);
-  Result<void> read_node(const Inode& inode, std::uint64_t block, std::vector<std::byte>& into);
-  Result<void> check_node(const Inode& inode, std::span<const std::byte> bytes, std::uint64_t block,
-                          int depth, std::uint64_t begin, std::uint64_t end, std::uint64_t& budget);
+  Result<void> check_node(const Inode& inode, const ExtentNode& node, std::uint64_t block,
+                          std::uint64_t begin, std::uint64_t end, std::uint64_t& budget);
   Result<void> check_indirect(const Inode& inode, std::uint32_t block, int level, std::uint64_t& budget);
-  Result<void> insert_extent(Inode& inode, const Mapping& part);
   Result<void> truncate_extents(Inode& inode, std::uint64_t first);
+  Result<void> cut_end(Inode& inode, std::uint64_t first, std::uint64_t& freed);
   Result<void> remove_extents(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
+  Result<void> convert_extents(Inode& inode, std::uint64_t first, std::uint64_t end, Mapping::Kind kind);
+  Result<void> insert_extents(Inode& inode, Mapping extents);
+  // The map and the count of blocks, and nothing behind the fields that all inodes have; also where `done`
+  // is a failure, for what was done before it.
+  Result<void> write_map(const Inode& inode, Result<void> done);
+  struct IndirectWay;
+  static std::optional<IndirectWay> indirect_way(std::uint64_t logical, std::uint64_t per_block);
+  Result<void> insert_indirect(Inode& inode, std::uint64_t logical, std::uint64_t physical);
+  Result<std::uint32_t> add_indirect(Inode& inode, std::uint64_t goal);
   struct Cut;
   Result<void> remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
   Result<void> cut_indirect(const Inode& inode, Cut& cut, std::uint32_t& pointer, int level,
                             std::uint64_t begin);
-  Result<void> settle_freed(Inode& inode, std::uint64_t clusters);
   Result<std::uint64_t> free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                     std::uint64_t count);
 

@@ -1,12 +1,106 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// ExtentMap: taking blocks out of an indirect map.
+// ExtentMap: putting blocks into an indirect map, and taking them out.
 #include <algorithm>
+#include <array>
+#include <limits>
 #include <span>
 #include <vector>
 
 #include "server/ext4/extent_map.h"
 
 namespace fuse4fs::ext4 {
+
+// From the inode to a block: through `level` indirect blocks.
+struct ExtentMap::IndirectWay {
+  std::size_t level = 0;
+  std::array<std::size_t, 4> slots{};  // in i_block, then in each indirect block
+};
+
+std::optional<ExtentMap::IndirectWay> ExtentMap::indirect_way(std::uint64_t logical,
+                                                              std::uint64_t per_block) {
+  if (logical < EXT2_NDIR_BLOCKS) return IndirectWay{0, {static_cast<std::size_t>(logical)}};
+  std::uint64_t inside = logical - EXT2_NDIR_BLOCKS;
+  std::uint64_t span = per_block;
+  for (std::size_t level = 1; level <= 3; ++level) {
+    if (inside < span) {
+      IndirectWay way{level, {EXT2_NDIR_BLOCKS + level - 1}};
+      for (std::size_t i = 1; i <= level; ++i) {
+        span /= per_block;
+        way.slots[i] = static_cast<std::size_t>(inside / span);
+        inside %= span;
+      }
+      return way;
+    }
+    inside -= span;
+    span *= per_block;
+  }
+  return std::nullopt;
+}
+
+// A block of zeros, counted in the inode.
+Result<std::uint32_t> ExtentMap::add_indirect(Inode& inode, std::uint64_t goal) {
+  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take_for_map(goal));
+  Result<void> done;
+  if (run.first > std::numeric_limits<std::uint32_t>::max()) done = fail(ENOSPC);
+  if (done) {
+    if (const auto buffer = volume_.cache().get_new(run.first, {}); !buffer)
+      done = volume_.check(buffer.error().value(), inode.number, "adding an indirect block");
+  }
+  if (done) done = add_blocks(inode, 1);
+  if (done) return static_cast<std::uint32_t>(run.first);
+  (void)blocks_.give_back(run, inode.number);
+  return fail(done.error());
+}
+
+Result<void> ExtentMap::insert_indirect(Inode& inode, std::uint64_t logical, std::uint64_t physical) {
+  const auto way = indirect_way(logical, volume_.block_size() / 4);
+  if (!way || physical > std::numeric_limits<std::uint32_t>::max()) return fail(EFBIG);
+  const auto place_of = [&](std::uint32_t block, std::size_t slot) {
+    return (std::uint64_t{block} << volume_.block_bits()) + slot * 4;
+  };
+  const auto checked = [&](const Result<void>& done, std::string_view doing) {
+    return done ? done : volume_.check(done.error().value(), inode.number, doing);
+  };
+  // As far as there is a way.
+  std::uint32_t block = 0;  // the last one that is there; 0: the inode
+  std::uint32_t pointer = inode.raw.i_block[way->slots[0]];
+  std::size_t at = 0;
+  while (pointer != 0 && at < way->level) {
+    block = pointer;
+    ++at;
+    if (!volume_.may_be_owned(block, 1))
+      return fail(volume_.corrupted(inode.number, block, "an indirect block lies where it cannot"));
+    RETURN_IF_ERROR(checked(
+        volume_.cache().read(place_of(block, way->slots[at]), std::as_writable_bytes(std::span(&pointer, 1))),
+        "reading an indirect block"));
+  }
+  if (pointer != 0)
+    return fail(volume_.corrupted(inode.number, pointer, "a hole of an indirect map is mapped"));
+  // The rest of it, from its end; hung up when it is whole.
+  auto* const fs = volume_.fs();
+  const std::uint64_t goal = ext2fs_group_first_block2(fs, ext2fs_group_of_ino(fs, inode.number));
+  const ext2_inode_large before = inode.raw;
+  std::vector<std::uint32_t> added;
+  auto below = static_cast<std::uint32_t>(physical);
+  Result<void> done;
+  const auto point = [&](std::uint32_t from, std::size_t slot) {
+    return checked(volume_.cache().write(place_of(from, slot), std::as_bytes(std::span(&below, 1))),
+                   "writing an indirect block");
+  };
+  for (std::size_t level = way->level; done && level > at; --level) {
+    const auto fresh = add_indirect(inode, goal);
+    done = fresh ? point(*fresh, way->slots[level]) : fail(fresh.error());
+    if (!fresh) break;
+    added.push_back(*fresh);
+    below = *fresh;
+  }
+  if (done && block != 0) done = point(block, way->slots[at]);
+  if (done && block == 0) inode.raw.i_block[way->slots[0]] = below;
+  if (done) return {};
+  inode.raw = before;
+  for (const std::uint32_t one : added) (void)blocks_.give_back({one, 1}, inode.number);
+  return done;
+}
 
 struct ExtentMap::Cut {
   std::uint64_t first, end;     // of the file's blocks

@@ -55,8 +55,8 @@ class ServiceTest : public ::testing::Test {
  protected:
   void SetUp() override {
     REQUIRE_FUSE();
-    fs::create_directories(kServiceDirectory);
-    socket_path_ = fmt::format("{}/{}", kServiceDirectory, type_);
+    // Not in kServiceDirectory: the machine's own services are there.
+    socket_path_ = directory_.path("service");
     listening_ = bound_socket(socket_path_);
     ASSERT_EQ(::listen(listening_.get(), 1), 0);
     image_ = directory_.make_image("image");
@@ -66,7 +66,6 @@ class ServiceTest : public ::testing::Test {
     if (where_.empty()) return;
     ::umount2(where_.c_str(), MNT_DETACH);
     if (service_.joinable()) service_.join();
-    ::unlink(socket_path_.c_str());
     EXPECT_EQ(testing::loop_devices_left(image_), 0);
   }
 
@@ -85,7 +84,8 @@ class ServiceTest : public ::testing::Test {
       ASSERT_TRUE(arguments);
       serve(end, *greeting, *arguments);
     });
-    const auto line = parse_command_line({image_, where_, "-t", "fuse." + type_, "-o", options});
+    const auto line = parse_command_line(
+        {image_, where_, "-t", "fuse." + type_, "-o", fmt::format("{},service={}", options, socket_path_)});
     EXPECT_TRUE(line);
     return line ? run(*line) : kInternalBug;
   }

@@ -83,6 +83,7 @@ BufferCache::BufferCache(const BlockDevice& device, std::size_t block_size, cons
     : device_(device),
       block_size_(block_size),
       options_(options),
+      memory_(block_size),
       shards_(std::make_unique<Shard[]>(kShards)) {}
 
 BufferCache::~BufferCache() {
@@ -99,8 +100,8 @@ BufferCache::Shard& BufferCache::shard_of(std::uint64_t block) const {
   return shards_[(mixed >> 32) % kShards];
 }
 
-std::unique_ptr<internal::Frame> BufferCache::new_frame(std::uint64_t block) const {
-  return std::make_unique<Frame>(block, std::make_unique_for_overwrite<std::byte[]>(block_size_));
+std::unique_ptr<internal::Frame> BufferCache::new_frame(std::uint64_t block) {
+  return std::make_unique<Frame>(block, memory_.take());
 }
 
 Result<Buffer> BufferCache::get(std::uint64_t block) {
@@ -281,8 +282,8 @@ Result<Change> BufferCache::begin_change(Frame& frame, BlockRole role) {
   return Change(*this, frame, std::span(frame.memory.get(), block_size_));
 }
 
-void BufferCache::part_from_write(Frame& frame) const {
-  auto copy = std::make_unique_for_overwrite<std::byte[]>(block_size_);
+void BufferCache::part_from_write(Frame& frame) {
+  auto copy = memory_.take();
   std::memcpy(copy.get(), frame.memory.get(), block_size_);
   frame.old_memory.push_back(std::move(frame.memory));
   frame.memory = std::move(copy);

@@ -48,6 +48,7 @@
 #include "base/guarded.h"
 #include "base/result.h"
 #include "server/cache/block_device.h"
+#include "server/cache/block_memory.h"
 
 namespace fuse4fs::cache {
 
@@ -230,8 +231,8 @@ class BufferCache {
   [[nodiscard]] bool wants_write_back() const { return wants_write_back_; }
 
   // The machine is short of memory: what is clean goes, down to half of what is here, and so much is the
-  // limit until Options::recovery has passed without another call.
-  void shrink();
+  // limit until Options::recovery has passed without another call. Answers the bytes that went.
+  std::size_t shrink();
 
   // The block that the calling thread last failed to read, once; 0 if there was none since. For the words of
   // whoever learns from libext2fs only that something could not be read.
@@ -256,7 +257,7 @@ class BufferCache {
   enum class Which { kAll, kEarly };
 
   [[nodiscard]] Shard& shard_of(std::uint64_t block) const;
-  std::unique_ptr<Frame> new_frame(std::uint64_t block) const;
+  std::unique_ptr<Frame> new_frame(std::uint64_t block);
   Result<Frame*> obtain(std::uint64_t block);
   Result<Frame*> put(std::uint64_t block, std::span<const std::byte> bytes);
   Frame* insert(ShardState& state, std::unique_ptr<Frame> fresh);
@@ -268,7 +269,7 @@ class BufferCache {
   Result<Change> begin_change(Frame& frame, BlockRole role);
   void end_change(Frame& frame);
   // The change goes into a copy: the device still reads the block's memory.
-  void part_from_write(Frame& frame) const;
+  void part_from_write(Frame& frame);
 
   [[nodiscard]] std::size_t limit();
   void make_room(std::size_t blocks);
@@ -281,6 +282,7 @@ class BufferCache {
   const BlockDevice& device_;
   const std::size_t block_size_;
   const Options options_;
+  BlockMemory memory_;
   const std::unique_ptr<Shard[]> shards_;
   std::atomic<std::size_t> dirty_{0};
   std::atomic<std::size_t> cached_{0};

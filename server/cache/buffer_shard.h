@@ -16,7 +16,7 @@ namespace internal {
 
 // One block in memory.
 struct Frame {
-  Frame(std::uint64_t number, std::unique_ptr<std::byte[]> its_memory)
+  Frame(std::uint64_t number, BlockMemory::Piece its_memory)
       : block(number), bytes(its_memory.get()), memory(std::move(its_memory)) {}
 
   const std::uint64_t block;
@@ -27,9 +27,9 @@ struct Frame {
   std::atomic<BlockRole> role{};  // what it was verified as
 
   // All that follows: under the shard's lock.
-  std::unique_ptr<std::byte[]> memory;
-  std::vector<std::unique_ptr<std::byte[]>> old_memory;  // a write's, or spans of it may be left
-  const std::byte* in_flight = nullptr;                  // what the device is just writing
+  BlockMemory::Piece memory;
+  std::vector<BlockMemory::Piece> old_memory;  // a write's, or spans of it may be left
+  const std::byte* in_flight = nullptr;        // what the device is just writing
   Frame* older = nullptr;
   Frame* newer = nullptr;
   std::uint64_t fresh_in = 0;  // a value of BufferCache::begun_; 0: it was there before

@@ -258,12 +258,16 @@ void BufferCache::evict(std::size_t most_left) {
   }
 }
 
-void BufferCache::shrink() {
-  limit_ = std::max({cached_ / 2, kLeastUnderPressure / block_size_, kLeastLimit});
+std::size_t BufferCache::shrink() {
+  const std::size_t before = cached_;
+  limit_ = std::max({before / 2, kLeastUnderPressure / block_size_, kLeastLimit});
   shrunk_ = std::chrono::steady_clock::now();
   write_early();
   evict(limit_);
+  memory_.trim();
   ::malloc_trim(0);
+  const std::size_t after = cached_;
+  return before > after ? (before - after) * block_size_ : 0;
 }
 
 }  // namespace fuse4fs::cache

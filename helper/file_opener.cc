@@ -9,6 +9,7 @@
 
 #include "base/quoted.h"
 #include "helper/fuse_device.h"
+#include "helper/memory_pressure.h"
 
 namespace fuse4fs::helper {
 namespace {
@@ -66,6 +67,8 @@ Result<UniqueFd> FileOpener::open_allowed(const OpenVerdict& verdict, const std:
       return open_log();
     case OpenVerdict::What::kNotify:
       return open_notify();
+    case OpenVerdict::What::kPressure:
+      return open_pressure();
     case OpenVerdict::What::kClone:
       return open_clone();
     case OpenVerdict::What::kAnyPath: {
@@ -103,6 +106,14 @@ Result<UniqueFd> FileOpener::open_notify() {
   auto socket = sockets_.connect(belongings_.notify_socket);
   if (!socket) return fail(EOPNOTSUPP);
   return socket;
+}
+
+Result<UniqueFd> FileOpener::open_pressure() {
+  while (pressure_files_ < belongings_.pressure_files.size()) {
+    auto watched = watch_memory_pressure(belongings_.pressure_files[pressure_files_++]);
+    if (watched) return watched;
+  }
+  return fail(EOPNOTSUPP);
 }
 
 Result<UniqueFd> FileOpener::open_clone() {

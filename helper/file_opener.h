@@ -2,7 +2,9 @@
 // Opens for the server what the policy allows.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -24,6 +26,8 @@ struct Belongings {
   // The manager's socket: empty for a server that is no service of its.
   std::string notify_socket;
   std::string journal_socket = kJournalSocket;
+  // Pressure files to watch, one an answer; those that cannot be had are passed over.
+  std::vector<std::string> pressure_files = {};
 };
 
 class FileOpener {
@@ -39,6 +43,7 @@ class FileOpener {
   Result<UniqueFd> open_journal_device(int flags) const;
   Result<UniqueFd> open_log();
   Result<UniqueFd> open_notify();
+  Result<UniqueFd> open_pressure();
   Result<UniqueFd> open_clone();
 
   OpenPolicy policy_;
@@ -47,6 +52,7 @@ class FileOpener {
   DatagramSockets sockets_;
   int logs_ = 0;
   int notifiers_ = 0;
+  std::size_t pressure_files_ = 0;  // so many of them were tried
   int clones_ = 0;
 };
 

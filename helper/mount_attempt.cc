@@ -14,6 +14,7 @@
 #include "base/quoted.h"
 #include "helper/bdi.h"
 #include "helper/command_session.h"
+#include "helper/memory_pressure.h"
 #include "helper/mount_place.h"
 #include "helper/process_identity.h"
 #include "helper/service_socket.h"
@@ -147,7 +148,8 @@ Outcome<void> MountAttempt::converse(Server& server, ServerWords& words) {
                      .log_file = std::move(plan_.log_file),
                      .journal = plan_.journal,
                      .notify_socket = server.process ? "" : kNotifySocket,
-                     .journal_socket = kJournalSocket});
+                     .journal_socket = kJournalSocket,
+                     .pressure_files = {kMachinePressure, pressure_file_of(server_.pid)}});
   CommandSession session({.trust = trust(),
                           .source = plan_.source.path(),
                           .mount_point = plan_.mount_point.path(),

@@ -119,6 +119,16 @@ std::optional<std::string> mount_point_of(dev_t device, const std::string& sourc
   return found.front().mount_point;
 }
 
+std::optional<MountEntry> whole_mount_of_type(const std::string& type) {
+  const auto found = find_last(
+      [&](libmnt_fs* entry) {
+        return text_of(mnt_fs_get_fstype(entry)) == type && text_of(mnt_fs_get_root(entry)) == "/";
+      },
+      kAll);
+  if (found.empty()) return std::nullopt;
+  return found.back();
+}
+
 std::optional<std::string> spell_out(const std::string& path) {
   std::string_view trimmed = path;
   while (trimmed.size() > 1 && trimmed.ends_with('/')) trimmed.remove_suffix(1);

@@ -44,6 +44,9 @@ std::optional<std::string> mount_point_of(dev_t device, const std::string& sourc
 // "..".
 std::optional<std::string> spell_out(const std::string& path);
 
+// A mount of this type that shows the whole file system, from its root; the first one that was made.
+std::optional<MountEntry> whole_mount_of_type(const std::string& type);
+
 // Whether it is FUSE's with this subtype.
 bool has_type(const MountEntry& entry, const std::string& subtype);
 

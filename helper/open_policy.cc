@@ -45,7 +45,7 @@ Result<OpenVerdict> OpenPolicy::judge(const protocol::OpenFile& request) const {
     if (request.path == protocol::kJournalName) return OpenVerdict{.what = OpenVerdict::What::kLog};
     if (request.path == protocol::kCloneName) return OpenVerdict{.what = OpenVerdict::What::kClone};
     if (request.path == protocol::kNotifyName) return OpenVerdict{.what = OpenVerdict::What::kNotify};
-    if (request.path == protocol::kPsiName) return fail(EOPNOTSUPP);
+    if (request.path == protocol::kPsiName) return OpenVerdict{.what = OpenVerdict::What::kPressure};
   }
   return judge_path(request.path, request.open_flags);
 }

@@ -22,7 +22,15 @@ enum class Trust {
 };
 
 struct OpenVerdict {
-  enum class What { kDevice, kJournalDevice, kLog, kNotify, kClone, kAnyPath } what = What::kDevice;
+  enum class What {
+    kDevice,
+    kJournalDevice,
+    kLog,
+    kNotify,
+    kPressure,
+    kClone,
+    kAnyPath
+  } what = What::kDevice;
   int flags = 0;  // O_*, as the file is to be opened (the devices, kAnyPath)
   friend bool operator==(const OpenVerdict&, const OpenVerdict&) = default;
 };

@@ -22,6 +22,7 @@ Outcome<void> keep_needed_privileges(Errand errand) {
       CAP_SETGID,        // the same for its group
       CAP_SETPCAP,       // taking capabilities out of bounding sets
       CAP_KILL,          // ending a server that failed
+      CAP_SYS_RESOURCE,  // a trigger for memory pressure (Linux before 6.4)
   };
   // setns(2) into a mount namespace asks for the one, opening /proc/N/ns/mnt of a process with more powers
   // than this one has left for the other.

@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <new>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <tuple>
@@ -64,6 +65,8 @@ void Server::tell_where_it_logs() {
   });
   notifier_ = service::Notifier(helper_.open_notify());
   if (!notifier_.connected()) watchdog_limit_.reset();
+  pressure_ = service::MemoryPressure(helper_.open_pressure());
+  for (const UniqueFd& file : pressure_.files()) confinement_.keep(file.get());
   confinement_.keep(log_->fd());
   confinement_.keep(notifier_.fd());
   if (options.debug) set_log_level(LogLevel::kDebug);
@@ -225,6 +228,16 @@ void Server::write_back() {
   }
 }
 
+void Server::shrink() {
+  const Activity::Turn turn;
+  try {
+    const std::size_t bytes = session_->shrink();
+    log_debug("memory is short: {} KiB of cached blocks given back", bytes / 1024);
+  } catch (const std::bad_alloc&) {
+    // What was given back so far must do until the kernel tells of it again.
+  }
+}
+
 void Server::tell_status() {
   if (!notifier_.connected()) return;
   const Activity::Turn turn;
@@ -247,13 +260,15 @@ bool Server::signal_asks_to_stop() {
 
 void Server::run() {
   const Activity::Member member(*activity_, activity_->size() - 1);
-  std::array<pollfd, 2> events{{{mount_gone_.get(), POLLIN, 0}, {confinement_.signals(), POLLIN, 0}}};
   using std::chrono::steady_clock;
   const std::chrono::seconds commit(helper_.options().commit.value_or(kDefaultCommit));
   auto write_back_at = steady_clock::now() + commit;
   while (true) {
     const auto left = std::min<steady_clock::duration>(write_back_at - steady_clock::now(), kStatusInterval);
     const auto wait = std::max(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0L);
+    std::array<pollfd, 2 + service::MemoryPressure::kMost> events{
+        {{mount_gone_.get(), POLLIN, 0}, {confinement_.signals(), POLLIN, 0}}};
+    std::ranges::copy(pressure_.events(), events.begin() + 2);
     if (::poll(events.data(), events.size(), static_cast<int>(wait)) <= 0) {
       if (steady_clock::now() >= write_back_at) {
         write_back();
@@ -263,6 +278,7 @@ void Server::run() {
       continue;
     }
     if (events[0].revents != 0) break;
+    if (pressure_.rose(std::span(events).subspan(2))) shrink();
     if (signal_asks_to_stop()) {
       log_line(LogLevel::kWarning, "a signal asks to stop: writing everything, then the mount point is dead",
                {.message_id = service::kStopped});

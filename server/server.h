@@ -19,6 +19,7 @@
 #include "server/fuse/session.h"
 #include "server/fuse/worker_pool.h"
 #include "server/service/log_output.h"
+#include "server/service/memory_pressure.h"
 #include "server/service/notifier.h"
 #include "server/service/session.h"
 
@@ -50,6 +51,7 @@ class Server {
   void watch_over_requests();
   [[nodiscard]] std::string status();
   void write_back();
+  void shrink();
   void tell_status();
   bool signal_asks_to_stop();
   bool wait(std::chrono::seconds time);
@@ -58,6 +60,7 @@ class Server {
   std::unique_ptr<service::LogOutput> log_;
   EngineLog engine_log_;
   service::Notifier notifier_;
+  service::MemoryPressure pressure_;
   Confinement confinement_;
   UniqueFd fuse_device_, mount_gone_;
   bool read_only_ = false;

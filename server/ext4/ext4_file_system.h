@@ -75,6 +75,8 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> sync_inode(InodeNumber inode) override;
   Result<void> sync() override;
   Result<void> write_back() override;
+  // Not under the metadata lock: who holds it may be waiting for the device, or for memory.
+  std::size_t shrink() override { return volume_->cache().shrink(); }
   void keep_claim() override { volume_->keep_claim(); }
   Result<void> unmount() override;
 

@@ -291,6 +291,9 @@ class FileSystem {
   virtual Result<void> sync() = 0;
   // Writes metadata that has been dirty for a while. Called every few seconds.
   virtual Result<void> write_back() = 0;
+  // The machine is short of memory: what can be had again from the device goes, as far as it may. Answers
+  // how many bytes that were. Any thread, beside any request.
+  virtual std::size_t shrink() = 0;
   // Keeps telling others that the volume is mounted here (feature mmp), and makes it read-only for good when
   // somebody else has taken it over. Called once, by a thread of its own, where access is kReadWrite and the
   // device may be written; returns when there is nothing to do or unmount() ends it.

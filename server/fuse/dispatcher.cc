@@ -209,6 +209,11 @@ Result<void> Dispatcher::write_back() {
   return file_system_.write_back();
 }
 
+std::size_t Dispatcher::shrink() {
+  const std::shared_lock running(running_);
+  return unmounted_ ? 0 : file_system_.shrink();
+}
+
 Result<ext4::VolumeStatistics> Dispatcher::statistics() {
   const std::shared_lock running(running_);
   if (unmounted_) return fail(ENODEV);

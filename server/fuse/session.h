@@ -31,6 +31,8 @@ class Session {
 
   // Metadata that has been dirty for a while. Nothing if the volume is unmounted.
   Result<void> write_back() { return dispatcher_->write_back(); }
+  // Caches are given back: the machine is short of memory. Answers the bytes.
+  std::size_t shrink() { return dispatcher_->shrink(); }
   [[nodiscard]] const RequestCounters& counters() const { return dispatcher_->counters(); }
   // ENODEV once the volume is unmounted.
   Result<ext4::VolumeStatistics> statistics() { return dispatcher_->statistics(); }

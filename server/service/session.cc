@@ -14,6 +14,7 @@
 
 #include "base/quoted.h"
 #include "protocol/arguments.h"
+#include "server/service/memory_pressure.h"
 
 namespace fuse4fs::service {
 namespace {
@@ -90,6 +91,17 @@ UniqueFd Session::open_notify() {
   if (!helper_knows_us_) return {};
   auto socket = open_reserved(protocol::kNotifyName);
   return socket && has_type(*socket, S_IFSOCK) ? *std::move(socket) : UniqueFd();
+}
+
+std::vector<UniqueFd> Session::open_pressure() {
+  std::vector<UniqueFd> files;
+  if (!helper_knows_us_) return files;
+  while (files.size() < MemoryPressure::kMost) {
+    auto file = open_reserved(protocol::kPsiName);
+    if (!file || !has_type(*file, S_IFREG)) break;
+    files.push_back(*std::move(file));
+  }
+  return files;
 }
 
 Result<UniqueFd> Session::open_source(int flags) {

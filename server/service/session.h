@@ -2,10 +2,10 @@
 // The server's side of the start: from the connected socket to the descriptors and the options, and on to the
 // mount.
 //
-// One thread. Order: accept(), open_log(), open_notify(), open_device(); then the sandbox and the volume,
-// which are main's; then mount(), open_clone() as often as wanted, say_goodbye(). Errors carry words that
-// name the step and the thing. A Session that is destroyed without say_goodbye() closes the socket: the
-// helper then reports a failed mount.
+// One thread. Order: accept(), open_log(), open_notify(), open_pressure(), open_device(); then the sandbox
+// and the volume, which are main's; then mount(), open_clone() as often as wanted, say_goodbye(). Errors
+// carry words that name the step and the thing. A Session that is destroyed without say_goodbye() closes the
+// socket: the helper then reports a failed mount.
 #pragma once
 
 #include <chrono>
@@ -52,6 +52,9 @@ class Session {
   // A datagram socket that is connected to systemd's, for notifier.h; empty if the helper has none to give.
   // After open_log().
   UniqueFd open_notify();
+  // Pressure files with a trigger, for memory_pressure.h; none if the helper has none to give. After
+  // open_log().
+  std::vector<UniqueFd> open_pressure();
   // Read-write unless the options say ro; falls back to read-only media, and the mount is then read-only too.
   // Under libfuse's helper it makes its own exclusive claim, which mount() drops.
   Outcome<DeviceDescriptors> open_device(ClaimPatience patience = {});

@@ -16,12 +16,13 @@ namespace fuse4fs::rogue {
 
 // What the attacker holds once it has the process: what the server held.
 struct Place {
-  int socket = -1;  // to the helper
-  int fuse = -1;    // /dev/fuse
-  int device = -1;  // the device, through the page cache
-  int direct = -1;  // the same with O_DIRECT, or -1
-  int log = -1;     // the log file
-  int notify = -1;  // systemd's notify socket, connected; -1 where the server is not a service
+  int socket = -1;    // to the helper
+  int fuse = -1;      // /dev/fuse
+  int device = -1;    // the device, through the page cache
+  int direct = -1;    // the same with O_DIRECT, or -1
+  int log = -1;       // the log file
+  int notify = -1;    // systemd's notify socket, connected; -1 where the server is not a service
+  int pressure = -1;  // the machine's memory pressure, to poll; -1 where the kernel tells none
   const service::Options* options = nullptr;
 
   // A line into the record, which is the log: the runner waits for it.

@@ -111,6 +111,25 @@ constexpr Attempt kTable[] = {
        return by_errno(::pread(place.device, bytes, sizeof bytes, -4096));
      },
      Expected::kErrno, behind("the kernel's bounds of the block device")},
+    {"read_pressure", "read how long processes wait for memory, from the file that it may poll",
+     [](Place& place) {
+       char bytes[64];
+       return by_errno(::read(place.pressure, bytes, sizeof bytes));
+     },
+     Expected::kErrno, behind("the descriptor is open for writing only")},
+    {"seek_read_pressure", "the same by pread",
+     [](Place& place) {
+       char bytes[64];
+       return by_errno(::pread(place.pressure, bytes, sizeof bytes, 0));
+     },
+     Expected::kErrno, behind("the descriptor is open for writing only")},
+    {"own_pressure_trigger", "a finer trigger of its own in that file",
+     [](Place& place) {
+       constexpr char kTrigger[] = "full 1 500000";
+       return by_errno(::write(place.pressure, kTrigger, sizeof kTrigger));
+     },
+     Expected::kErrno,
+     behind("the kernel: one trigger in the life of an open file, and the helper's is there")},
     {"poll_sets", "an epoll set (a way around the filter's poll)",
      [](Place&) { return by_errno(::epoll_create1(0)); }, Expected::kKilled, filter_alone("an epoll set")},
     {"events", "an eventfd of its own", [](Place&) { return by_errno(::eventfd(0, 0)); }, Expected::kKilled,

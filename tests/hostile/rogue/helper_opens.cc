@@ -114,6 +114,16 @@ constexpr Attempt kTable[] = {
     {"helper_clone_too_early", "OPEN a clone of /dev/fuse before the mount",
      [](Place& place) { return ask_open(place, std::string(protocol::kCloneName), O_RDWR); },
      Expected::kRefused, behind("the kernel: nothing to bind to")},
+    {"helper_pressure_without_end",
+     "ask for pressure files, open for reading as well, until there are no more",
+     [](Place& place) {
+       for (int i = 0; i < 100; ++i)
+         if (const auto verdict = ask_open(place, std::string(protocol::kPsiName), O_RDWR);
+             verdict.kind != Verdict::Kind::kSucceeded)
+           return verdict;
+       return succeeded("a hundred of them");
+     },
+     Expected::kRefused, behind("the helper: the machine's and the server's own group's, once each")},
     {"helper_log_for_reading", "OPEN the log by its file's name, for reading",
      [](Place& place) {
        return ask_open(place, directory_of(place.options->mount_point) + "/record", O_RDONLY);

@@ -69,6 +69,7 @@ int take_the_servers_place() {
 
   const UniqueFd log = session->open_log();
   const UniqueFd notify = session->open_notify();
+  const auto pressure = session->open_pressure();
   const auto devices = session->open_device();
   if (!devices) return go_wrong(devices.error());
   const UniqueFd fuse = session->take_fuse_device();
@@ -78,6 +79,7 @@ int take_the_servers_place() {
            .direct = devices->direct.get(),
            .log = log.get(),
            .notify = notify.get(),
+           .pressure = pressure.empty() ? -1 : pressure.front().get(),
            .options = &options,
            .attempt = attempt->name};
   for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGABRT, SIGFPE, SIGTERM})
@@ -89,8 +91,8 @@ int take_the_servers_place() {
   // Under systemd its own filter holds already: no call that the server does not make on its way.
   const UniqueFd go(::eventfd(0, EFD_CLOEXEC));
   Confinement confinement;
-  for (const int fd :
-       {place.socket, place.fuse, place.device, place.direct, place.log, place.notify, go.get()})
+  for (const int fd : {place.socket, place.fuse, place.device, place.direct, place.log, place.notify,
+                       place.pressure, go.get()})
     confinement.keep(fd);
   std::uint64_t size = 0;
   (void)::ioctl(place.device, BLKGETSIZE64, &size);

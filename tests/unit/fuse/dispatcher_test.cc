@@ -253,12 +253,15 @@ TEST_F(DispatcherTest, DestroyUnmountsOnceAndLaterRequestsFindNothing) {
   init(kEverything);
   EXPECT_CALL(fs_, unmount).WillOnce(Return(Result<void>()));
   EXPECT_CALL(fs_, attributes).Times(0);
+  EXPECT_CALL(fs_, shrink).WillOnce(Return(4096));
+  EXPECT_EQ(dispatcher_->shrink(), 4096U);
   send_bytes(FUSE_DESTROY, 0, {});
   EXPECT_EQ(error_answered(), 0);
   send(FUSE_GETATTR, FUSE_ROOT_ID, fuse_getattr_in{});
   EXPECT_EQ(error_answered(), ENODEV);
   send(FUSE_FORGET, 12, fuse_forget_in{.nlookup = 1});
   EXPECT_FALSE(answer());
+  EXPECT_EQ(dispatcher_->shrink(), 0U);
   EXPECT_TRUE(dispatcher_->unmount());
 }
 

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "helper/memory_pressure.h"
 #include "helper/service_socket.h"
 #include "protocol/channel.h"
 #include "tests/unit/helper/support.h"
@@ -101,7 +102,8 @@ class CommandSessionTest : public ::testing::Test {
                          .log_file = std::move(log_),
                          .journal = journal_.get(),
                          .notify_socket = notify_socket_,
-                         .journal_socket = journal_socket_});
+                         .journal_socket = journal_socket_,
+                         .pressure_files = pressure_files_});
       CommandSession session(
           {.trust = trust, .source = source_->path(), .mount_point = "/mnt/x", .flags = flags}, opener,
           [this](const MountRequest& request) -> Outcome<void> {
@@ -142,6 +144,7 @@ class CommandSessionTest : public ::testing::Test {
   UniqueFd log_;
   std::unique_ptr<Source> journal_;
   std::string notify_socket_;
+  std::vector<std::string> pressure_files_;
   std::string journal_socket_ = directory_.path("absent");
   int mount_error_ = 0;
   std::vector<MountRequest> wishes_;
@@ -375,6 +378,19 @@ TEST_F(CommandSessionTest, NotifyAndJournalAreSocketsThatReachNothingElse) {
   };
   check("fuse4fs:notify", notify.get());
   check("fuse4fs:journal", journal.get());
+  server.leave();
+}
+
+TEST_F(CommandSessionTest, PressureFilesComeOneByOne) {
+  if (!watch_memory_pressure(kMachinePressure)) GTEST_SKIP() << "this kernel tells no memory pressure";
+  pressure_files_ = {directory_.path("absent"), kMachinePressure, "", kMachinePressure};
+  HostileServer server = start();
+  for (int file_number = 0; file_number < 2; ++file_number) {
+    // Whatever flags it asks with.
+    ASSERT_EQ(server.ask(protocol::OpenFile{.path = "fuse4fs:psi", .open_flags = O_RDWR}), 0);
+    EXPECT_EQ(::fcntl(server.fd(), F_GETFL) & O_ACCMODE, O_WRONLY);
+  }
+  EXPECT_EQ(server.ask(file("fuse4fs:psi")), EOPNOTSUPP);
   server.leave();
 }
 

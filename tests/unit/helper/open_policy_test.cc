@@ -73,7 +73,7 @@ TEST(OpenPolicy, ReservedNamesNeverAnswerEnoent) {
   EXPECT_EQ(own.judge(file("fuse4fs:journal")), (OpenVerdict{What::kLog, 0}));
   EXPECT_EQ(own.judge(file("fuse4fs:clone")), (OpenVerdict{What::kClone, 0}));
   EXPECT_EQ(own.judge(file("fuse4fs:notify")), (OpenVerdict{What::kNotify, 0}));
-  EXPECT_EQ(own.judge(file("fuse4fs:psi")), fail(EOPNOTSUPP));
+  EXPECT_EQ(own.judge(file("fuse4fs:psi")), (OpenVerdict{What::kPressure, 0}));
   // They are no devices, and no other service's.
   EXPECT_EQ(own.judge(device("fuse4fs:journal", O_RDONLY)), fail(EACCES));
   const OpenPolicy other(Trust::kPlainService, kSource, Access::kReadWrite);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/mman.h>
 
 #include <array>
 
@@ -56,7 +57,9 @@ bool FakeHelper::answer_open(protocol::HelperEnd& end, const std::string& name, 
   }
 
   UniqueFd file = open_null();
-  if (answer == kRealFile) {
+  if (answer == kPressureFile) {
+    file = UniqueFd(::memfd_create("pressure", MFD_CLOEXEC));
+  } else if (answer == kRealFile) {
     file = UniqueFd(::open("/dev/null", static_cast<int>(flags)));
   } else if ((flags & O_EXCL) != 0) {
     std::array<int, 2> ends{};

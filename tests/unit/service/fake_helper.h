@@ -25,9 +25,10 @@ enum class Whose { kOurs, kLibfuses };
 class FakeHelper {
  public:
   // What may stand for an errno in Script::answers.
-  static constexpr int kHangUp = -1;    // closes the socket instead of an answer
-  static constexpr int kHostile = -2;   // success, with a descriptor too many or too few
-  static constexpr int kRealFile = -3;  // OPEN: a file of that name, with the flags that were asked for
+  static constexpr int kHangUp = -1;        // closes the socket instead of an answer
+  static constexpr int kHostile = -2;       // success, with a descriptor too many or too few
+  static constexpr int kRealFile = -3;      // OPEN: a file of that name, with the flags that were asked for
+  static constexpr int kPressureFile = -4;  // OPEN: a regular file
 
   struct Script {
     Whose whose = Whose::kOurs;

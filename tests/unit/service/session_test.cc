@@ -165,6 +165,24 @@ TEST(Session, TheVolumeMayDemandReadOnly) {
   EXPECT_THAT(helper.finish(), ::testing::Contains("DOIT 0x1"));
 }
 
+TEST(Session, PressureFilesAreAskedForUntilThereAreNoMore) {
+  const LeakCheck leaks;
+  constexpr int kFile = FakeHelper::kPressureFile;
+  struct Case {
+    std::deque<int> answers;
+    std::size_t files;
+  };
+  for (const Case& one : {Case{{EOPNOTSUPP}, 0}, Case{{kFile, EOPNOTSUPP}, 1}, Case{{kFile, kFile, kFile}, 2},
+                          Case{{FakeHelper::kRealFile}, 0}, Case{{0}, 0}}) {
+    FakeHelper helper({.answers = {{"OPEN psi", one.answers}}});
+    auto session = Session::accept(helper.take_socket());
+    ASSERT_TRUE(session);
+    EXPECT_THAT(session->open_pressure(), IsEmpty()) << "nothing is asked of a helper that nobody knows";
+    EXPECT_TRUE(session->open_log());
+    EXPECT_EQ(session->open_pressure().size(), one.files);
+  }
+}
+
 TEST(Session, DirectIoIsALuxury) {
   const LeakCheck leaks;
   FakeHelper helper({.answers = {{"BDEV rw direct", {EINVAL}}}});

@@ -64,6 +64,8 @@ std::span<const std::byte> Buffer::bytes() const {
 
 Result<Change> Buffer::change() { return cache_->begin_change(*frame_, role_); }
 
+bool Buffer::keeps_role() const { return frame_->role.load() == role_; }
+
 void Buffer::become(BlockRole role) {
   role_ = role;
   frame_->role = role;

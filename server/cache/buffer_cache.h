@@ -125,6 +125,9 @@ class Buffer {
   [[nodiscard]] std::span<const std::byte> bytes() const;
   // EROFS where the device takes no writes.
   Result<Change> change();
+  // Whether the block is still to everybody what it was to whoever got this: then what was verified holds. A
+  // damaged volume may have it in use as two things.
+  [[nodiscard]] bool keeps_role() const;
   // The caller made it so, by what it changed: from now on verified as that.
   void become(BlockRole role);
   // The block is kept from its home until as many unpin()s: it waits for the journal. Stays in memory.

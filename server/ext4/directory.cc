@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/directory.h"
 
+#include <utility>
+
 namespace fuse4fs::ext4 {
 
 bool Directory::is_indexed(const Inode& directory) const {
@@ -24,28 +26,40 @@ void Directory::forget(InodeNumber inode) {
   linear_.forget(inode);
 }
 
-Result<std::optional<InodeNumber>> Directory::find(const Inode& directory, std::string_view name) {
+Result<Directory::Position> Directory::find_position(const Inode& directory, std::string_view name) {
+  Position position;
   switch (form_of(directory)) {
-    case Form::kInline:
-      return inline_.find(directory, name);
     case Form::kHashed:
       return htree_.find(directory, name);
-    case Form::kLinear:
+    case Form::kInline: {
+      ASSIGN_OR_RETURN(position.inode, inline_.find(directory, name));
       break;
+    }
+    case Form::kLinear: {
+      ASSIGN_OR_RETURN(position.inode, linear_.find(directory, name));
+      break;
+    }
   }
-  return linear_.find(directory, name);
+  return position;
 }
 
-Result<void> Directory::insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode) {
+Result<std::optional<InodeNumber>> Directory::find(const Inode& directory, std::string_view name) {
+  ASSIGN_OR_RETURN(const auto position, find_position(directory, name));
+  return position.inode;
+}
+
+Result<void> Directory::insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
+                               Position position) {
   if (form_of(directory) == Form::kInline) RETURN_IF_ERROR(inline_.move_out(directory));
   if (form_of(directory) == Form::kHashed)
-    RETURN_IF_ERROR(htree_.insert(directory, name, inode, mode));
+    RETURN_IF_ERROR(htree_.insert(directory, name, inode, mode, std::move(position)));
   else
     RETURN_IF_ERROR(linear_.insert(directory, name, inode, mode));
   return write_touched(directory);
 }
 
-Result<void> Directory::remove(Inode& directory, std::string_view name, Survives survivor) {
+Result<void> Directory::remove(Inode& directory, std::string_view name, Position position,
+                               Survives survivor) {
   std::uint64_t block = 0;
   switch (form_of(directory)) {
     case Form::kInline:
@@ -53,7 +67,7 @@ Result<void> Directory::remove(Inode& directory, std::string_view name, Survives
       RETURN_IF_ERROR(inline_.remove(directory, name));
       break;
     case Form::kHashed: {
-      ASSIGN_OR_RETURN(block, htree_.remove(directory, name));
+      ASSIGN_OR_RETURN(block, htree_.remove(directory, name, std::move(position)));
       break;
     }
     case Form::kLinear: {

@@ -46,9 +46,14 @@ class Directory {
   Directory(const Directory&) = delete;
   Directory& operator=(const Directory&) = delete;
 
+  // Where a name is or would be. For the next change of this directory, and for no other.
+  using Position = HTree::Position;
+  Result<Position> find_position(const Inode& directory, std::string_view name);
   Result<std::optional<InodeNumber>> find(const Inode& directory, std::string_view name);
   // The name is not there yet. Writes the inode, with its times; where it fails, too, if the directory grew.
-  Result<void> insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
+  // An empty position is one that is not known, as in remove().
+  Result<void> insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
+                      Position position = {});
   // The name is there. Writes the inode, with its times.
   // An inode that lost a name and lives on with others. On the way to the device those come first
   // (write_order.h).
@@ -58,7 +63,8 @@ class Directory {
     std::string_view new_name = {};  // what it was given instead, if that is in the same directory
   };
   using Survives = std::optional<Survivor>;
-  Result<void> remove(Inode& directory, std::string_view name, Survives survivor = std::nullopt);
+  Result<void> remove(Inode& directory, std::string_view name, Position position = {},
+                      Survives survivor = std::nullopt);
   Result<void> replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
                        Survives survivor = std::nullopt);
 

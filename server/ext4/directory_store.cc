@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::size_t kMostDirectories = 1024;
 constexpr std::size_t kTail = sizeof(ext2_dir_entry_tail);
-// Nodes of an index over its leaves: with the feature large_dir, and without.
-constexpr unsigned kLevelsLarge = 3, kLevels = 2;
+// Nodes of an index over its leaves, without the feature large_dir.
+constexpr unsigned kLevels = 2;
 
 // Directory blocks are allocated side by side: where one is wanted, its neighbours are read with it.
 constexpr std::uint32_t kFetched = 64;
@@ -44,7 +44,7 @@ DxNode::Format DirectoryStore::index_format() const {
   const bool large = ext2fs_has_feature_largedir(volume_.super_pointer()) != 0;
   return {.block_size = volume_.block_size(),
           .checksums = volume_.has_checksums(),
-          .most_levels = large ? kLevelsLarge : kLevels};
+          .most_levels = large ? DxNode::kMostLevels : kLevels};
 }
 
 Result<std::vector<std::uint64_t>> DirectoryStore::load(const Inode& directory) {

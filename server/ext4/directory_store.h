@@ -39,6 +39,8 @@ class DirectoryBlock {
  public:
   [[nodiscard]] std::uint32_t index() const { return index_; }
   [[nodiscard]] std::uint64_t physical() const { return buffer_.block(); }
+  // Nobody has made something else of it meanwhile.
+  [[nodiscard]] bool is_unchanged_by_others() const { return buffer_.keeps_role(); }
   // To be taken anew after a change.
   [[nodiscard]] std::span<const std::byte> bytes() const { return buffer_.bytes(); }
 

@@ -21,6 +21,7 @@ namespace fuse4fs::ext4 {
 class DxNode {
  public:
   enum class Kind { kRoot, kNode };
+  static constexpr unsigned kMostLevels = 3;  // with the feature large_dir
   // How the volume writes them.
   struct Format {
     std::size_t block_size = 0;

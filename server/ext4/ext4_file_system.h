@@ -90,6 +90,7 @@ class Ext4FileSystem final : public FileSystem {
     Inode parent;
     std::optional<InodeNumber> number;
     std::optional<Inode> child;  // once its lock is held, too
+    Directory::Position position;
   };
 
   // What flags of an inode are asked: +D of a directory speaks of its names alone, +S of all.

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "server/ext4/hash_listing.h"
+
 namespace fuse4fs::ext4 {
 
 std::uint32_t HTree::Path::leaf() const {
@@ -11,8 +13,9 @@ std::uint32_t HTree::Path::leaf() const {
 }
 
 std::optional<std::uint32_t> HTree::Path::next_hash() const {
-  for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
-    if (frame->at + 1 < frame->node().count()) return frame->node().hash(frame->at + 1);
+  for (std::size_t level = frames.size(); level > 0; --level) {
+    const Frame& frame = frames[level - 1];
+    if (frame.at + 1 < frame.node().count()) return frame.node().hash(frame.at + 1);
   }
   return std::nullopt;
 }
@@ -62,19 +65,17 @@ Result<void> HTree::check_node(const Inode& directory, const DirectoryBlock& blo
   return {};
 }
 
-Result<HTree::Path> HTree::start(const Inode& directory) {
-  Path path;
+Result<void> HTree::start(const Inode& directory, Path& path) {
+  path.frames.clear();
   if (!directory.has(EXT2_INDEX_FL)) {
     path.version = hasher_.version().value_or(0);
-    return path;
+    return {};
   }
   RETURN_IF_ERROR(check(directory));
   ASSIGN_OR_RETURN(DirectoryBlock root, store_.read(directory, 0, DirectoryForm::kRoot));
-  const DxNode node(root.bytes(), DxNode::Kind::kRoot);
-  path.version = node.hash_version();
-  path.frames.reserve(node.levels());
+  path.version = DxNode(root.bytes(), DxNode::Kind::kRoot).hash_version();
   path.frames.push_back({std::move(root), DxNode::Kind::kRoot, 0});
-  return path;
+  return {};
 }
 
 Result<void> HTree::descend(const Inode& directory, Path& path, std::uint32_t hash) {
@@ -107,26 +108,38 @@ Result<bool> HTree::step(const Inode& directory, Path& path) {
   return true;
 }
 
-Result<std::optional<HTree::Found>> HTree::locate(const Inode& directory, std::string_view name) {
+Result<HTree::Position> HTree::find(const Inode& directory, std::string_view name) {
   const auto& entries = store_.entries();
-  const auto look = [&](std::uint32_t index) -> Result<std::optional<Found>> {
-    ASSIGN_OR_RETURN(DirectoryBlock leaf, store_.read(directory, index, DirectoryForm::kEntries));
-    auto place = entries.find(leaf.bytes(), 0, entries.end(), name);
-    if (!place) return std::nullopt;
-    return Found{std::move(leaf), *place};
+  Position position;
+  const auto look = [&](std::uint32_t index) -> Result<void> {
+    ASSIGN_OR_RETURN(position.leaf, store_.read(directory, index, DirectoryForm::kEntries));
+    const auto search = entries.search(position.leaf->bytes(), 0, entries.end(), name);
+    position.roomy = search.roomy;
+    if (!search.found) return {};
+    position.place = *search.found;
+    position.inode = search.found->entry.inode;
+    return {};
   };
-  if (!directory.has(EXT2_INDEX_FL)) return look(0);
-  ASSIGN_OR_RETURN(Path path, start(directory));
+  if (!directory.has(EXT2_INDEX_FL)) {
+    RETURN_IF_ERROR(look(0));
+    return position;
+  }
+  Path path;
+  RETURN_IF_ERROR(start(directory, path));
   const std::uint32_t hash = hasher_.of(name, path.version).major;
   RETURN_IF_ERROR(descend(directory, path, hash));
-  while (true) {
-    ASSIGN_OR_RETURN(auto found, look(path.leaf()));
-    if (found) return found;
+  bool first = true;
+  for (;; first = false) {
+    RETURN_IF_ERROR(look(path.leaf()));
+    if (position.inode) return position;
     // Names of one hash may go on in the next leaf.
     const auto next = path.next_hash();
-    if (!next || (*next & ~1U) != hash) return std::nullopt;
+    if (!next || (*next & ~1U) != hash) break;
     RETURN_IF_ERROR(step(directory, path));
   }
+  // A new one goes to the first of them.
+  if (!first) position.leaf.reset();
+  return position;
 }
 
 Result<void> HTree::collect(const Inode& directory, const Path& path, HashListing& listing) {
@@ -158,7 +171,8 @@ Result<void> HTree::list(const Inode& directory, std::uint64_t cookie, const Dir
     }
     if (!listing.dots(directory.number, parent)) return {};
   }
-  ASSIGN_OR_RETURN(Path path, start(directory));
+  Path path;
+  RETURN_IF_ERROR(start(directory, path));
   RETURN_IF_ERROR(descend(directory, path, listing.first_hash()));
   while (true) {
     RETURN_IF_ERROR(collect(directory, path, listing));
@@ -187,31 +201,26 @@ Result<void> HTree::set_parent(const Inode& directory, InodeNumber parent) {
   });
 }
 
-Result<std::optional<InodeNumber>> HTree::find(const Inode& directory, std::string_view name) {
-  ASSIGN_OR_RETURN(const auto found, locate(directory, name));
-  if (!found) return std::nullopt;
-  return found->place.entry.inode;
-}
-
-Result<std::uint64_t> HTree::remove(const Inode& directory, std::string_view name) {
-  ASSIGN_OR_RETURN(auto found, locate(directory, name));
-  if (!found) return fail(ENOENT);
+Result<std::uint64_t> HTree::remove(const Inode& directory, std::string_view name, Position position) {
+  if (!position.leaf || !position.leaf->is_unchanged_by_others()) {
+    ASSIGN_OR_RETURN(position, find(directory, name));
+  }
+  if (!position.inode) return fail(ENOENT);
   RETURN_IF_ERROR(
-      store_.change(directory, found->leaf, DirectoryForm::kEntries,
-                    [&](std::span<std::byte> bytes) { store_.entries().remove(bytes, found->place); }));
-  return found->leaf.physical();
+      store_.change(directory, *position.leaf, DirectoryForm::kEntries,
+                    [&](std::span<std::byte> bytes) { store_.entries().remove(bytes, position.place); }));
+  return position.leaf->physical();
 }
 
 Result<std::uint64_t> HTree::replace(const Inode& directory, std::string_view name, InodeNumber inode,
                                      mode_t mode) {
-  ASSIGN_OR_RETURN(auto found, locate(directory, name));
-  if (!found) return fail(ENOENT);
-  const auto& entry = found->place.entry;
+  ASSIGN_OR_RETURN(auto position, find(directory, name));
+  if (!position.inode) return fail(ENOENT);
   RETURN_IF_ERROR(
-      store_.change(directory, found->leaf, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
-        store_.entries().put(bytes, entry.offset, entry.length, inode, name, mode);
+      store_.change(directory, *position.leaf, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
+        store_.entries().replace(bytes, position.place.entry, inode, mode);
       }));
-  return found->leaf.physical();
+  return position.leaf->physical();
 }
 
 }  // namespace fuse4fs::ext4

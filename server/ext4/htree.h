@@ -10,30 +10,46 @@
 // Errors: EUCLEAN (told already), ENOSPC (as ext4, also of a full index), EIO.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "server/ext4/directory_store.h"
-#include "server/ext4/hash_listing.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/name_hash.h"
 
 namespace fuse4fs::ext4 {
 
+class HashListing;
+
+// What a look-up came to, for the change that follows it under the same lock: good until the directory
+// changes.
+struct HTreePosition {
+  std::optional<InodeNumber> inode{};    // that the name leads to
+  std::optional<DirectoryBlock> leaf{};  // where it is, or would be
+  DirectoryEntries::Found place{};       // of the name, if it is there
+  std::optional<std::size_t> roomy{};    // the entry behind which it has room, if not
+};
+
 class HTree {
  public:
+  using Entry = DirectoryEntries::Entry;
+  using Position = HTreePosition;
+
   HTree(DirectoryStore& store, const NameHasher& hasher) : store_(store), hasher_(hasher) {}
 
-  Result<std::optional<InodeNumber>> find(const Inode& directory, std::string_view name);
+  Result<Position> find(const Inode& directory, std::string_view name);
   // The name is not there yet. Writes the inode only where the directory grew.
-  Result<void> insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
+  Result<void> insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
+                      Position position = {});
   // The name is there.
   // Answers in which block of the volume.
-  Result<std::uint64_t> remove(const Inode& directory, std::string_view name);
+  Result<std::uint64_t> remove(const Inode& directory, std::string_view name, Position position = {});
   Result<std::uint64_t> replace(const Inode& directory, std::string_view name, InodeNumber inode,
                                 mode_t mode);
 
@@ -45,11 +61,6 @@ class HTree {
   Result<void> set_parent(const Inode& directory, InodeNumber parent);
 
  private:
-  using Entry = DirectoryEntries::Entry;
-  struct Found {
-    DirectoryBlock leaf;
-    DirectoryEntries::Found place;
-  };
   struct Walk;
   // From the root to a leaf.
   struct Frame {
@@ -61,17 +72,33 @@ class HTree {
       return kind == DxNode::Kind::kRoot ? DirectoryForm::kRoot : DirectoryForm::kNode;
     }
   };
+  class Frames {
+   public:
+    [[nodiscard]] bool empty() const { return size_ == 0; }
+    [[nodiscard]] std::size_t size() const { return size_; }
+    [[nodiscard]] Frame& operator[](std::size_t i) { return *frames_[i]; }
+    [[nodiscard]] const Frame& operator[](std::size_t i) const { return *frames_[i]; }
+    [[nodiscard]] Frame& front() { return *frames_[0]; }
+    [[nodiscard]] Frame& back() { return *frames_[size_ - 1]; }
+    [[nodiscard]] const Frame& back() const { return *frames_[size_ - 1]; }
+    void push_back(Frame frame) { frames_[size_++].emplace(std::move(frame)); }
+    void clear() { size_ = 0; }
+
+   private:
+    std::array<std::optional<Frame>, DxNode::kMostLevels> frames_;
+    std::size_t size_ = 0;
+  };
   struct Path {
-    std::vector<Frame> frames;  // none: the directory is one block of entries
-    std::uint32_t hash = 0;     // the least of the leaf
-    std::uint8_t version = 0;   // of the hash
+    Frames frames;             // none: the directory is one block of entries
+    std::uint32_t hash = 0;    // the least of the leaf
+    std::uint8_t version = 0;  // of the hash
     // The hash from which on names lie in the next leaf; none at the end.
     [[nodiscard]] std::optional<std::uint32_t> next_hash() const;
     [[nodiscard]] std::uint32_t leaf() const;
   };
 
   // With the root, if there is one, and the hash's version; then down.
-  Result<Path> start(const Inode& directory);
+  Result<void> start(const Inode& directory, Path& path);
   Result<void> descend(const Inode& directory, Path& path, std::uint32_t hash);
   // To the next leaf; whether there was one.
   Result<bool> step(const Inode& directory, Path& path);
@@ -80,7 +107,6 @@ class HTree {
   Result<void> check(const Inode& directory);
   Result<void> check_node(const Inode& directory, const DirectoryBlock& block, DxNode::Kind kind,
                           unsigned levels, Walk& walk);
-  Result<std::optional<Found>> locate(const Inode& directory, std::string_view name);
   // htree_growth.cc
   Result<bool> insert_into_leaf(const Inode& directory, DirectoryBlock& leaf, std::string_view name,
                                 InodeNumber inode, mode_t mode);

@@ -31,21 +31,29 @@ void pack(const DirectoryEntries& format, std::span<std::byte> bytes, std::span<
 Result<bool> HTree::insert_into_leaf(const Inode& directory, DirectoryBlock& leaf, std::string_view name,
                                      InodeNumber inode, mode_t mode) {
   const auto& entries = store_.entries();
-  const std::size_t needed = entry_length(name.size());
-  const bool fits = !entries.each(leaf.bytes(), 0, entries.end(),
-                                  [&](const Entry& entry) { return entry.length - entry.used() < needed; });
-  if (!fits) return false;
+  const auto roomy = entries.find_room(leaf.bytes(), 0, entries.end(), entry_length(name.size()));
+  if (!roomy) return false;
   RETURN_IF_ERROR(store_.change(directory, leaf, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
-    entries.insert(bytes, 0, entries.end(), name, inode, mode);
+    entries.insert_behind(bytes, *roomy, name, inode, mode);
   }));
   return true;
 }
 
-Result<void> HTree::insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode) {
+Result<void> HTree::insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
+                           Position position) {
+  const auto& entries = store_.entries();
+  if (position.leaf && position.roomy && position.leaf->is_unchanged_by_others()) {
+    const Entry roomy = entries.at(position.leaf->bytes(), *position.roomy);
+    return store_.change(directory, *position.leaf, DirectoryForm::kEntries, [&](std::span<std::byte> bytes) {
+      entries.insert_behind(bytes, roomy, name, inode, mode);
+    });
+  }
+  position.leaf.reset();
   // Each turn splits one block; of the highest tree, each level may need it once.
   constexpr int kMostTurns = 10;
   for (int turn = 0; turn < kMostTurns; ++turn) {
-    ASSIGN_OR_RETURN(Path path, start(directory));
+    Path path;
+    RETURN_IF_ERROR(start(directory, path));
     RETURN_IF_ERROR(descend(directory, path, hasher_.of(name, path.version).major));
     ASSIGN_OR_RETURN(DirectoryBlock leaf, store_.read(directory, path.leaf(), DirectoryForm::kEntries));
     ASSIGN_OR_RETURN(const bool done, insert_into_leaf(directory, leaf, name, inode, mode));
@@ -56,7 +64,7 @@ Result<void> HTree::insert(Inode& directory, std::string_view name, InodeNumber 
     }
     RETURN_IF_ERROR(make_root(directory, leaf));
     // Its one leaf is split at once, as ext4 does.
-    ASSIGN_OR_RETURN(path, start(directory));
+    RETURN_IF_ERROR(start(directory, path));
     RETURN_IF_ERROR(descend(directory, path, 0));
     ASSIGN_OR_RETURN(leaf, store_.read(directory, path.leaf(), DirectoryForm::kEntries));
     RETURN_IF_ERROR(split_leaf(directory, path, leaf));

@@ -35,8 +35,9 @@ Result<Ext4FileSystem::Named> Ext4FileSystem::find_name(const Exclusive& parent,
   if (!inode.is_directory()) return fail(ENOTDIR);
   if (inode.raw.i_links_count == 0) return fail(ENOENT);
   if (is_dots(name)) return fail(EINVAL);
-  ASSIGN_OR_RETURN(const auto number, metadata_.directories.find(inode, name));
-  return Named{inode, number, std::nullopt};
+  ASSIGN_OR_RETURN(auto position, metadata_.directories.find_position(inode, name));
+  const auto number = position.inode;
+  return Named{inode, number, std::nullopt, std::move(position)};
 }
 
 Result<void> Ext4FileSystem::read_child(const ExclusiveSet& locks, Named& name) {
@@ -198,7 +199,9 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
   if (is_directory) done = metadata_.directories.make_first_block(inode, parent);
   // As create() left it, it is written already.
   if (done && (target || is_directory)) done = metadata_.inodes.write(inode);
-  if (done) done = metadata_.directories.insert(place.parent, name, inode.number, inode.mode());
+  if (done)
+    done = metadata_.directories.insert(place.parent, name, inode.number, inode.mode(),
+                                        std::move(place.position));
   if (!done) {
     discard(fresh);
     return fail(done.error());
@@ -280,7 +283,9 @@ Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber
   ++inode.raw.i_links_count;
   inode.touch_changed();
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
-  if (const auto done = metadata_.directories.insert(place.parent, new_name, number, inode.mode()); !done) {
+  if (const auto done = metadata_.directories.insert(place.parent, new_name, number, inode.mode(),
+                                                     std::move(place.position));
+      !done) {
     --inode.raw.i_links_count;
     (void)metadata_.inodes.write(inode);
     return fail(done.error());
@@ -301,7 +306,7 @@ Result<void> Ext4FileSystem::unlink_unsynced(InodeNumber parent, std::string_vie
   if (place.child->raw.i_links_count > 1)
     survivor = Directory::Survivor{.inode = place.child->number, .mode = place.child->mode()};
   const auto handle = volume_->journal().start(credits::of_unlink);
-  RETURN_IF_ERROR(metadata_.directories.remove(place.parent, name, survivor));
+  RETURN_IF_ERROR(metadata_.directories.remove(place.parent, name, std::move(place.position), survivor));
   return drop_link(locks[place.child->number], *place.child);
 }
 
@@ -328,7 +333,7 @@ Result<void> Ext4FileSystem::remove_directory_unsynced(InodeNumber parent, std::
   if (!empty) return fail(ENOTEMPTY);
   const auto handle = volume_->journal().start(credits::of_unlink);
   count_subdirectory(place.parent, -1);
-  RETURN_IF_ERROR(metadata_.directories.remove(place.parent, name));
+  RETURN_IF_ERROR(metadata_.directories.remove(place.parent, name, std::move(place.position)));
   // Its blocks stay until it is forgotten. As ext4, which does not do this to one that a rename replaces.
   place.child->set_size(0);
   return drop_directory(locks[place.child->number], *place.child);

@@ -495,6 +495,26 @@ TEST_F(HostileIndex, NamesInAnotherLeafAreFoundWhereAllAreSeen) {
   (void)fs.unmount();
 }
 
+// A block that two owners have: between the look-up of a name and the change at its place, the other one
+// writes.
+TEST_F(HostileIndex, APlaceInABlockThatBecameAnotherIsNotUsed) {
+  OpenVolume open(volume_);
+  auto& directories = open.metadata().directories;
+  auto directory = open.metadata().inodes.read(number_).value();
+  const auto taken_over = [&](std::string_view name) {
+    auto position = directories.find_position(directory, name).value();
+    // It cannot be empty: nothing but the look-up has set it.
+    const auto block = position.leaf->physical();  // NOLINT(bugprone-unchecked-optional-access)
+    EXPECT_TRUE(open.volume().cache().get_new(block, {cache::BlockKind::kXattrs, 0}));
+    return position;
+  };
+  const std::string there = fmt::format("{:0>200}", 1), fresh(200, 'x');
+  auto position = taken_over(fresh);
+  EXPECT_EQ(directories.insert(directory, fresh, 12, S_IFREG, std::move(position)).error(), kCorrupted);
+  position = taken_over(there);
+  EXPECT_EQ(directories.remove(directory, there, std::move(position)).error(), kCorrupted);
+}
+
 TEST(HTree, WrongChecksumsAreSeen) {
   for (const bool node : {false, true}) {
     TestVolume volume("-t ext4 -b 1024");

@@ -30,12 +30,12 @@ class HashListing {
   // "." and ".." have the two places before it.
   static constexpr std::uint64_t kFirst = 2;
 
-  HashListing(std::uint64_t cookie, const DirectorySink& sink) : cookie_(cookie), sink_(sink) {}
+  HashListing(std::uint64_t cookie, const DirectorySink& sink);
 
   // "." and ".." come first. Whether the sink wants more, as of the others.
   bool dots(InodeNumber self, InodeNumber parent);
   // The least hash whose names are wanted.
-  [[nodiscard]] std::uint32_t first_hash() const;
+  [[nodiscard]] std::uint32_t first_hash() const { return first_hash_; }
 
   // What is known of names whose bytes may go before give().
   void add(const NameHash& hash, const DirectoryEntries::Entry& entry);
@@ -45,11 +45,11 @@ class HashListing {
 
  private:
   struct Name {
-    NameHash hash;
+    std::uint64_t hash;  // of which the minor one is the lower half
     InodeNumber inode;
+    std::uint32_t at;  // in text_
     std::uint8_t type;
     std::uint8_t length;
-    std::size_t at;  // in text_
   };
   [[nodiscard]] std::string_view text(const Name& name) const {
     return std::string_view(text_).substr(name.at, name.length);
@@ -57,6 +57,7 @@ class HashListing {
 
   const std::uint64_t cookie_;
   const DirectorySink& sink_;
+  const std::uint32_t first_hash_;
   std::vector<Name> names_;
   std::string text_;
 };

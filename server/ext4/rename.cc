@@ -175,7 +175,7 @@ Result<void> Ext4FileSystem::move_name(const ExclusiveSet& locks, Rename& names)
     RETURN_IF_ERROR(directories.replace(from.parent, old_name, stand_in->inode.number, stand_in->inode.mode(),
                                         survivor));
   } else {
-    RETURN_IF_ERROR(directories.remove(from.parent, old_name, survivor));
+    RETURN_IF_ERROR(directories.remove(from.parent, old_name, {}, survivor));
   }
   moved.touch_changed();
   RETURN_IF_ERROR(inodes.write(moved));

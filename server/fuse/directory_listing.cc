@@ -2,19 +2,12 @@
 #include "server/fuse/directory_listing.h"
 
 #include <cstring>
-#include <string>
+#include <string_view>
 
 #include "server/fuse/conversions.h"
 
 namespace fuse4fs::fuse {
 namespace {
-
-struct Name {
-  std::string name;
-  ext4::InodeNumber inode;
-  std::uint8_t type;
-  std::uint64_t next;
-};
 
 fuse_dirent header_of(ext4::InodeNumber inode, std::uint8_t type, std::uint64_t next,
                       std::size_t name_length) {
@@ -63,33 +56,35 @@ Result<std::vector<std::byte>> list_directory_with_attributes(ext4::FileSystem& 
                                                               ext4::InodeNumber directory,
                                                               std::uint64_t cookie, std::size_t size,
                                                               ext4::AccessTime access_time) {
-  // The names first: the engine may hold locks while it lists, and looking an inode up takes them as well.
-  std::vector<Name> names;
-  std::size_t room = size;
+  // The names first, with room for the rest: the engine may hold locks while it lists, and looking an inode
+  // up takes them as well. An entry with node id 0: the kernel takes the name and type only, and counts no
+  // look-up.
+  std::vector<std::byte> out;
+  out.reserve(size);
   RETURN_IF_ERROR(fs.read_directory(
       directory, cookie,
       [&](const ext4::DirectoryEntry& entry) {
-        const std::size_t needed = FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + entry.name.size());
-        if (needed > room) return false;
-        room -= needed;
-        names.push_back({std::string(entry.name), entry.inode, entry.type, entry.next});
+        if (out.size() + FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + entry.name.size()) > size) return false;
+        out.resize(out.size() + sizeof(fuse_entry_out));
+        const fuse_dirent header = header_of(entry.inode, entry.type, entry.next, entry.name.size());
+        append(out, &header, FUSE_NAME_OFFSET);
+        append_name(out, entry.name);
         return true;
       },
       access_time));
 
-  std::vector<std::byte> out;
-  out.reserve(size);
-  for (const Name& name : names) {
-    fuse_entry_out entry{};  // node id 0: the kernel takes the name and type only, and counts no look-up
-    if (!is_dot_or_dot_dot(name.name)) {
+  for (std::size_t at = 0; at < out.size();) {
+    fuse_dirent header{};
+    std::memcpy(&header, out.data() + at + sizeof(fuse_entry_out), FUSE_NAME_OFFSET);
+    const auto* const name = reinterpret_cast<const char*>(out.data()) + at + FUSE_NAME_OFFSET_DIRENTPLUS;
+    if (!is_dot_or_dot_dot({name, header.namelen})) {
       // Gone, or damaged: the name alone is listed, and whoever looks it up gets the error.
-      if (const auto attributes = fs.look_up_inode(name.inode))
-        entry = entry_reply(*attributes, fs.block_size());
+      if (const auto attributes = fs.look_up_inode(static_cast<ext4::InodeNumber>(header.ino))) {
+        const fuse_entry_out entry = entry_reply(*attributes, fs.block_size());
+        std::memcpy(out.data() + at, &entry, sizeof entry);
+      }
     }
-    append(out, &entry, sizeof entry);
-    const fuse_dirent header = header_of(name.inode, name.type, name.next, name.name.size());
-    append(out, &header, FUSE_NAME_OFFSET);
-    append_name(out, name.name);
+    at += FUSE_REC_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS + header.namelen);
   }
   return out;
 }

@@ -100,9 +100,44 @@ class HTree : public MountTest {
                 ::testing::HasSubstr("Indirect levels: 1"));
   }
 
+  // Each with an inode of its own: made, read by us and by the kernel, taken away.
+  void made_read_and_removed(const fs::path& image, std::size_t count) {
+    names_.clear();
+    const auto path = mount_point() / "d";
+    const auto open_directory = [&] {
+      return UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    };
+    mount_or_fail(image);
+    ASSERT_EQ(::mkdir(path.c_str(), 0755), 0);
+    {
+      const UniqueFd directory = open_directory();
+      for (std::size_t i = 0; i < count; ++i) {
+        const auto name = fmt::format("file {}", i);
+        ASSERT_EQ(::mknodat(directory.get(), name.c_str(), S_IFREG | 0644, 0), 0)
+            << name << ": " << std::strerror(errno);
+        names_.insert(names_.end(), name);
+      }
+    }
+    unmount_and_check(image);
+    kernel_mount(image, "loop,ro");
+    ASSERT_NO_FATAL_FAILURE(expect_names());
+    ASSERT_EQ(unmount().status, 0);
+    mount_or_fail(image);
+    ASSERT_NO_FATAL_FAILURE(expect_names());
+    {
+      const UniqueFd directory = open_directory();
+      for (const auto& name : names_)
+        ASSERT_EQ(::unlinkat(directory.get(), name.c_str(), 0), 0) << name << ": " << std::strerror(errno);
+    }
+    ASSERT_EQ(::rmdir(path.c_str()), 0) << std::strerror(errno);
+    unmount_and_check(image);
+  }
+
   Names names_;
   std::size_t files_ = 0;
 };
+
+TEST_F(HTree, OneDirectoryOfManyFiles) { made_read_and_removed(make_image("64M", {"-N", "11000"}), 10'000); }
 
 TEST_F(HTree, BothWaysWithTheKernel) {
   both_ways(make_image("32M", {"-b", "1024"}), 1000, 90, 1);
@@ -115,6 +150,38 @@ using LongHTree = HTree;
 TEST_F(LongHTree, BothWaysWithHalfAMillion) {
   both_ways(make_image("512M", {}), 200'000, 20, 10);
   both_ways(make_image("512M", {"-O", "^metadata_csum"}, "bare"), 200'000, 20, 10);
+}
+
+TEST_F(LongHTree, OneDirectoryOfAMillionFiles) {
+  made_read_and_removed(make_image("1G", {"-N", "1010000", "-O", "^has_journal"}), 1'000'000);
+}
+
+// Few names fill a leaf, so that so many of them need a third level.
+TEST_F(LongHTree, TheKernelReadsAndExtendsThreeLevels) {
+  const auto image = make_image("256M", {"-b", "1024", "-N", "64", "-O", "large_dir"});
+  const auto expect_levels = [&] {
+    EXPECT_THAT(run({"debugfs", "-R", "htree_dump /d", image}).output,
+                ::testing::HasSubstr("Indirect levels: 2"));
+  };
+  mount_or_fail(image);
+  ASSERT_NO_FATAL_FAILURE(make_files(2));
+  ASSERT_NO_FATAL_FAILURE(change("ours", 45'000, 250));
+  unmount_and_check(image);
+  expect_levels();
+  kernel_mount(image);
+  ASSERT_NO_FATAL_FAILURE(expect_names());
+  ASSERT_NO_FATAL_FAILURE(change("kernel's", 20'000, 250));
+  ASSERT_EQ(unmount().status, 0);
+  expect_clean(image);
+  expect_levels();
+  mount_or_fail(image);
+  ASSERT_NO_FATAL_FAILURE(expect_names());
+  ASSERT_NO_FATAL_FAILURE(change("ours again", 20'000, 250));
+  ASSERT_NO_FATAL_FAILURE(expect_names());
+  unmount_and_check(image);
+  kernel_mount(image, "loop,ro");
+  ASSERT_NO_FATAL_FAILURE(expect_names());
+  ASSERT_EQ(unmount().status, 0);
 }
 
 TEST_F(HTree, SeekdirUnderLoad) {

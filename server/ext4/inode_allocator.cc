@@ -23,6 +23,10 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
   if (number == 0) number = next_usable(first, std::min(goal, last));
   if (number == 0) return fail(ENOSPC);
   ext2fs_inode_alloc_stats2(fs, number, +1, S_ISDIR(mode) ? 1 : 0);
+  // With the first inode of a group libext2fs takes its bitmap of blocks for one that is written, too, but
+  // does not see to that: it would stay without its checksum until a block is allocated somewhere.
+  const auto group = static_cast<dgrp_t>((number - 1) / fs->super->s_inodes_per_group);
+  if (ext2fs_bg_free_inodes_count(fs, group) + 1 == fs->super->s_inodes_per_group) ext2fs_mark_bb_dirty(fs);
   return number;
 }
 

@@ -50,7 +50,11 @@ Result<std::optional<InodeNumber>> Directory::find(const Inode& directory, std::
 
 Result<void> Directory::insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode,
                                Position position) {
-  if (form_of(directory) == Form::kInline) RETURN_IF_ERROR(inline_.move_out(directory));
+  if (form_of(directory) == Form::kInline) {
+    ASSIGN_OR_RETURN(const bool inserted, inline_.insert(directory, name, inode, mode));
+    if (inserted) return write_touched(directory);
+    RETURN_IF_ERROR(inline_.move_out(directory));
+  }
   if (form_of(directory) == Form::kHashed)
     RETURN_IF_ERROR(htree_.insert(directory, name, inode, mode, std::move(position)));
   else
@@ -144,6 +148,13 @@ Result<void> Directory::set_parent(Inode& directory, InodeNumber parent) {
   }
   if (is_indexed(directory)) return htree_.set_parent(directory, parent);
   return store_.set_dotdot(directory, parent);
+}
+
+Result<void> Directory::make_empty(Inode& directory, InodeNumber parent) {
+  forget(directory.number);
+  ASSIGN_OR_RETURN(const bool made, inline_.make(directory, parent));
+  if (made) return {};
+  return make_first_block(directory, parent);
 }
 
 Result<void> Directory::make_first_block(Inode& directory, InodeNumber parent) {

@@ -72,7 +72,9 @@ class Directory {
   Result<InodeNumber> parent_of(const Inode& directory);
   // Times stay.
   Result<void> set_parent(Inode& directory, InodeNumber parent);
-  // The first block of a new one. Does not write the inode.
+  // A new one, inside its inode where that can be. The caller writes the inode.
+  Result<void> make_empty(Inode& directory, InodeNumber parent);
+  // The same, in a block. Does not write the inode.
   Result<void> make_first_block(Inode& directory, InodeNumber parent);
 
   // `sink` is called with the directory's lock held.

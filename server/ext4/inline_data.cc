@@ -16,6 +16,11 @@ Result<std::vector<std::byte>> InlineData::read(const Inode& inode) {
   return bytes;
 }
 
+Result<void> InlineData::make(Inode& inode, const std::vector<std::byte>& bytes) {
+  std::memcpy(inode.raw.i_block, bytes.data(), kInMap);
+  return xattrs_.set_inline_data(inode, std::span(bytes).subspan(kInMap));
+}
+
 Result<void> InlineData::rewrite(Inode& inode, const std::vector<std::byte>& bytes) {
   std::memcpy(inode.raw.i_block, bytes.data(), kInMap);
   if (bytes.size() > kInMap) return xattrs_.set_inline_data(inode, std::span(bytes).subspan(kInMap));

@@ -26,7 +26,12 @@ class InlineData {
 
   // All of the room, at least kInMap bytes: a file's content is what of it lies below its size.
   Result<std::vector<std::byte>> read(const Inode& inode);
-  // The same room with other content. Writes the inode.
+  // The first content of an inode that has none yet. Writes the inode. ENOSPC where it has no room for the
+  // attribute.
+  Result<void> make(Inode& inode, const std::vector<std::byte>& bytes);
+  // What it has of room beyond kInMap, at most: in bytes, in fours.
+  Result<std::size_t> room_behind(const Inode& inode) { return xattrs_.room_for_inline_data(inode); }
+  // Other content, in the same room or in up to so much more. Writes the inode.
   Result<void> rewrite(Inode& inode, const std::vector<std::byte>& bytes);
   // The content moves to one block, which holds `block` (one block long) afterwards. Writes the inode.
   Result<void> move_out(Inode& inode, const std::vector<std::byte>& block, std::uint64_t new_size);

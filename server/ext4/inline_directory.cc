@@ -37,6 +37,43 @@ std::optional<DirectoryEntries::Found> InlineDirectory::locate(const Bytes& byte
   return found ? found : entries.find(bytes, kSecond, bytes.size(), name);
 }
 
+Result<bool> InlineDirectory::make(Inode& directory, InodeNumber parent) {
+  if (!ext2fs_has_feature_inline_data(volume_.super_pointer())) return false;
+  const ext2_inode_large before = directory.raw;
+  directory.raw.i_flags &= ~static_cast<std::uint32_t>(EXT4_EXTENTS_FL);
+  directory.raw.i_flags |= EXT4_INLINE_DATA_FL;
+  directory.set_size(kSecond);
+  Bytes bytes(kSecond);
+  std::memcpy(bytes.data(), &parent, sizeof parent);
+  store_.entries().set_length(bytes, kParent, kSecond - kParent);
+  const auto made = data_.make(directory, bytes);
+  if (made) return true;
+  directory.raw = before;
+  // Its ACLs fill the inode, or it is too short for any attribute.
+  if (made.error() == Errno(ENOSPC)) return false;
+  return fail(made.error());
+}
+
+// As ext4: the second stretch comes into being, in all the room that the inode has, when the first one is
+// full.
+Result<bool> InlineDirectory::insert(Inode& directory, std::string_view name, InodeNumber inode,
+                                     mode_t mode) {
+  ASSIGN_OR_RETURN(auto bytes, read(directory));
+  const auto& entries = store_.entries();
+  bool placed = entries.insert(bytes, kParent, kSecond, name, inode, mode).has_value();
+  if (!placed && bytes.size() == kSecond) {
+    ASSIGN_OR_RETURN(const std::size_t room, data_.room_behind(directory));
+    if (room <= entry_length(1)) return false;
+    bytes.resize(kSecond + room);
+    entries.set_length(bytes, kSecond, room);
+  }
+  if (!placed) placed = entries.insert(bytes, kSecond, bytes.size(), name, inode, mode).has_value();
+  if (!placed) return false;
+  directory.set_size(bytes.size());
+  RETURN_IF_ERROR(data_.rewrite(directory, bytes));
+  return true;
+}
+
 Result<std::optional<InodeNumber>> InlineDirectory::find(const Inode& directory, std::string_view name) {
   ASSIGN_OR_RETURN(const auto bytes, read(directory));
   const auto found = locate(bytes, name);

@@ -24,7 +24,12 @@ class InlineDirectory {
   InlineDirectory(Volume& volume, InlineData& data, DirectoryStore& store, const NameHasher& hasher)
       : volume_(volume), data_(data), store_(store), hasher_(hasher) {}
 
+  // Whether a new one, without content yet, has become one of these: its volume and its inode had room.
+  // Writes the inode then.
+  Result<bool> make(Inode& directory, InodeNumber parent);
   Result<std::optional<InodeNumber>> find(const Inode& directory, std::string_view name);
+  // The name is not there yet. Whether there was room for it. Writes the inode then.
+  Result<bool> insert(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);
   // The name is there. Writes the inode.
   Result<void> remove(Inode& directory, std::string_view name);
   Result<void> replace(Inode& directory, std::string_view name, InodeNumber inode, mode_t mode);

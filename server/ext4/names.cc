@@ -196,7 +196,7 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
   Inode& inode = fresh.inode;
   Result<void> done;
   if (target) done = set_target(inode, *target);
-  if (is_directory) done = metadata_.directories.make_first_block(inode, parent);
+  if (is_directory) done = metadata_.directories.make_empty(inode, parent);
   // As create() left it, it is written already.
   if (done && (target || is_directory)) done = metadata_.inodes.write(inode);
   if (done)

@@ -246,6 +246,12 @@ Result<void> XattrStore::set_inline_data(Inode& inode, std::span<const std::byte
   return change(inode, from, to, 0);
 }
 
+Result<std::size_t> XattrStore::room_for_inline_data(const Inode& inode) {
+  ASSIGN_OR_RETURN(Places places, read(inode));
+  if (!place_in_inode(places, entry_for(kInlineDataXattr, {}))) return 0;
+  return (places.room - length_of_xattrs(places.in_inode)) & ~std::size_t{3};
+}
+
 Result<void> XattrStore::release_all(Inode& inode) {
   const auto library = volume_.library();
   ASSIGN_OR_RETURN(const Places from, read(inode));

@@ -49,6 +49,8 @@ class XattrStore {
   Result<Change> remove(Inode& inode, const XattrName& name);
   // Content of a file inside its inode: never leaves the inode. ENOSPC where there is no room.
   Result<void> set_inline_data(Inode& inode, std::span<const std::byte> value);
+  // How long that may be, beside the attributes that are there: in bytes, in fours.
+  Result<std::size_t> room_for_inline_data(const Inode& inode);
 
   // The inode is about to be deleted. Not written.
   Result<void> release_all(Inode& inode);

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Files inside of their inodes, as the kernel's ext4 makes them.
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <set>
+#include <vector>
 
 #include "base/unique_fd.h"
 #include "tests/mount/fixture.h"
@@ -11,7 +16,57 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class InlineData : public MountTest {};
+class InlineData : public MountTest {
+ protected:
+  // A directory and names in it, and its size after each of them.
+  std::vector<off_t> fill(const char* directory, int names) {
+    const auto path = mount_point() / directory;
+    EXPECT_EQ(::mkdir(path.c_str(), 0755), 0);
+    std::vector<off_t> sizes;
+    for (int i = 0; i < names; ++i) {
+      struct stat status{};
+      EXPECT_EQ(::stat(path.c_str(), &status), 0);
+      sizes.push_back(status.st_size);
+      EXPECT_EQ(::mkdir((path / fmt::format("name {}", i)).c_str(), 0755), 0);
+    }
+    return sizes;
+  }
+  std::set<std::string> list(const char* directory) {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(mount_point() / directory))
+      names.insert(entry.path().filename());
+    return names;
+  }
+};
+
+TEST_F(InlineData, NewDirectoriesAreInsideOfTheirInodesAsTheKernels) {
+  constexpr int kNames = 20;
+  for (const char* const size : {"256", "512"}) {
+    SCOPED_TRACE(size);
+    const auto image = make_image("64M", {"-O", "inline_data", "-I", size}, size);
+    kernel_mount(image);
+    const auto kernels = fill("kernel's", kNames);
+    EXPECT_EQ(kernels.front(), 60);
+    (void)fill("kernel's half", 5);
+    ASSERT_EQ(unmount().status, 0);
+    mount_or_fail(image);
+    EXPECT_EQ(fill("ours", kNames), kernels);
+    (void)fill("our half", 5);
+    EXPECT_EQ(::mkdir((mount_point() / "kernel's half/ours").c_str(), 0755), 0);
+    EXPECT_EQ(list("kernel's half").size(), 6U);
+    unmount_and_check(image);
+    EXPECT_THAT(run({"debugfs", "-R", "stat \"our half\"", image}).output,
+                ::testing::HasSubstr("Flags: 0x10000000"));
+    kernel_mount(image);
+    EXPECT_EQ(list("ours"), list("kernel's"));
+    EXPECT_EQ(::mkdir((mount_point() / "our half/kernel's").c_str(), 0755), 0);
+    EXPECT_EQ(::rmdir((mount_point() / "our half/name 0").c_str()), 0);
+    EXPECT_EQ(list("our half"), (std::set<std::string>{"name 1", "name 2", "name 3", "name 4", "kernel's"}));
+    EXPECT_EQ(list("our half/name 4").size(), 0U);
+    ASSERT_EQ(unmount().status, 0);
+    expect_clean(image);
+  }
+}
 
 // The kernel lengthens an empty file and puts its first bytes into the inode all the same.
 TEST_F(InlineData, AFileThatIsLongerThanItsRoomIsReadAndWritten) {

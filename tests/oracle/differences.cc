@@ -142,19 +142,16 @@ bool ctime_is_unsure_after(const Step& step, mode_t mode) {
          (step.operation == Operation::kSetFlags || step.operation == Operation::kSetProject);
 }
 
-// We make no directories inside of inodes (inline_data), we only use those that are there; the flag goes with
-// that. A file that is mostly hole stays inside of its inode in ext4, and moves out in ours.
+// We make no files inside of inodes (inline_data), we only use those that are there; the flag goes with that. A
+// file that is mostly hole stays inside of its inode in ext4, and moves out in ours.
 std::uint32_t comparable_flags(std::uint32_t flags, mode_t mode) {
   constexpr std::uint32_t kForm = FS_INLINE_DATA_FL | FS_EXTENT_FL;
-  if (S_ISDIR(mode)) return flags & ~kForm;
+  if (S_ISDIR(mode)) return flags;
   // Without either it is an indirect map.
   return (flags & kForm) != 0 ? (flags & ~kForm) | FS_EXTENT_FL : flags;
 }
 
-// See comparable_flags().
-bool directory_size_counts(std::uint64_t first, std::uint64_t second, std::uint32_t block_size) {
-  return std::min(first, second) >= block_size;
-}
+bool directory_size_counts(std::uint64_t, std::uint64_t, std::uint32_t) { return true; }
 
 // As above: what is a hole depends on who wrote it, when, and what was cut off later. The contents say
 // enough.
@@ -166,8 +163,6 @@ std::vector<std::int64_t> comparable_edges(const Entry& entry, const VolumeRules
 // four extents lie in the inode; e2fsck checks that st_blocks is what the tree needs. And see
 // comparable_edges().
 std::uint64_t sector_tolerance(const Entry& first, const Entry& second, const VolumeRules& rules) {
-  // And a directory that is not inside of its inode leaves more room for attributes there.
-  if (S_ISDIR(first.status.stx_mode) && rules.inline_data) return std::numeric_limits<std::uint64_t>::max();
   if (!S_ISREG(first.status.stx_mode)) return 0;
   const std::uint64_t blocks =
       std::min(first.status.stx_blocks, second.status.stx_blocks) / (rules.block_size / 512);

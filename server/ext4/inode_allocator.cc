@@ -8,6 +8,22 @@
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
+namespace {
+
+// The parent's group, or the next that has a free inode, going by its descriptor: libext2fs would look for
+// one in the bitmaps of all that are full, each time.
+InodeNumber first_of_next_group(ext2_filsys fs, InodeNumber parent) {
+  const std::uint32_t inodes = fs->super->s_inodes_per_group;
+  const dgrp_t own = (parent - 1) / inodes;
+  dgrp_t group = own;
+  do {
+    if (ext2fs_bg_free_inodes_count(fs, group) != 0) break;
+    group = group + 1 < fs->group_desc_count ? group + 1 : 0;
+  } while (group != own);
+  return group * inodes + 1;
+}
+
+}  // namespace
 
 Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
   const auto library = volume_.library();
@@ -18,7 +34,7 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
   const InodeNumber first = EXT2_FIRST_INODE(fs->super);
   const InodeNumber last = fs->super->s_inodes_count;
   const InodeNumber goal =
-      std::max(first, spread ? first_of_roomiest_group() : first_of_group(ext2fs_group_of_ino(fs, parent)));
+      std::max(first, spread ? first_of_roomiest_group() : first_of_next_group(fs, parent));
   auto number = next_usable(goal, last);
   if (number == 0) number = next_usable(first, std::min(goal, last));
   if (number == 0) return fail(ENOSPC);

@@ -187,6 +187,7 @@ Result<void> BufferCache::verify(Frame& frame, BlockRole role, const BlockVerifi
     shard.wait(state, [&] { return !frame.verifying; });
     if (frame.role.load() == role) return {};
   }
+  if (is_anothers(frame, role)) return fail(EUCLEAN);
   frame.verifying = true;
   state.lock().unlock();
   Result<void> fine = fail(EIO);
@@ -200,6 +201,16 @@ Result<void> BufferCache::verify(Frame& frame, BlockRole role, const BlockVerifi
     fine = verifier(std::span(frame.bytes.load(std::memory_order_acquire), block_size_));
   }
   return fine;
+}
+
+// Under its shard's lock. Whether somebody else has the block in hands as another inode's: it would change
+// under one of them, for each holds the lock of its own inode alone.
+bool BufferCache::is_anothers(Frame& frame, BlockRole role) {
+  constexpr std::uint32_t kTheCachesAndOurs = 2;
+  const bool held = frame.references > kTheCachesAndOurs;
+  if (!held) frame.contested = false;
+  const std::uint32_t owner = frame.role.load().owner;
+  return held && role.owner != 0 && (frame.contested || (owner != 0 && owner != role.owner));
 }
 
 // Out of the cache, under its shard's lock. What was to be written is not written any more.
@@ -274,8 +285,13 @@ internal::DirtyPlace BufferCache::place_of(std::uint64_t block) {
 Result<Change> BufferCache::begin_change(Frame& frame, BlockRole role) {
   if (device_.access() != Access::kReadWrite) return fail(EROFS);
   const auto state = shard_of(frame.block).state.lock();
+  // Written as nothing in particular while an inode's user has it in hands: he keeps what he has seen.
+  constexpr std::uint32_t kTheCachesAndOurs = 2;
+  const bool contested =
+      role.kind == BlockKind::kPlain && frame.role.load().owner != 0 && frame.references > kTheCachesAndOurs;
+  if (contested) frame.contested = true;
   // Only the first can meet a write: none begins while there is another.
-  if (frame.in_flight == frame.memory.get()) part_from_write(frame);
+  if (contested || frame.in_flight == frame.memory.get()) part_from_write(frame);
   // Its place among the dirty ones is made now: the end of a change cannot fail.
   if (frame.place_when_dirty.empty()) frame.place_when_dirty = place_of(frame.block);
   ++frame.open_changes;

@@ -16,6 +16,11 @@
 // time. What is changed here is trusted: its writer leaves it as its role wants it. No lock is held while a
 // verifier runs, but another get() of the same block may wait for it: it must not call get() for that block.
 //
+// A block has one owner at a time: while somebody has it in hands as one inode's, whoever wants it as another's
+// gets EUCLEAN (a freed block is forgotten first, so two inodes claim it), and who writes it as nothing in
+// particular does so in a copy. So bytes that were verified hold still under their inode's lock, whatever the
+// volume says.
+//
 // Only metadata passes here. File data goes to the device directly, so a block that changes its use must be
 // forgotten when it is freed: a stale dirty copy would be written over its new owner's data.
 //
@@ -265,6 +270,7 @@ class BufferCache {
   Result<Frame*> put(std::uint64_t block, std::span<const std::byte> bytes);
   Frame* insert(ShardState& state, std::unique_ptr<Frame> fresh);
   void detach(Frame& frame, ShardState& state);
+  static bool is_anothers(Frame& frame, BlockRole role);
   Result<void> verify(Frame& frame, BlockRole role, const BlockVerifier& verifier);
   void load(std::uint64_t first, std::uint64_t count);
 

@@ -38,6 +38,7 @@ struct Frame {
   bool here = true;  // in the cache; else only its handles know it
   bool filling = false;
   bool verifying = false;
+  bool contested = false;         // others may still have in hands what it was before
   bool queued = false;            // in_flight, of a WriteBack that has not come to it yet
   bool dirty = false;             // changed since the last write began
   DirtyPlace place_when_dirty{};  // empty while no change has begun since it became dirty

@@ -201,6 +201,8 @@ Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_
                                       return words.empty() ? Result<void>() : fail(kCorrupted);
                                     });
   if (buffer) return DirectoryBlock(index, std::move(*buffer));
+  if (words.empty() && buffer.error() == kCorrupted)
+    words = "a block of a directory is another inode's as well";
   if (!words.empty()) return fail(volume_.corrupted(directory.number, physical, words));
   return fail(volume_.failed(buffer.error().value(), directory.number, "reading a directory"));
 }

@@ -67,6 +67,8 @@ Result<ExtentNode> extent_node(Volume& volume, const Inode& inode, std::uint64_t
         if (words.empty()) return {};
         return fail(kCorrupted);
       });
+  if (!read && words.empty() && read.error() == kCorrupted)
+    words = "an extent node is another inode's as well";
   if (!read && !words.empty()) return fail(volume.corrupted(inode.number, block, words));
   if (!read) return fail(volume.failed(read.error().value(), inode.number, "reading an extent node"));
   buffer = std::move(*read);

@@ -108,6 +108,7 @@ TEST_F(Buffers, AreVerifiedOnceInEachRole) {
   buffer->become({BlockKind::kDirectoryIndex, 12});
   EXPECT_TRUE(cache_.get(7, {BlockKind::kDirectoryIndex, 12}, is_good));
   EXPECT_EQ(calls, 4);
+  buffer->release();
   // What is written as nothing in particular is nothing in particular.
   ASSERT_TRUE(cache_.write(7 * kBlock, std::as_bytes(std::span("else", 4))));
   EXPECT_TRUE(cache_.get(7, {BlockKind::kDirectoryIndex, 12}, is_good));
@@ -124,6 +125,39 @@ TEST_F(Buffers, AreVerifiedOnceInEachRole) {
   cache_.forget(7, 1);
   EXPECT_TRUE(cache_.get(7, kLeaf, is_good));
   EXPECT_EQ(calls, 8);
+}
+
+TEST_F(Buffers, AreOfOneInodeAtATime) {
+  constexpr BlockRole kOther{BlockKind::kDirectoryLeaf, 13};
+  const auto any = [](std::span<const std::byte>) -> Result<void> { return {}; };
+  {
+    const auto held = cache_.get(7, kLeaf, any);
+    ASSERT_TRUE(held);
+    EXPECT_TRUE(cache_.get(7, kLeaf, any));
+    EXPECT_EQ(cache_.get(7, kOther, any).error(), Errno(EUCLEAN));
+    EXPECT_TRUE(cache_.get(7));
+  }
+  EXPECT_TRUE(cache_.get(7, kOther, any));
+}
+
+TEST_F(Buffers, WhatAnInodesUserHasSeenStaysWhenItIsWrittenAsSomethingElse) {
+  const auto any = [](std::span<const std::byte>) -> Result<void> { return {}; };
+  memory_->write(7 * kBlock, "names");
+  {
+    const auto held = cache_.get(7, kLeaf, any);
+    ASSERT_TRUE(held);
+    const auto seen = held->bytes();
+    ASSERT_TRUE(cache_.write(7 * kBlock, std::as_bytes(std::span("VALUE", 5))));
+    EXPECT_EQ(text_of(seen, 5), "names");
+    EXPECT_FALSE(held->keeps_role());
+    // It would not hold still for this one either.
+    EXPECT_EQ(cache_.get(7, {BlockKind::kDirectoryLeaf, 13}, any).error(), Errno(EUCLEAN));
+  }
+  const auto after = cache_.get(7, {BlockKind::kDirectoryLeaf, 13}, any);
+  ASSERT_TRUE(after);
+  EXPECT_EQ(text_of(after->bytes(), 5), "VALUE");
+  EXPECT_TRUE(cache_.flush());
+  EXPECT_EQ(on_device(7, 5), "VALUE");
 }
 
 TEST_F(Buffers, ANewOneIsNotRead) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A set of blocks, as runs that lie apart. Locking: its owner's.
+// A set of numbers (blocks, inodes), as runs that lie apart. Locking: its owner's.
 #pragma once
 
 #include <algorithm>

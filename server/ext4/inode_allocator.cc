@@ -50,9 +50,9 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
 InodeNumber InodeAllocator::next_usable(InodeNumber from, InodeNumber last) {
   auto* const map = volume_.fs()->inode_map;
   ext2_ino_t found = 0;
-  for (; from <= last && ext2fs_find_first_zero_inode_bitmap2(map, from, last, &found) == 0;
-       from = found + 1) {
-    if (!volume_.order().unreleased().holds_inode(found)) return found;
+  while (from <= last && ext2fs_find_first_zero_inode_bitmap2(map, from, last, &found) == 0) {
+    from = volume_.order().unreleased().first_free_inode(found);
+    if (from == found) return found;
   }
   return 0;
 }

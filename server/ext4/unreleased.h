@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <set>
 
 #include "base/guarded.h"
 #include "server/ext4/block_runs.h"
@@ -21,7 +20,7 @@ namespace fuse4fs::ext4 {
 class Unreleased {
  public:
   void add_blocks(std::uint64_t first, std::uint64_t count) { state_.lock()->now.blocks.add(first, count); }
-  void add_inode(InodeNumber number) { state_.lock()->now.inodes.insert(number); }
+  void add_inode(InodeNumber number) { state_.lock()->now.inodes.add(number, 1); }
 
   // Of the blocks from `first` to before `end`: where those that may be given out begin, and where they end.
   struct Free {
@@ -37,9 +36,14 @@ class Unreleased {
     if (first >= end) return {end, end};
     return {first, std::min({end, state->now.blocks.next(first), state->begun.blocks.next(first)})};
   }
-  [[nodiscard]] bool holds_inode(InodeNumber number) {
+  // From this number on.
+  [[nodiscard]] InodeNumber first_free_inode(InodeNumber number) {
     auto state = state_.lock();
-    return state->now.inodes.contains(number) || state->begun.inodes.contains(number);
+    while (true) {
+      const auto behind = state->begun.inodes.behind(state->now.inodes.behind(number));
+      if (behind == number) return number;
+      number = static_cast<InodeNumber>(behind);
+    }
   }
   // Blocks that are in no bitmap's way, but are not to be had.
   [[nodiscard]] std::uint64_t blocks() {
@@ -55,7 +59,7 @@ class Unreleased {
   void begin() {
     auto state = state_.lock();
     state->begun.blocks.add(state->now.blocks);
-    state->begun.inodes.merge(state->now.inodes);
+    state->begun.inodes.add(state->now.inodes);
     state->now.clear();
   }
   // It is on the medium. A failure is no call: they wait for the next one.
@@ -64,8 +68,8 @@ class Unreleased {
  private:
   struct Freed {
     BlockRuns blocks;
-    std::set<InodeNumber> inodes;
-    [[nodiscard]] bool is_empty() const { return blocks.count() == 0 && inodes.empty(); }
+    BlockRuns inodes;  // by number
+    [[nodiscard]] bool is_empty() const { return blocks.count() == 0 && inodes.count() == 0; }
     void clear() {
       blocks.clear();
       inodes.clear();

@@ -48,7 +48,8 @@ TEST(Unreleased, AreBarredUntilAWriteBackIsDone) {
   freed.release();
   EXPECT_EQ(freed.first_free(100, 120).first, 100U);
   EXPECT_EQ(freed.first_free(100, 120).end, 110U);
-  EXPECT_TRUE(freed.holds_inode(12));
+  EXPECT_EQ(freed.first_free_inode(11), 11U);
+  EXPECT_EQ(freed.first_free_inode(12), 13U);
   freed.begin();
   freed.release();
   EXPECT_TRUE(freed.is_empty());

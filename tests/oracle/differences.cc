@@ -142,8 +142,8 @@ bool ctime_is_unsure_after(const Step& step, mode_t mode) {
          (step.operation == Operation::kSetFlags || step.operation == Operation::kSetProject);
 }
 
-// We make no files inside of inodes (inline_data), we only use those that are there; the flag goes with that. A
-// file that is mostly hole stays inside of its inode in ext4, and moves out in ours.
+// We make no files inside of inodes (inline_data), we only use those that are there; the flag goes with that.
+// A file that is mostly hole stays inside of its inode in ext4, and moves out in ours.
 std::uint32_t comparable_flags(std::uint32_t flags, mode_t mode) {
   constexpr std::uint32_t kForm = FS_INLINE_DATA_FL | FS_EXTENT_FL;
   if (S_ISDIR(mode)) return flags;

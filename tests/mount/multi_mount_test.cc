@@ -134,7 +134,11 @@ TEST_F(MultiMount, TwoServersDoNotMountOneVolume) {
   ASSERT_EQ(run({"umount", second_mount_point()}).status, 0);
   write_file(mount_point() / "another", "content");
   EXPECT_THAT(log(), Not(HasSubstr("taken over")));
-  unmount_and_check(image_);
+  ASSERT_EQ(unmount().status, 0);
+  // Under the thread sanitizer the second server keeps this mount alive until it has ended
+  // (server_process.cc).
+  ASSERT_TRUE(server_ends());
+  expect_clean(image_);
 }
 
 TEST_F(MultiMount, AKilledServersRecordIsWaitedForAndTheVolumeMounts) {

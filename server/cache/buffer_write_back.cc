@@ -41,6 +41,30 @@ class BufferCache::WriteRun {
  public:
   enum class Taken { kYes, kNoNeed, kBeingChanged };
 
+  // Out of the dirty ones. Its place among them is kept: to put it back cannot fail.
+  static void take_from_dirty(Frame& frame, ShardState& state) {
+    frame.dirty = false;
+    frame.place_when_dirty = state.dirty.extract(frame.block);
+  }
+  // Lets go of one that was on its way.
+  static void finish(BufferCache& cache, Frame& frame, const Result<void>& written) {
+    Shard& shard = cache.shard_of(frame.block);
+    {
+      auto state = shard.state.lock();
+      frame.in_flight = nullptr;
+      frame.queued = false;
+      constexpr std::uint32_t kOursAndTheCaches = 2;
+      if (frame.references == kOursAndTheCaches) frame.old_memory.clear();
+      if (!written && !frame.dirty && frame.here) {
+        frame.dirty = true;
+        state->dirty.insert(std::move(frame.place_when_dirty));
+      }
+      if (!frame.dirty) --cache.dirty_;
+      shard.notify(state);
+    }
+    internal::release(frame);
+  }
+
   explicit WriteRun(BufferCache& cache) : cache_(cache) {}
   WriteRun(const WriteRun&) = delete;
   WriteRun& operator=(const WriteRun&) = delete;
@@ -60,16 +84,15 @@ class BufferCache::WriteRun {
     frames_.push_back(frame);
     internal::acquire(*frame);
     frame->in_flight = frame->memory.get();
-    frame->dirty = false;
-    state->dirty.erase(block);
+    take_from_dirty(*frame, *state);
     return Taken::kYes;
   }
 
   // One of a WriteBack, which has the reference.
   void take(Frame& frame) {
-    auto state = cache_.shard_of(frame.block).state.lock();
-    frame.queued = false;
     frames_.push_back(&frame);
+    const auto state = cache_.shard_of(frame.block).state.lock();
+    frame.queued = false;
   }
 
   void write() {
@@ -97,21 +120,9 @@ class BufferCache::WriteRun {
   void finish_first(const Result<void>& written) {
     Frame& frame = *frames_.front();
     frames_.pop_front();
-    Shard& shard = cache_.shard_of(frame.block);
-    {
-      auto state = shard.state.lock();
-      frame.in_flight = nullptr;
-      constexpr std::uint32_t kOursAndTheCaches = 2;
-      if (frame.references == kOursAndTheCaches) frame.old_memory.clear();
-      if (!written && !frame.dirty && frame.here) {
-        frame.dirty = true;
-        state->dirty.insert(frame.block);
-      }
-      if (!frame.dirty) --cache_.dirty_;
-      shard.notify(state);
-    }
-    if (!written) note_failure(frame.block, written.error());
-    internal::release(frame);
+    const std::uint64_t block = frame.block;
+    finish(cache_, frame, written);
+    if (!written) note_failure(block, written.error());
   }
   void note_failure(std::uint64_t block, Errno error) {
     if (outcome_) {
@@ -153,8 +164,7 @@ WriteBack BufferCache::begin_write_back() {
     }
     frame->in_flight = frame->memory.get();
     frame->queued = true;
-    frame->dirty = false;
-    state->dirty.erase(number);
+    WriteRun::take_from_dirty(*frame, *state);
     all.blocks_.push_back({number, frame->role, std::span(frame->in_flight, block_size_)});
     all.frames_.push_back(frame);
   }
@@ -169,18 +179,18 @@ WriteBack::WriteBack(WriteBack&& other) noexcept
       frames_(std::exchange(other.frames_, {})) {}
 
 WriteBack::~WriteBack() {
-  BufferCache::WriteRun left(*cache_);
   for (internal::Frame* const frame : frames_) {
-    if (frame != nullptr) left.take(*frame);
+    if (frame != nullptr) BufferCache::WriteRun::finish(*cache_, *frame, fail(EIO));
   }
 }
 
 WriteOutcome WriteBack::write(std::span<const std::size_t> which) {
   BufferCache::WriteRun run(*cache_);
   for (const std::size_t index : which) {
-    internal::Frame* const frame = std::exchange(frames_[index], nullptr);
+    internal::Frame* const frame = frames_[index];
     if (!run.continues_with(frame->block)) run.write();
     run.take(*frame);
+    frames_[index] = nullptr;
   }
   run.write();
   return run.outcome();

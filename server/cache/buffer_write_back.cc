@@ -41,6 +41,16 @@ class BufferCache::WriteRun {
  public:
   enum class Taken { kYes, kNoNeed, kBeingChanged };
 
+  // All that are dirty, in their order.
+  static std::vector<std::uint64_t> dirty_blocks_of(BufferCache& cache) {
+    std::vector<std::uint64_t> blocks;
+    for (std::size_t i = 0; i < kShards; ++i) {
+      auto state = cache.shards_[i].state.lock();
+      blocks.insert(blocks.end(), state->dirty.begin(), state->dirty.end());
+    }
+    std::sort(blocks.begin(), blocks.end());
+    return blocks;
+  }
   // Out of the dirty ones. Its place among them is kept: to put it back cannot fail.
   static void take_from_dirty(Frame& frame, ShardState& state) {
     frame.dirty = false;
@@ -143,12 +153,7 @@ WriteBack BufferCache::begin_write_back() {
   WriteBack all(*this, std::unique_lock(writing_));
   early_failed_ = false;
   wants_write_back_ = false;
-  std::vector<std::uint64_t> numbers;
-  for (std::size_t i = 0; i < kShards; ++i) {
-    auto state = shards_[i].state.lock();
-    numbers.insert(numbers.end(), state->dirty.begin(), state->dirty.end());
-  }
-  std::sort(numbers.begin(), numbers.end());
+  const auto numbers = WriteRun::dirty_blocks_of(*this);
   all.blocks_.reserve(numbers.size());
   all.frames_.reserve(numbers.size());
   for (const std::uint64_t number : numbers) {
@@ -207,12 +212,7 @@ WriteOutcome WriteBack::write_instead(std::size_t which, std::span<const std::by
 WriteOutcome BufferCache::write_back(Which which) {
   const bool waits = which == Which::kAll;
   const std::uint64_t fresh = !waits && options_.early == Options::Early::kFresh ? begun_.load() : 0;
-  std::vector<std::uint64_t> blocks;
-  for (std::size_t i = 0; i < kShards; ++i) {
-    auto state = shards_[i].state.lock();
-    blocks.insert(blocks.end(), state->dirty.begin(), state->dirty.end());
-  }
-  std::sort(blocks.begin(), blocks.end());
+  const auto blocks = WriteRun::dirty_blocks_of(*this);
   WriteRun run(*this);
   for (const std::uint64_t block : blocks) {
     if (!run.continues_with(block)) run.write();

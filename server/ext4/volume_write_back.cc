@@ -30,7 +30,6 @@ Volume::Pushed Volume::write_summary() {
   if ((fs_->flags & kDirty) == 0) return {};
   const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC);
   if (code == 0) return {};
-  ext2fs_flush_icache(fs_);
   return std::unexpected(
       PushFailure{.error = from_ext2(code), .words = "the volume's summary cannot be written"});
 }

@@ -10,7 +10,6 @@
 namespace fuse4fs::cache {
 namespace {
 
-constexpr std::size_t kChunk = std::size_t{1} << 20;
 constexpr std::size_t kPage = 4096;
 
 }  // namespace
@@ -31,6 +30,8 @@ void BlockMemory::give_back(std::byte* piece) {
 void BlockMemory::trim() {}
 
 #else
+
+static constexpr std::size_t kChunk = std::size_t{1} << 20;
 
 BlockMemory::~BlockMemory() {
   for (std::byte* const chunk : chunks_) ::munmap(chunk, kChunk);

@@ -359,7 +359,7 @@ void BufferCache::forget(std::uint64_t first, std::uint64_t count) {
 
 Result<void> BufferCache::read(std::uint64_t offset, std::span<std::byte> into) {
   if (into.size() > block_size_)
-    load(offset / block_size_, (offset % block_size_ + into.size() - 1) / block_size_ + 1);
+    read_ahead(offset / block_size_, (offset % block_size_ + into.size() - 1) / block_size_ + 1);
   while (!into.empty()) {
     const std::size_t inside = offset % block_size_;
     const std::size_t length = std::min(into.size(), block_size_ - inside);
@@ -445,16 +445,13 @@ class BufferCache::ReadRun {
   std::vector<Frame*> frames_;
 };
 
-void BufferCache::read_ahead(std::uint64_t first, std::uint64_t count) {
-  {
-    auto state = shard_of(first).state.lock();
-    if (state->find(first) != nullptr) return;
-  }
-  load(first, count);
+bool BufferCache::has(std::uint64_t block) const {
+  auto state = shard_of(block).state.lock();
+  return state->find(block) != nullptr;
 }
 
 // What is missing of these, a run of neighbours in one request.
-void BufferCache::load(std::uint64_t first, std::uint64_t count) {
+void BufferCache::read_ahead(std::uint64_t first, std::uint64_t count) {
   const std::uint64_t blocks = device_.size() / block_size_;
   if (first >= blocks) return;
   // More would push each other out.

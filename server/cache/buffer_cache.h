@@ -16,10 +16,10 @@
 // time. What is changed here is trusted: its writer leaves it as its role wants it. No lock is held while a
 // verifier runs, but another get() of the same block may wait for it: it must not call get() for that block.
 //
-// A block has one owner at a time: while somebody has it in hands as one inode's, whoever wants it as another's
-// gets EUCLEAN (a freed block is forgotten first, so two inodes claim it), and who writes it as nothing in
-// particular does so in a copy. So bytes that were verified hold still under their inode's lock, whatever the
-// volume says.
+// A block has one owner at a time: while somebody has it in hands as one inode's, whoever wants it as
+// another's gets EUCLEAN (a freed block is forgotten first, so two inodes claim it), and who writes it as
+// nothing in particular does so in a copy. So bytes that were verified hold still under their inode's lock,
+// whatever the volume says.
 //
 // Only metadata passes here. File data goes to the device directly, so a block that changes its use must be
 // forgotten when it is freed: a stale dirty copy would be written over its new owner's data.
@@ -220,8 +220,10 @@ class BufferCache {
   Result<void> read(std::uint64_t offset, std::span<std::byte> into);
   Result<void> write(std::uint64_t offset, std::span<const std::byte> from);
 
+  // Whether it is here, or just being read, at this moment.
+  [[nodiscard]] bool has(std::uint64_t block) const;
   // These blocks, all metadata, will be wanted: those that are not here are read now, in as few requests as
-  // can be, unless the first is here already (then somebody has done it). Errors are the later get()'s.
+  // can be. Errors are the later get()'s.
   void read_ahead(std::uint64_t first, std::uint64_t count);
 
   // The blocks were freed: their copies, dirty or not, are dropped, and no flush() is writing them when this
@@ -272,7 +274,6 @@ class BufferCache {
   void detach(Frame& frame, ShardState& state);
   static bool is_anothers(Frame& frame, BlockRole role);
   Result<void> verify(Frame& frame, BlockRole role, const BlockVerifier& verifier);
-  void load(std::uint64_t first, std::uint64_t count);
 
   static internal::DirtyPlace place_of(std::uint64_t block);
   Result<Change> begin_change(Frame& frame, BlockRole role);

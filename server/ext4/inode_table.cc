@@ -48,24 +48,28 @@ bool InodeTable::may_be_a_file(std::uint64_t number) const {
          number != super.s_grp_quota_inum && number != super.s_prj_quota_inum;
 }
 
-// The piece of the table that it lies in: files of one directory are mostly neighbours. As many blocks as the
-// kernel's inode_readahead_blks, and no part of a table that was never used.
+// No part of a table that was never used.
 void InodeTable::read_ahead(InodeNumber number) {
-  constexpr std::uint64_t kPiece = 32;  // blocks
+  constexpr std::uint64_t kPiece = InodeReadAhead::kPiece;
   auto* const fs = volume_.fs();
   const auto& super = volume_.super();
   const dgrp_t group = (number - 1) / super.s_inodes_per_group;
   if (group >= fs->group_desc_count) return;
-  const std::uint64_t in_group = (number - 1) % super.s_inodes_per_group;
+  const std::uint64_t table = ext2fs_inode_table_loc(fs, group);
   const std::uint64_t in_a_block = EXT2_INODES_PER_BLOCK(&super);
-  const std::uint64_t first = in_group / in_a_block / kPiece * kPiece;
+  const std::uint64_t wanted = (number - 1) % super.s_inodes_per_group / in_a_block;
+  if (volume_.cache().has(table + wanted) || !read_ahead_.missed(table + wanted)) return;
   std::uint64_t used = super.s_inodes_per_group;
   if (ext2fs_has_group_desc_csum(fs)) {
+    const auto library = volume_.library();
     const std::uint64_t unused = ext2fs_bg_itable_unused(fs, group);
     used -= std::min(unused, used);
   }
-  const std::uint64_t end = std::min((used + in_a_block - 1) / in_a_block, first + kPiece);
-  if (end > first + 1) volume_.cache().read_ahead(ext2fs_inode_table_loc(fs, group) + first, end - first);
+  // Pieces lie where their numbers say, whatever the table begins with.
+  const std::uint64_t piece = (table + wanted) / kPiece * kPiece;
+  const std::uint64_t first = std::max(piece, table);
+  const std::uint64_t end = std::min(table + (used + in_a_block - 1) / in_a_block, piece + kPiece);
+  if (end > first + 1) volume_.cache().read_ahead(first, end - first);
 }
 
 Result<Inode> InodeTable::read_raw(InodeNumber number) {

@@ -19,6 +19,7 @@
 #include "server/ext4/extent_map.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/inode_allocator.h"
+#include "server/ext4/inode_read_ahead.h"
 #include "server/ext4/live_inodes.h"
 #include "server/ext4/volume.h"
 #include "server/ext4/xattr_store.h"
@@ -113,6 +114,7 @@ class InodeTable {
   XattrStore& xattrs_;
   AclStore& acls_;
   LiveInodes live_;
+  InodeReadAhead read_ahead_;
   // For new inodes: random, drawn many at a time to save system calls. The last ones are still to be used.
   struct Generations {
     std::array<std::uint32_t, 64> drawn{};

@@ -207,8 +207,9 @@ TEST_F(Buffers, NeighboursAreReadAheadInOneRequest) {
   EXPECT_EQ(faults_->strikes(), 1U);
   for (std::uint64_t block = 100; block < 132; ++block) EXPECT_TRUE(cache_.get(block));
   EXPECT_EQ(faults_->strikes(), 1U);
-  // The first is here: somebody has done it.
-  cache_.read_ahead(131, 32);
+  EXPECT_TRUE(cache_.has(131));
+  EXPECT_FALSE(cache_.has(132));
+  cache_.read_ahead(100, 32);
   EXPECT_EQ(faults_->strikes(), 1U);
   // Around what is here; up to the device's end and not behind it.
   EXPECT_TRUE(cache_.get(210));

@@ -79,7 +79,8 @@ std::vector<Step> same_mode_and_times_there(const Step& step, const std::string&
 bool writes(const Step& step) {
   constexpr std::array kWriting = {Operation::kWrite, Operation::kTruncate, Operation::kFallocate,
                                    Operation::kCopy};
-  return std::ranges::find(kWriting, step.operation) != kWriting.end();
+  const bool empties = step.operation == Operation::kOpen && (step.flags & O_TRUNC) != 0;
+  return empties || std::ranges::find(kWriting, step.operation) != kWriting.end();
 }
 
 constexpr KnownTrace kTraces[] = {

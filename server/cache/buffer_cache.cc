@@ -66,9 +66,16 @@ Result<Change> Buffer::change() { return cache_->begin_change(*frame_, role_); }
 
 bool Buffer::keeps_role() const { return frame_->role.load() == role_; }
 
+bool Buffer::is_verified(unsigned part) const {
+  return (frame_->verified_parts.load(std::memory_order_acquire) >> part & 1) != 0;
+}
+void Buffer::set_verified(unsigned part) {
+  frame_->verified_parts.fetch_or(std::uint64_t{1} << part, std::memory_order_release);
+}
+
 void Buffer::become(BlockRole role) {
   role_ = role;
-  frame_->role = role;
+  frame_->set_role(role);
 }
 
 void Buffer::pin() {
@@ -195,7 +202,7 @@ Result<void> BufferCache::verify(Frame& frame, BlockRole role, const BlockVerifi
     const Finally verified([&] {
       state.lock().lock();
       frame.verifying = false;
-      if (fine) frame.role = role;
+      if (fine) frame.set_role(role);
       shard.notify(state);
     });
     fine = verifier(std::span(frame.bytes.load(std::memory_order_acquire), block_size_));
@@ -295,7 +302,7 @@ Result<Change> BufferCache::begin_change(Frame& frame, BlockRole role) {
   // Its place among the dirty ones is made now: the end of a change cannot fail.
   if (frame.place_when_dirty.empty()) frame.place_when_dirty = place_of(frame.block);
   ++frame.open_changes;
-  frame.role = role;
+  if (frame.role.load() != role) frame.set_role(role);
   internal::acquire(frame);
   return Change(*this, frame, std::span(frame.memory.get(), block_size_));
 }

@@ -135,6 +135,11 @@ class Buffer {
   [[nodiscard]] bool keeps_role() const;
   // The caller made it so, by what it changed: from now on verified as that.
   void become(BlockRole role);
+  // Where a block is verified in parts: a bit for each that was found good, since it is in this role. Set by
+  // who has found it so, with what keeps that part from being changed.
+  [[nodiscard]] bool is_verified(unsigned part) const;
+  void set_verified(unsigned part);
+  static constexpr unsigned kMostParts = 64;
   // The block is kept from its home until as many unpin()s: it waits for the journal. Stays in memory.
   void pin();
   void unpin();

@@ -19,12 +19,18 @@ struct Frame {
   Frame(std::uint64_t number, BlockMemory::Piece its_memory)
       : block(number), bytes(its_memory.get()), memory(std::move(its_memory)) {}
 
+  void set_role(BlockRole now) {
+    verified_parts = 0;
+    role = now;
+  }
+
   const std::uint64_t block;
   std::atomic<std::byte*> bytes;
   // The cache's own while `here`, one for each handle and Change, one for whoever reads or writes the block.
   // From one to two only under the shard's lock: one that is seen there may be evicted.
   std::atomic<std::uint32_t> references{1};
-  std::atomic<BlockRole> role{};  // what it was verified as
+  std::atomic<BlockRole> role{};                 // what it was verified as
+  std::atomic<std::uint64_t> verified_parts{0};  // a bit each, since it is that
 
   // All that follows: under the shard's lock.
   BlockMemory::Piece memory;

@@ -57,41 +57,29 @@ errcode_t InodeBlocks::find(InodeNumber number, Place& place) const {
   const std::uint64_t blocks = ext2fs_blocks_count(fs_.super);
   if (table < super.s_first_data_block || table >= blocks || fs_.inode_blocks_per_group > blocks - table)
     return EXT2_ET_GDESC_BAD_INODE_TABLE;
-  const std::uint32_t index = in_group % inodes_per_block_;
+  place.index = in_group % inodes_per_block_;
   place.block = table + in_group / inodes_per_block_;
-  place.offset = index * inode_size_;
-  place.first = number - index;
-  place.inodes = std::min(inodes_per_block_, super.s_inodes_per_group - (in_group - index));
+  place.offset = place.index * inode_size_;
   return 0;
 }
 
 errcode_t InodeBlocks::open(InodeNumber number, Place& place) {
   if (const errcode_t code = find(number, place); code != 0) return code;
-  Stripe& stripe = stripe_of(place);
-  if (stripe.unsound.load(std::memory_order_relaxed) == place.block) return get(place);
-  const auto judge = [&](std::span<const std::byte> bytes) -> Result<void> {
-    const std::shared_lock lock(stripe.mutex);
-    for (std::uint32_t i = 0; i < place.inodes; ++i) {
-      if (!is_sound(place.first + i, bytes.subspan(i * inode_size_, inode_size_))) return fail(kCorrupted);
-    }
-    return {};
-  };
-  auto buffer = cache_.get(place.block, {.kind = cache::BlockKind::kInodeTable}, judge);
-  if (!buffer && buffer.error() == kCorrupted) {
-    stripe.unsound.store(place.block, std::memory_order_relaxed);
-    return get(place);
-  }
+  // Any bytes may be inodes; what is wrong with one is no other's fault.
+  const auto any = [](std::span<const std::byte>) -> Result<void> { return {}; };
+  auto buffer = cache_.get(place.block, {.kind = cache::BlockKind::kInodeTable}, any);
   if (!buffer) return buffer.error().value();
-  place.is_judged = true;
   place.buffer = std::move(*buffer);
   return 0;
 }
 
-errcode_t InodeBlocks::get(Place& place) {
-  auto buffer = cache_.get(place.block);
-  if (!buffer) return buffer.error().value();
-  place.buffer = std::move(*buffer);
-  return 0;
+bool InodeBlocks::judge(InodeNumber number, Place& place) const {
+  if (!has_checksums_) return true;
+  const bool remembered = place.index < cache::Buffer::kMostParts;
+  if (remembered && place.buffer.is_verified(place.index)) return true;
+  if (!is_sound(number, place.inode(inode_size_))) return false;
+  if (remembered) place.buffer.set_verified(place.index);
+  return true;
 }
 
 // Whether the inode's fields reach as far.
@@ -129,7 +117,7 @@ errcode_t InodeBlocks::read(InodeNumber number, std::span<std::byte> into) {
   if (const errcode_t code = open(number, place); code != 0) return code;
   const std::shared_lock lock(stripe_of(place).mutex);
   const auto inode = place.inode(inode_size_);
-  if (!place.is_judged && !is_sound(number, inode)) return EXT2_ET_INODE_CSUM_INVALID;
+  if (!judge(number, place)) return EXT2_ET_INODE_CSUM_INVALID;
   std::memcpy(into.data(), inode.data(), std::min(into.size(), inode.size()));
   return 0;
 }
@@ -169,6 +157,7 @@ errcode_t InodeBlocks::write(InodeNumber number, std::span<const std::byte> from
   const auto change = place.buffer.change();
   if (!change) return change.error().value();
   std::memcpy(change->bytes().data() + place.offset, image.data(), image.size());
+  if (place.index < cache::Buffer::kMostParts) place.buffer.set_verified(place.index);
   return 0;
 }
 

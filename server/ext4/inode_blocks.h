@@ -5,9 +5,10 @@
 // A write changes a cached block, so what is done to many inodes of one block goes to the device at once; one
 // that changes nothing is none.
 //
-// A block whose inodes are all sound is judged once, for as long as the cache has it as an inode table's. In
-// another one, each read judges its own inode: sound ones stay readable beside one that is damaged, or that
-// lies in a part of the table that was never written.
+// An inode is judged once, for as long as the cache has its block as an inode table's: sound ones stay
+// readable beside one that is damaged, or that lies in a part of the table that was never written, and who
+// wants one of many does not pay for all. (Of blocks with more inodes than the cache has bits for, the others
+// each time.)
 //
 // What libext2fs reads and writes by itself, where it changes maps, comes here as well (Volume::start()): so
 // it keeps no copies, and writes no neighbour.
@@ -57,10 +58,8 @@ class InodeBlocks {
  private:
   struct Place {
     std::uint64_t block = 0;
-    std::size_t offset = 0;    // in bytes, inside the block
-    InodeNumber first = 0;     // of the block
-    std::uint32_t inodes = 0;  // of the block: a table may end inside of its last one
-    bool is_judged = false;    // all of them are sound
+    std::uint32_t index = 0;  // of the block's inodes
+    std::size_t offset = 0;   // in bytes, inside the block
     cache::Buffer buffer = {};
     [[nodiscard]] std::span<const std::byte> inode(std::size_t size) const {
       return buffer.bytes().subspan(offset, size);
@@ -68,18 +67,17 @@ class InodeBlocks {
   };
   errcode_t find(InodeNumber number, Place& place) const;
   errcode_t open(InodeNumber number, Place& place);
-  errcode_t get(Place& place);
 
   [[nodiscard]] bool has_high_checksum(std::span<const std::byte> inode) const;
   // What its checksum should be, whatever stands there.
   [[nodiscard]] std::uint32_t checksum_of(InodeNumber number, std::span<const std::byte> inode) const;
   [[nodiscard]] bool is_sound(InodeNumber number, std::span<const std::byte> inode) const;
+  // Under its stripe. Remembers what it found good.
+  bool judge(InodeNumber number, Place& place) const;
 
   // Read: shared. Written: exclusive. In cache lines of their own.
   struct alignas(64) Stripe {
     RankedMutex<std::shared_mutex, LockRank::kInodeBlock> mutex;
-    // The last block in which an inode was not sound: it need not be judged as a whole again.
-    std::atomic<std::uint64_t> unsound{0};
   };
   static constexpr std::size_t kStripes = 64;
   [[nodiscard]] Stripe& stripe_of(const Place& place) { return stripes_[place.block % kStripes]; }

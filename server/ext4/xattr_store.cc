@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -75,25 +76,48 @@ Result<void> XattrStore::read_inode_part(const Inode& inode, Places& places) {
   return {};
 }
 
-Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
-  const std::uint64_t block = places.block;
-  // Others need not wait for the device.
-  const auto buffer = volume_.cache().get(block);
-  if (!buffer) return fail(volume_.failed(buffer.error().value(), inode.number, kReading));
-  const auto library = volume_.library();
-  std::vector<std::byte> bytes(buffer->bytes().begin(), buffer->bytes().end());
+// The checksum of a block does not depend on who has it: inodes share it.
+std::uint32_t XattrStore::checksum_of_block(std::uint64_t block, std::span<const std::byte> bytes) {
+  constexpr std::size_t kPlace = offsetof(ext2_ext_attr_header, h_checksum);
+  constexpr std::uint32_t kNone = 0;
+  const std::uint64_t number = block;
+  std::uint32_t sum = crc32c(volume_.fs()->csum_seed, &number, sizeof number);
+  sum = crc32c(sum, bytes.data(), kPlace);
+  sum = crc32c(sum, &kNone, sizeof kNone);
+  return crc32c(sum, bytes.data() + kPlace + sizeof kNone, bytes.size() - kPlace - sizeof kNone);
+}
+
+std::string_view XattrStore::judge_block(std::uint64_t block, std::span<const std::byte> bytes) {
   ext2_ext_attr_header header;
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.h_magic != EXT2_EXT_ATTR_MAGIC || header.h_blocks != 1 || header.h_refcount == 0)
-    return fail(volume_.corrupted(inode.number, block, "a block of extended attributes is damaged"));
-  if (!ext2fs_ext_attr_block_csum_verify(volume_.fs(), inode.number, block,
-                                         reinterpret_cast<ext2_ext_attr_header*>(bytes.data())))
-    return fail(
-        volume_.corrupted(inode.number, block, "a block of extended attributes has a wrong checksum"));
+    return "a block of extended attributes is damaged";
+  if (volume_.has_checksums() && header.h_checksum != checksum_of_block(block, bytes))
+    return "a block of extended attributes has a wrong checksum";
+  return {};
+}
+
+Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
+  const std::uint64_t block = places.block;
+  // Others need not wait for the device.
+  if (const auto loaded = volume_.cache().get(block); !loaded)
+    return fail(volume_.failed(loaded.error().value(), inode.number, kReading));
+  // Nor may it change while it is judged: another inode may have it, too.
+  const auto library = volume_.library();
+  std::string_view words;
+  const auto judge = [&](std::span<const std::byte> bytes) -> Result<void> {
+    words = judge_block(block, bytes);
+    return words.empty() ? Result<void>() : fail(kCorrupted);
+  };
+  const auto buffer = volume_.cache().get(block, {.kind = cache::BlockKind::kXattrs}, judge);
+  if (!words.empty()) return fail(volume_.corrupted(inode.number, block, words));
+  if (!buffer) return fail(volume_.failed(buffer.error().value(), inode.number, kReading));
+  const std::vector<std::byte> bytes(buffer->bytes().begin(), buffer->bytes().end());
   if (!ext2fs_test_block_bitmap2(volume_.fs()->block_map, block))
     return fail(volume_.corrupted(inode.number, block, "a block of extended attributes is marked free"));
   ASSIGN_OR_RETURN(places.in_block, parse(inode, bytes, kHeader, block));
-  places.sharers = header.h_refcount;
+  std::memcpy(&places.sharers, bytes.data() + offsetof(ext2_ext_attr_header, h_refcount),
+              sizeof places.sharers);
   remember_block(places);
   return {};
 }

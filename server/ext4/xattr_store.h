@@ -68,6 +68,9 @@ class XattrStore {
   Result<Places> read(const Inode& inode);
   Result<void> read_inode_part(const Inode& inode, Places& places);
   Result<void> read_block(const Inode& inode, Places& places);
+  std::uint32_t checksum_of_block(std::uint64_t block, std::span<const std::byte> bytes);
+  // What is wrong with one, whoever has it; empty if nothing. Asked once while the cache has it.
+  std::string_view judge_block(std::uint64_t block, std::span<const std::byte> bytes);
   // By itself, of an inode without a block. True where there may be one.
   Result<bool> may_have(const Inode& inode, const XattrName& name);
   Result<std::vector<std::byte>> value_of(const Inode& inode, const XattrEntry& entry);

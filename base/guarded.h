@@ -22,6 +22,7 @@ enum class LockRank : int {
   kWriteBackTurn = 31,    // a write-back in order, from its beginning to its end
   kHandle = 32,           // a change of metadata under way
   kLibrary = 34,          // libext2fs's handle
+  kGroup = 35,            // a block group's bitmaps and figures
   kDirectoryPlaces = 36,  // where the blocks of directories lie, the names of those without an index
   kInodeBlock = 37,       // the bytes of blocks of inode tables
   kWriteBack = 38,        // cached blocks on their way to the device

@@ -145,6 +145,8 @@ Result<internal::Frame*> BufferCache::obtain(std::uint64_t block) {
   auto state = shard.state.lock();
   while (true) {
     if (Frame* const frame = state->find(block); frame != nullptr) {
+      // Nobody has spans of it.
+      if (frame->references == 1) frame->old_memory.clear();
       internal::acquire(*frame);
       state->touch(*frame);
       if (!frame->filling) return frame;

@@ -63,10 +63,11 @@ class Owners {
   Result<std::optional<std::uint64_t>> first_shared(const OwnerProgress& progress) {
     auto* const fs = volume_.fs();
     const std::uint32_t last = fs->super->s_inodes_count;
-    ext2_ino_t number = 0;
     const bool journal_is_own = fs->super->s_journal_inum < EXT2_FIRST_INODE(fs->super);
-    while (!shared_ && number < last &&
-           ext2fs_find_first_set_inode_bitmap2(fs->inode_map, number + 1, last, &number) == 0) {
+    for (InodeNumber next = 1; !shared_;) {
+      ASSIGN_OR_RETURN(const InodeNumber number, volume_.inode_bitmaps().next_in_use(next));
+      if (number == 0) break;
+      next = number + 1;
       // Its blocks are the volume's own structures, which no suspect is among.
       const bool is_journal = journal_is_own && number == fs->super->s_journal_inum;
       if (!is_journal) RETURN_IF_ERROR(look_at(number));

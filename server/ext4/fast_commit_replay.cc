@@ -287,7 +287,7 @@ Result<void> Replay::apply(const InodeImage& image) {
   const InodeNumber number = image.inode;
   const ext2_inode_large raw = fields_of(image);
   // It is counted already.
-  if (unborn_.erase(number) != 0) metadata_.inode_bitmap.give_back(number, raw.i_mode);
+  if (unborn_.erase(number) != 0) RETURN_IF_ERROR(metadata_.inode_bitmap.give_back(number, raw.i_mode));
   ASSIGN_OR_RETURN(const bool there, keep_for(image));
   if (there) {
     RETURN_IF_ERROR(update_from_image(metadata_, image));

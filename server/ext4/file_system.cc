@@ -200,7 +200,7 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
   const std::uint64_t reserved = ext2fs_r_blocks_count(super) + metadata_.blocks.kept_blocks();
   statistics.available_blocks = statistics.free_blocks > reserved ? statistics.free_blocks - reserved : 0;
   statistics.inodes = super->s_inodes_count;
-  statistics.free_inodes = super->s_free_inodes_count;
+  statistics.free_inodes = volume_->groups().free_inodes();
   std::uint64_t halves[2];
   std::memcpy(halves, super->s_uuid, sizeof halves);
   statistics.id = halves[0] ^ halves[1];

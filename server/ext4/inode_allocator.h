@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Which inodes are free.
+// Which number a new inode gets.
 //
-// Numbers that were freed lately are free, but not to be had yet (unreleased.h).
+// Numbers that were freed lately are free, but not to be had yet (unreleased.h). A group whose bitmap is
+// damaged or cannot be read is passed over.
 //
-// Locking: any thread; takes Volume::library(), but for in_use() of one that was asked for lately: a look-up
-// does not wait for whoever changes a map. Errors: ENOSPC.
+// Locking: any thread (inode_bitmaps.h). Errors: ENOSPC; where no group has one, and one was passed over,
+// what was wrong with it; EUCLEAN for what was free already, or was not. All but ENOSPC told already.
 #pragma once
-
-#include <array>
-#include <atomic>
-#include <cstddef>
 
 #include "base/result.h"
 #include "server/ext4/volume.h"
@@ -24,20 +21,14 @@ class InodeAllocator {
   // that grow apart do not mix.
   Result<InodeNumber> take(InodeNumber parent, mode_t mode);
   // This one, which is free.
-  void take_this(InodeNumber inode, mode_t mode);
-  void give_back(InodeNumber inode, mode_t mode);
-  [[nodiscard]] bool in_use(InodeNumber inode);
+  Result<void> take_this(InodeNumber inode, mode_t mode);
+  Result<void> give_back(InodeNumber inode, mode_t mode);
+  [[nodiscard]] bool in_use(InodeNumber inode) { return volume_.inode_bitmaps().in_use(inode); }
 
  private:
-  static constexpr std::size_t kRemembered = 4096;
-  [[nodiscard]] std::atomic<InodeNumber>& place_of(InodeNumber inode) { return used_[inode % kRemembered]; }
-  [[nodiscard]] InodeNumber first_of_roomiest_group();
-  [[nodiscard]] InodeNumber first_of_group(dgrp_t group) const;
-  [[nodiscard]] InodeNumber next_usable(InodeNumber from, InodeNumber last);
+  [[nodiscard]] GroupNumber roomiest_group();
 
   Volume& volume_;
-  // Some of those in use, each in its place. Changed under library(), so that none stays when it is freed.
-  std::array<std::atomic<InodeNumber>, kRemembered> used_{};
 };
 
 }  // namespace fuse4fs::ext4

@@ -170,7 +170,7 @@ Result<InodeTable::Exclusive> InodeTable::take(const Inode& parent, mode_t mode)
     return fail(EBUSY);
   };
   auto found = find();
-  while (count > 0) inodes_.give_back(left[--count], mode);
+  while (count > 0) (void)inodes_.give_back(left[--count], mode);
   return found;
 }
 
@@ -206,7 +206,7 @@ Result<InodeTable::Fresh> InodeTable::create(Inode& parent, const NewInode& what
   if (S_ISCHR(what.mode) || S_ISBLK(what.mode)) inode.set_device(what.device);
   // Now, for the checksums of its blocks depend on it.
   if (const auto written = volume_.write_new_inode(inode); !written) {
-    inodes_.give_back(number, what.mode);
+    (void)inodes_.give_back(number, what.mode);
     return fail(written.error());
   }
   fresh.lock.set_map_checked(true);
@@ -229,7 +229,7 @@ void InodeTable::discard(Fresh& fresh) {
   (void)write(inode);
   settle(fresh.lock);
   fresh.lock.set_map_checked(false);
-  inodes_.give_back(inode.number, inode.mode());
+  (void)inodes_.give_back(inode.number, inode.mode());
 }
 
 Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
@@ -286,7 +286,7 @@ Result<void> InodeTable::release(Inode& inode) {
   inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
   if (inode.has_blocks_map()) inode.set_size(0);
   RETURN_IF_ERROR(write(inode));
-  inodes_.give_back(inode.number, inode.mode());
+  if (auto freed = inodes_.give_back(inode.number, inode.mode()); !freed) outcome = freed;
   return outcome;
 }
 

@@ -4,8 +4,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 #include <vector>
+
+#include "server/ext4/volume.h"
 
 namespace fuse4fs::ext4 {
 namespace {
@@ -68,6 +71,24 @@ std::uint64_t touched_clusters(struct_ext2_filsys& fs) {
   return count;
 }
 
+// By libext2fs's bitmap.
+std::uint32_t count_free_clusters(struct_ext2_filsys& fs, dgrp_t group) {
+  blk64_t from = ext2fs_group_first_block2(&fs, group);
+  const blk64_t last = ext2fs_group_last_block2(&fs, group);
+  std::uint64_t blocks = 0;
+  while (from <= last) {
+    blk64_t first = 0;
+    if (ext2fs_find_first_zero_block_bitmap2(fs.block_map, from, last, &first) != 0) break;
+    first = std::max(first, from);
+    blk64_t behind = last + 1;
+    if (ext2fs_find_first_set_block_bitmap2(fs.block_map, first, last, &behind) != 0) behind = last + 1;
+    blocks += behind - first;
+    from = behind;
+  }
+  const std::uint64_t cluster = std::uint64_t{1} << fs.cluster_ratio_bits;
+  return static_cast<std::uint32_t>((blocks + cluster - 1) >> fs.cluster_ratio_bits);
+}
+
 }  // namespace
 
 void count_free(struct_ext2_filsys& fs) {
@@ -101,26 +122,38 @@ std::uint64_t overhead_clusters(struct_ext2_filsys& fs) {
   return count;
 }
 
-errcode_t count_all(struct_ext2_filsys& fs) {
-  std::vector<std::uint32_t> directories(fs.group_desc_count);
+Result<void> count_all(Volume& volume) {
+  auto& groups = volume.groups();
+  auto& bitmaps = volume.inode_bitmaps();
+  auto& fs = *volume.fs();
   const std::uint32_t per_group = fs.super->s_inodes_per_group;
-  ext2_ino_t number = 0;
-  while (number < fs.super->s_inodes_count &&
-         ext2fs_find_first_set_inode_bitmap2(fs.inode_map, number + 1, fs.super->s_inodes_count, &number) ==
-             0) {
-    const dgrp_t group = (number - 1) / per_group;
-    const std::uint32_t behind = per_group - 1 - (number - 1) % per_group;
-    if (ext2fs_bg_itable_unused(&fs, group) > behind) ext2fs_bg_itable_unused_set(&fs, group, behind);
+  std::vector<std::uint32_t> directories(groups.count());
+  std::vector<std::uint32_t> unused(groups.count(), per_group);
+  for (InodeNumber next = 1;;) {
+    ASSIGN_OR_RETURN(const InodeNumber number, bitmaps.next_in_use(next));
+    if (number == 0) break;
+    next = number + 1;
     ext2_inode inode{};
-    if (const errcode_t code = ext2fs_read_inode(&fs, number, &inode); code != 0) return code;
+    RETURN_IF_ERROR(volume.read_inode(number, std::as_writable_bytes(std::span(&inode, 1))));
+    const GroupNumber group = bitmaps.group_of(number);
+    unused[group] = per_group - 1 - (number - 1) % per_group;
     if (S_ISDIR(inode.i_mode)) ++directories[group];
   }
-  for (dgrp_t group = 0; group < fs.group_desc_count; ++group)
-    ext2fs_bg_used_dirs_count_set(&fs, group, directories[group]);
-  if (const errcode_t code = ext2fs_calculate_summary_stats(&fs, 0); code != 0) return code;
-  for (dgrp_t group = 0; group < fs.group_desc_count; ++group) ext2fs_group_desc_csum_set(&fs, group);
+  std::uint64_t free_inodes = 0;
+  std::uint64_t free_clusters = 0;
+  for (GroupNumber group = 0; group < groups.count(); ++group) {
+    ASSIGN_OR_RETURN(const std::uint32_t free, bitmaps.count_free(group));
+    free_inodes += free;
+    groups.set_inodes(group, free, directories[group], unused[group]);
+    const std::uint32_t clusters = count_free_clusters(fs, group);
+    free_clusters += clusters;
+    ext2fs_bg_free_blocks_count_set(&fs, group, clusters);
+    ext2fs_group_desc_csum_set(&fs, group);
+  }
+  groups.set_free_inodes(free_inodes);
+  ext2fs_free_blocks_count_set(fs.super, free_clusters << fs.cluster_ratio_bits);
   ext2fs_mark_super_dirty(&fs);
-  return 0;
+  return {};
 }
 
 }  // namespace fuse4fs::ext4

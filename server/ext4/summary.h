@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The figures of statfs(2) that are counted when a volume is mounted, as the kernel's ext4 counts them.
 //
-// Locking: before anybody else has the handle. The group descriptors were verified.
+// Locking: before anybody else has the handle. The group descriptors were verified. Errors: a bitmap's or
+// an inode's, told already.
 #pragma once
 
 #include <cstdint>
 
+#include "base/result.h"
 #include "server/ext4/ext2.h"
 
 namespace fuse4fs::ext4 {
+
+class Volume;
 
 // The superblock's free blocks and inodes become the sums of the group descriptors': the kernel writes the
 // superblock's own more seldom. Left alone where the sums are impossible.
@@ -20,6 +24,6 @@ std::uint64_t overhead_clusters(struct_ext2_filsys& fs);
 
 // What the group descriptors say of their groups, and the superblock of all, becomes what the bitmaps and
 // inodes say: where the descriptors were not written with the bitmaps. Reads all inodes in use.
-errcode_t count_all(struct_ext2_filsys& fs);
+Result<void> count_all(Volume& volume);
 
 }  // namespace fuse4fs::ext4

@@ -132,23 +132,10 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   RETURN_IF_ERROR(map_own_structures(journal));
   count_free(*fs_);
   overhead_ = overhead_clusters(*fs_) * cluster_blocks_;
-  errcode_t code = ext2fs_read_bitmaps(fs_);
-  bitmaps_alone_ = handle == Handle::kReplays &&
-                   (code == EXT2_ET_BLOCK_BITMAP_CSUM_INVALID || code == EXT2_ET_INODE_BITMAP_CSUM_INVALID);
-  if (code != 0 && is_corruption(code) && (!writing || bitmaps_alone_)) {
-    // To read, they are hardly needed. And a replay that was cut short may have written them without the
-    // descriptors: as the kernel, which does not look at their checksums then.
-    events_.notice(
-        fmt::format("{}{}, run: e2fsck DEVICE", error_message(code),
-                    bitmaps_alone_ ? ", maybe because a recovery was cut short; it is believed" : ""));
-    fs_->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS;
-    code = ext2fs_read_bitmaps(fs_);
-    fs_->flags &= ~EXT2_FLAG_IGNORE_CSUM_ERRORS;
-  }
-  if (code != 0)
-    return fail(from_ext2(code), fmt::format("the allocation bitmaps cannot be used ({}); run: e2fsck DEVICE",
-                                             error_message(code)));
   inode_blocks_.emplace(*fs_, cache_);
+  groups_.emplace(*fs_);
+  inode_bitmaps_.emplace(*this, *groups_);
+  RETURN_IF_ERROR(read_bitmaps(handle));
   fs_->priv_data = this;
   records_errors_ = writing;
   // Its own way would write the whole block, over what others do to the neighbours. It asks for the short
@@ -181,6 +168,37 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
         return caught([&] { return of(fs).choose_block(goal, *chosen); });
       },
       nullptr);
+  return {};
+}
+
+// Those of blocks; those of inodes are read when they are wanted.
+Outcome<void> Volume::read_bitmaps(Handle handle) {
+  const auto refused = [](Errno error, std::string_view words) {
+    return fail(error, fmt::format("the allocation bitmaps cannot be used ({}); run: e2fsck DEVICE", words));
+  };
+  auto& inode_bitmaps = inode_bitmaps_->blocks();
+  errcode_t code = ext2fs_read_block_bitmap(fs_);
+  const bool replays = handle == Handle::kReplays;
+  bitmaps_alone_ = replays && code == EXT2_ET_BLOCK_BITMAP_CSUM_INVALID;
+  if (replays) {
+    const auto sound = inode_bitmaps.are_sound();
+    if (!sound) return refused(sound.error(), sound.error().message());
+    if (!*sound) bitmaps_alone_ = true;
+  }
+  // To read, they are hardly needed. And a replay that was cut short may have written them without the
+  // descriptors: as the kernel, which does not look at their checksums then.
+  if (handle == Handle::kReads || bitmaps_alone_) inode_bitmaps.set_trust(GroupBitmaps::Trust::kBelieved);
+  if (code != 0 && is_corruption(code) && (handle == Handle::kReads || bitmaps_alone_)) {
+    fs_->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS;
+    events_.notice(fmt::format("{}, run: e2fsck DEVICE", error_message(code)));
+    code = ext2fs_read_block_bitmap(fs_);
+    fs_->flags &= ~EXT2_FLAG_IGNORE_CSUM_ERRORS;
+  }
+  if (bitmaps_alone_)
+    events_.notice(
+        "a bitmap has a wrong checksum, maybe because a recovery was cut short; it is believed, run: e2fsck "
+        "DEVICE");
+  if (code != 0) return refused(from_ext2(code), error_message(code));
   return {};
 }
 

@@ -29,7 +29,9 @@
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/freed_groups.h"
+#include "server/ext4/group_descriptors.h"
 #include "server/ext4/inode.h"
+#include "server/ext4/inode_bitmaps.h"
 #include "server/ext4/inode_blocks.h"
 #include "server/ext4/multi_mount_protection.h"
 #include "server/ext4/superblock_check.h"
@@ -64,6 +66,7 @@ class Volume {
   // EIO after a shutdown; the second also EROFS where nothing may be written.
   [[nodiscard]] Result<void> check_alive() const;
   [[nodiscard]] Result<void> check_writable() const;
+  void tell(std::string_view notice) { events_.notice(notice); }
   void device_failed(std::string_view words, const EventSubject& about) {
     events_.device_error(words, about);
   }
@@ -95,6 +98,13 @@ class Volume {
   // Blocks of the volume's own structures, as statfs(2) leaves them out.
   [[nodiscard]] std::uint64_t overhead() const { return overhead_; }
   [[nodiscard]] bool has_extents() const { return ext2fs_has_feature_extents(fs_->super) != 0; }
+  [[nodiscard]] GroupDescriptors& groups() { return *groups_; }
+  [[nodiscard]] InodeBitmaps& inode_bitmaps() { return *inode_bitmaps_; }
+  // Held where the group has no inode yet: with its first one libext2fs begins a bitmap, too.
+  [[nodiscard]] std::unique_lock<LibraryMutex> library_for_first_inode(GroupNumber group) {
+    return groups_->has_no_inodes(group) ? library() : std::unique_lock<LibraryMutex>();
+  }
+  [[nodiscard]] std::uint32_t checksum_seed() const { return fs_->csum_seed; }
   [[nodiscard]] bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
 
   // Tells and records that the volume says what cannot be; `inode` and `block` may be 0. Answers EUCLEAN.
@@ -168,6 +178,7 @@ class Volume {
   // `journal` may be empty.
   enum class Handle { kReads, kChanges, kReplays };
   Outcome<void> start(const MountOptions& options, Handle handle, const JournalMap* journal);
+  Outcome<void> read_bitmaps(Handle handle);
   // `before` is the superblock as it was before the replay; `recovery` may be empty.
   Outcome<void> settle(JournalRecovery* recovery, const FastCommitLog& fast_commits,
                        const std::array<std::byte, kSuperblockSize>& before, const MountOptions& options);
@@ -210,7 +221,10 @@ class Volume {
   std::string label_;
   mutable LibraryMutex library_;
   ext2_filsys fs_ = nullptr;
-  std::optional<InodeBlocks> inode_blocks_;  // as soon as fs_ is there
+  // As soon as fs_ is there.
+  std::optional<InodeBlocks> inode_blocks_;
+  std::optional<GroupDescriptors> groups_;
+  std::optional<InodeBitmaps> inode_bitmaps_;
   // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
   bool bitmaps_alone_ = false;
   ErrorPolicy policy_ = ErrorPolicy::kContinue;

@@ -105,6 +105,7 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
       return std::unexpected(JournalRecovery::refusal(device_, options.access, std::move(replayed.error())));
   }
   if (!writing) {
+    inode_bitmaps_->blocks().set_trust(GroupBitmaps::Trust::kBelieved);
     fs_->flags &= ~EXT2_FLAG_RW;
     inode_blocks_->forbid_writes();
     records_errors_ = false;
@@ -142,10 +143,11 @@ Outcome<void> Volume::apply(const FastCommitLog& fast_commits, const MountOption
   }
   if (bitmaps_alone_) {
     ext2fs_mark_bb_dirty(fs_);
-    ext2fs_mark_ib_dirty(fs_);
-    if (const errcode_t code = count_all(*fs_); code != 0)
-      return fail(from_ext2(code),
-                  fmt::format("the volume's blocks and inodes cannot be counted: {}", error_message(code)));
+    inode_bitmaps_->blocks().change_all();
+    if (const auto counted = count_all(*this); !counted)
+      return fail(counted.error(), fmt::format("the volume's blocks and inodes cannot be counted: {}",
+                                               counted.error().message()));
+    inode_bitmaps_->blocks().set_trust(GroupBitmaps::Trust::kVerified);
   }
   const auto written = write_replay();
   if (!written)
@@ -161,13 +163,18 @@ Outcome<void> Volume::apply(const FastCommitLog& fast_commits, const MountOption
 // lead to; which numbers are in use; which blocks are. So what a replay chose itself (the blocks of a new
 // directory) is found by its inode, and nothing looks as if another file had it.
 Result<void> Volume::write_replay() {
-  const auto to_medium = [this]() -> Result<void> {
-    if (const auto written = cache_.flush(); !written) return fail(written.error().error);
-    return flush_device();
-  };
-  RETURN_IF_ERROR(to_medium());
-  RETURN_IF_ERROR(check(ext2fs_write_inode_bitmap(fs_), 0, "writing the inode bitmaps"));
-  RETURN_IF_ERROR(to_medium());
+  {
+    auto blocks = cache_.begin_write_back();
+    std::vector<std::size_t> others, bitmaps;
+    for (std::size_t index = 0; index < blocks.blocks().size(); ++index) {
+      const bool is_bitmap = blocks.blocks()[index].role.kind == cache::BlockKind::kBitmap;
+      (is_bitmap ? bitmaps : others).push_back(index);
+    }
+    for (const auto& step : {others, bitmaps}) {
+      if (const auto written = blocks.write(step); !written) return fail(written.error().error);
+      RETURN_IF_ERROR(flush_device());
+    }
+  }
   RETURN_IF_ERROR(write_back());
   return flush_device();
 }

@@ -19,14 +19,24 @@ bool Volume::needs_write_back() {
     std::exchange(*errors_.lock(), {}).note_in(*fs_->super);
     ext2fs_mark_super_dirty(fs_);
   }
-  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
-  return (fs_->flags & EXT2_FLAG_RW) != 0 && ((fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0);
+  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY;
+  const bool dirty = (fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0;
+  return (fs_->flags & EXT2_FLAG_RW) != 0 && dirty;
 }
 
 // Bitmaps, descriptors and superblock, into the cache.
 Volume::Pushed Volume::write_summary() {
   const auto library = this->library();
-  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY | EXT2_FLAG_IB_DIRTY;
+  const auto sealed = inode_bitmaps_->blocks().seal();
+  if (!sealed)
+    return std::unexpected(
+        PushFailure{.error = sealed.error(), .words = "the inode bitmaps cannot be written"});
+  for (const GroupNumber group : *sealed) ext2fs_group_desc_csum_set(fs_, group);
+  if (!sealed->empty()) {
+    fs_->super->s_free_inodes_count = static_cast<__u32>(groups_->free_inodes());
+    ext2fs_mark_super_dirty(fs_);
+  }
+  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY;
   if ((fs_->flags & kDirty) == 0) return {};
   const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC);
   if (code == 0) return {};

@@ -208,7 +208,7 @@ TEST_P(FastCommit, OrphansThatWereThereStay) {
 
 TEST_P(FastCommit, ANewInodeWithoutANameGoes) {
   const auto first = data(4, 'x');
-  const auto inodes = open_->volume().super().s_free_inodes_count;
+  const auto inodes = open_->volume().groups().free_inodes();
   const auto summary = replay_and_mount({image(fresh_, {.size = 4 * size_}), AddRange{fresh_, 0, first, 4}});
   EXPECT_EQ(summary.orphans, 1U);
   EXPECT_EQ(deleted_, 1U);

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/group_bitmaps.h"
+
+#include <fmt/format.h>
+
+#include "server/ext4/bitmap_bits.h"
+#include "server/ext4/crc32c.h"
+#include "server/ext4/errors.h"
+#include "server/ext4/volume.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+constexpr cache::BlockRole kRole{.kind = cache::BlockKind::kBitmap, .owner = 0};
+constexpr std::uint32_t kBitsPerByte = 8;
+
+}  // namespace
+
+GroupBitmaps::GroupBitmaps(Volume& volume, GroupDescriptors& groups, Kind, std::uint32_t bits)
+    : volume_(volume),
+      groups_(groups),
+      bits_(bits),
+      has_checksums_(volume.has_checksums()),
+      changed_(groups.count()),
+      damaged_(groups.count()) {}
+
+std::uint64_t GroupBitmaps::block_of(GroupNumber group) const { return groups_.inode_bitmap(group); }
+
+std::string GroupBitmaps::name_of(GroupNumber group) const {
+  return fmt::format("the inode bitmap of group {}", group);
+}
+
+std::uint32_t GroupBitmaps::sum_of(std::span<const std::byte> bytes) const {
+  return crc32c(volume_.checksum_seed(), bytes.data(), bits_ / kBitsPerByte);
+}
+
+bool GroupBitmaps::is_right(GroupNumber group, std::span<const std::byte> bytes) const {
+  return !has_checksums_ || groups_.is_inode_bitmap_sum(group, sum_of(bytes));
+}
+
+Result<cache::Buffer> GroupBitmaps::get(GroupNumber group) {
+  if (is_damaged(group)) return fail(kCorrupted);
+  const auto judge = [&](std::span<const std::byte> bytes) -> Result<void> {
+    if (is_right(group, bytes)) return {};
+    if (trust_ == Trust::kVerified) return fail(kCorrupted);
+    if (!believed_.exchange(true))
+      volume_.tell(
+          fmt::format("{} has a wrong checksum; it is believed; run: e2fsck DEVICE", name_of(group)));
+    return {};
+  };
+  auto buffer = volume_.cache().get(block_of(group), kRole, judge);
+  if (buffer) return buffer;
+  if (buffer.error() == kCorrupted) return fail(corrupted(group, "has a wrong checksum"));
+  return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
+}
+
+Result<cache::Buffer*> GroupBitmaps::hold(GroupNumber group) {
+  auto& kept = kept_[GroupDescriptors::stripe_of(group)];
+  if (kept.group != group) {
+    ASSIGN_OR_RETURN(auto buffer, get(group));
+    kept = {.group = group, .buffer = std::move(buffer)};
+  }
+  return &kept.buffer;
+}
+
+Result<cache::Buffer*> GroupBitmaps::hold_new(GroupNumber group) {
+  auto buffer = volume_.cache().get_new(block_of(group), kRole);
+  if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "writing " + name_of(group)));
+  {
+    ASSIGN_OR_RETURN(const auto change, this->change(group, *buffer));
+    bits::set(change.bytes(), bits_, change.bytes().size() * kBitsPerByte);
+  }
+  auto& kept = kept_[GroupDescriptors::stripe_of(group)];
+  kept = {.group = group, .buffer = *std::move(buffer)};
+  return &kept.buffer;
+}
+
+Result<cache::Change> GroupBitmaps::change(GroupNumber group, cache::Buffer& buffer) {
+  auto change = buffer.change();
+  if (!change) return change;
+  changed_[group].store(true, std::memory_order_relaxed);
+  any_changed_.store(true, std::memory_order_relaxed);
+  return change;
+}
+
+Errno GroupBitmaps::corrupted(GroupNumber group, std::string_view words) {
+  if (damaged_[group].exchange(true)) return kCorrupted;
+  return volume_.corrupted(0, block_of(group), fmt::format("{} {}", name_of(group), words));
+}
+
+Result<bool> GroupBitmaps::are_sound() {
+  for (GroupNumber group = 0; group < groups_.count(); ++group) {
+    if (groups_.has_no_inodes(group)) continue;
+    const auto buffer = volume_.cache().get(block_of(group));
+    if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
+    if (!is_right(group, buffer->bytes())) return false;
+  }
+  return true;
+}
+
+void GroupBitmaps::change_all() {
+  for (GroupNumber group = 0; group < groups_.count(); ++group)
+    changed_[group] = !groups_.has_no_inodes(group);
+  any_changed_ = true;
+}
+
+Result<std::vector<GroupNumber>> GroupBitmaps::seal() {
+  std::vector<GroupNumber> sealed;
+  if (!any_changed_) return sealed;
+  for (GroupNumber group = 0; group < groups_.count(); ++group) {
+    if (!changed_[group].load(std::memory_order_relaxed)) continue;
+    const auto lock = groups_.lock(group);
+    // Let go of, so that the cache can let go of what it held while it was written.
+    kept_[GroupDescriptors::stripe_of(group)] = {};
+    // Dirty as it is, it is there.
+    const auto buffer = volume_.cache().get(block_of(group));
+    if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
+    if (has_checksums_) groups_.set_inode_bitmap_sum(group, sum_of(buffer->bytes()));
+    sealed.push_back(group);
+  }
+  for (const GroupNumber group : sealed) changed_[group] = false;
+  any_changed_ = false;
+  return sealed;
+}
+
+}  // namespace fuse4fs::ext4

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/block_allocator.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 namespace fuse4fs::ext4 {
@@ -10,27 +8,15 @@ namespace {
 
 // How many runs that are too short are passed over before the longest of them is taken.
 constexpr int kPatience = 32;
+// What was found may be gone before it is taken.
+constexpr int kTries = 16;
 
 }  // namespace
 
-BlockRun BlockAllocator::next_free_run(std::uint64_t from, std::uint64_t end, std::uint64_t most) {
-  auto* const map = volume_.fs()->block_map;
-  blk64_t first = 0;
-  if (from >= end || ext2fs_find_first_zero_block_bitmap2(map, from, end - 1, &first) != 0) return {};
-  const std::uint64_t limit = std::min<std::uint64_t>(end, first + most);
-  blk64_t behind = limit;
-  if (ext2fs_find_first_set_block_bitmap2(map, first, limit - 1, &behind) != 0) behind = limit;
-  return {first, behind - first};
-}
-
-BlockRun BlockAllocator::next_usable_run(std::uint64_t from, std::uint64_t end, std::uint64_t most) {
-  while (true) {
-    BlockRun run = next_free_run(from, end, most);
-    if (run.count == 0) return run;
-    const auto usable = volume_.order().unreleased().first_free(run.first, run.first + run.count);
-    if (usable.first < usable.end) return {usable.first, usable.end - usable.first};
-    from = run.first + run.count;
-  }
+// The volume's last cluster may be cut short, but has an owner as a whole.
+BlockRun BlockAllocator::whole(BlockRun run) const {
+  const std::uint64_t cluster = volume_.cluster_blocks();
+  return {run.first, (run.count + cluster - 1) & ~(cluster - 1)};
 }
 
 Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
@@ -43,103 +29,78 @@ Result<BlockRun> BlockAllocator::take_for_map(std::uint64_t goal) {
 }
 
 Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most, std::uint64_t kept) {
-  const auto library = volume_.library();
   const std::uint64_t cluster = volume_.cluster_blocks();
   const std::uint64_t begin = volume_.super().s_first_data_block;
-  const std::uint64_t end = volume_.blocks();
-  if (goal < begin || goal >= end) goal = begin;
-  goal &= ~(cluster - 1);
-  const std::uint64_t free = usable_blocks();
-  if (free < kept + cluster) return fail(ENOSPC);
-  most = std::min(std::max(cluster, (most + cluster - 1) & ~(cluster - 1)), (free - kept) & ~(cluster - 1));
-  BlockRun best;
-  int passed = 0;
-  const auto search = [&](std::uint64_t from, std::uint64_t to) {
-    while (from < to && passed < kPatience) {
-      BlockRun run = next_usable_run(from, to, most);
-      if (run.count == 0) return;
-      from = run.first + run.count;
-      // With clusters the bitmap answers for blocks: keep to whole ones.
-      const std::uint64_t aligned = (run.first + cluster - 1) & ~(cluster - 1);
-      run.count = run.first + run.count > aligned
-                      ? (run.first + run.count - aligned + cluster - 1) & ~(cluster - 1)
-                      : 0;
-      run.first = aligned;
-      if (run.count > best.count) best = run;
-      if (best.count >= most) return;
-      ++passed;
+  if (goal < begin || goal >= volume_.blocks()) goal = begin;
+  goal = std::max(goal & ~(cluster - 1), begin);
+  for (int tried = 0; tried < kTries; ++tried) {
+    const std::uint64_t free = usable_blocks();
+    if (free < kept + cluster) return fail(ENOSPC);
+    const std::uint64_t wanted = std::max(cluster, (most + cluster - 1) & ~(cluster - 1));
+    BlockBitmaps::Search search{.most = std::min(wanted, (free - kept) & ~(cluster - 1)),
+                                .kept = kept + volume_.order().unreleased().blocks(),
+                                .patience = kPatience};
+    ASSIGN_OR_RETURN(BlockRun run, search_from(goal, search));
+    if (run.count == 0) {
+      ASSIGN_OR_RETURN(run, volume_.block_bitmaps().take_best(search));
     }
-  };
-  search(std::max(goal, begin), end);
-  if (best.count == 0) passed = 0;
-  if (best.count < most) search(begin, std::min(end, goal));
-  if (best.count == 0) return fail(ENOSPC);
-  // The cluster at the volume's end may be cut short.
-  best.count = std::min(best.count, most);
-  const std::uint64_t inside = std::min(best.count, end - best.first);
-  if (!volume_.may_be_owned(best.first, inside))
-    return fail(volume_.corrupted(0, best.first, "the bitmap calls the volume's own blocks free"));
-  volume_.order().note_taken(best.first, inside);
-  for (std::uint64_t block = best.first; block < best.first + best.count; block += cluster) {
-    if (cluster > 1 || inside < best.count) ext2fs_block_alloc_stats2(volume_.fs(), block, +1);
+    if (run.count != 0) return whole(run);
+    // Somebody else was faster.
   }
-  if (cluster == 1)
-    ext2fs_block_alloc_stats_range(volume_.fs(), best.first, static_cast<blk_t>(best.count), +1);
-  return best;
+  return fail(ENOSPC);
+}
+
+// The goal's group from there on, the others, and what lies before the goal.
+Result<BlockRun> BlockAllocator::search_from(std::uint64_t goal, BlockBitmaps::Search& search) {
+  auto& bitmaps = volume_.block_bitmaps();
+  const auto& groups = volume_.groups();
+  Errno error(ENOSPC);
+  GroupNumber group = bitmaps.group_of(goal);
+  for (GroupNumber tried = 0; tried <= groups.count() && search.patience > 0; ++tried) {
+    BlockRun where = bitmaps.blocks_of(group);
+    if (tried == 0) where = {goal, where.end() - goal};
+    if (tried == groups.count()) where.count = goal - where.first;
+    if (where.count != 0 && groups.free_clusters(group) != 0) {
+      const auto run = bitmaps.take_first(where, search);
+      if (!run)
+        error = run.error();
+      else if (run->count != 0)
+        return run;
+    }
+    group = group + 1 < groups.count() ? group + 1 : 0;
+  }
+  if (search.best.count == 0) return fail(error);
+  return BlockRun{};
 }
 
 Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
-  const auto library = volume_.library();
-  const std::uint64_t cluster = volume_.cluster_blocks();
+  auto& bitmaps = volume_.block_bitmaps();
   const std::uint64_t inside =
       run.first < volume_.blocks() ? std::min(run.count, volume_.blocks() - run.first) : 0;
   if (inside == 0 || !volume_.may_be_owned(run.first, inside))
     return fail(volume_.corrupted(owner, run.first, "a file owns blocks that it cannot"));
-  auto* const fs = volume_.fs();
-  blk64_t unused = 0;
-  if (ext2fs_find_first_zero_block_bitmap2(fs->block_map, run.first, run.first + inside - 1, &unused) == 0)
-    return fail(volume_.corrupted(owner, unused, "a block that a file owns is marked free"));
+  ASSIGN_OR_RETURN(const auto unused, bitmaps.first_unused({run.first, inside}));
+  if (unused) return fail(volume_.corrupted(owner, *unused, "a block that a file owns is marked free"));
   volume_.note_freed(run.first, run.count);
   if (keeper_) {
     keeper_(run);
     return {};
   }
-  if (cluster == 1) {
-    ext2fs_block_alloc_stats_range(fs, run.first, static_cast<blk_t>(run.count), -1);
-  } else {
-    for (std::uint64_t block = run.first; block < run.first + inside; block += cluster)
-      ext2fs_block_alloc_stats2(fs, block, -1);
-  }
-  return {};
+  return bitmaps.give_back({run.first, inside});
 }
 
-std::vector<BlockRun> BlockAllocator::take_free(BlockRun run) {
-  const auto library = volume_.library();
-  auto* const fs = volume_.fs();
+Result<std::vector<BlockRun>> BlockAllocator::take_free(BlockRun run) {
   const std::uint64_t cluster = volume_.cluster_blocks();
   const std::uint64_t end = std::min(run.first + run.count, volume_.blocks());
-  std::vector<BlockRun> taken;
-  if (cluster == 1) {
-    for (std::uint64_t from = run.first; from < end;) {
-      const BlockRun free = next_free_run(from, end, end - from);
-      if (free.count == 0) break;
-      ext2fs_block_alloc_stats_range(fs, free.first, static_cast<blk_t>(free.count), +1);
-      taken.push_back(free);
-      from = free.first + free.count;
-    }
-    return taken;
-  }
-  for (std::uint64_t first = run.first & ~(cluster - 1); first < end; first += cluster) {
-    if (ext2fs_test_block_bitmap2(fs->block_map, first) != 0) continue;
-    ext2fs_block_alloc_stats2(fs, first, +1);
-    taken.push_back({first, cluster});
-  }
+  const std::uint64_t first = run.first & ~(cluster - 1);
+  if (first >= end) return std::vector<BlockRun>();
+  ASSIGN_OR_RETURN(auto taken, volume_.block_bitmaps().take_free({first, end - first}));
+  for (auto& one : taken) one = whole(one);
   return taken;
 }
 
 std::uint64_t BlockAllocator::free_blocks() {
-  const auto library = volume_.library();
-  return ext2fs_free_blocks_count(volume_.fs()->super);
+  return volume_.groups().free_clusters() * volume_.cluster_blocks();
 }
 
 std::uint64_t BlockAllocator::usable_blocks() {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Which blocks are free: finds runs, takes them, gives them back.
 //
-// Locking: any thread; takes Volume::library(). A keeper is set while one thread has the volume. Errors:
-// ENOSPC. The root's reserve is not kept from anybody: writes carry no credentials (write-back by the kernel
-// has none), so the reserve is only shown, in VolumeStatistics::available_blocks.
+// A group whose bitmap is damaged or cannot be read is passed over.
+//
+// Locking: any thread (block_bitmaps.h). A keeper is set while one thread has the volume. Errors:
+// ENOSPC; where no group has room, and one was passed over, what was wrong with it, told already. The root's
+// reserve is not kept from anybody: writes carry no credentials (write-back by the kernel has none), so the
+// reserve is only shown, in VolumeStatistics::available_blocks.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +18,6 @@
 #include "server/ext4/volume.h"
 
 namespace fuse4fs::ext4 {
-
-struct BlockRun {
-  std::uint64_t first = 0;
-  std::uint64_t count = 0;
-};
 
 class BlockAllocator {
  public:
@@ -42,7 +40,7 @@ class BlockAllocator {
   using Keeper = std::function<void(BlockRun)>;
   void keep_back(Keeper keeper) { keeper_ = std::move(keeper); }
   // Takes what is free of the run, in whole clusters, and answers it.
-  std::vector<BlockRun> take_free(BlockRun run);
+  Result<std::vector<BlockRun>> take_free(BlockRun run);
 
   [[nodiscard]] std::uint64_t free_blocks();
   // Without those that wait for their release.
@@ -53,8 +51,8 @@ class BlockAllocator {
 
  private:
   Result<BlockRun> take(std::uint64_t goal, std::uint64_t most, std::uint64_t kept);
-  [[nodiscard]] BlockRun next_free_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
-  [[nodiscard]] BlockRun next_usable_run(std::uint64_t from, std::uint64_t end, std::uint64_t most);
+  Result<BlockRun> search_from(std::uint64_t goal, BlockBitmaps::Search& search);
+  [[nodiscard]] BlockRun whole(BlockRun run) const;
 
   Volume& volume_;
   Keeper keeper_;

@@ -121,7 +121,7 @@ Result<void> Replay::run() {
   RETURN_IF_ERROR(mark_owned());
   for (const auto& record : records_) {
     if (const auto* const range = std::get_if<AddRange>(&record))
-      blocks_.reserve({range->physical, range->count});
+      RETURN_IF_ERROR(blocks_.reserve({range->physical, range->count}));
   }
   for (at_ = 0; at_ < records_.size(); ++at_) {
     RETURN_IF_ERROR(std::visit([this](const auto& record) { return apply(record); }, records_[at_]));

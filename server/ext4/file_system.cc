@@ -193,7 +193,6 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
   RETURN_IF_ERROR(volume_->check_alive());
   auto* const super = volume_->super_pointer();
   VolumeStatistics statistics;
-  const auto library = volume_->library();
   statistics.block_size = volume_->block_size();
   statistics.blocks = volume_->blocks() - std::min(volume_->overhead(), volume_->blocks());
   statistics.free_blocks = metadata_.blocks.free_blocks();

@@ -16,18 +16,25 @@ constexpr std::uint32_t kBitsPerByte = 8;
 
 }  // namespace
 
-GroupBitmaps::GroupBitmaps(Volume& volume, GroupDescriptors& groups, Kind, std::uint32_t bits)
+GroupBitmaps::GroupBitmaps(Volume& volume, GroupDescriptors& groups, Kind kind, std::uint32_t bits)
     : volume_(volume),
       groups_(groups),
+      kind_(kind),
       bits_(bits),
       has_checksums_(volume.has_checksums()),
       changed_(groups.count()),
       damaged_(groups.count()) {}
 
-std::uint64_t GroupBitmaps::block_of(GroupNumber group) const { return groups_.inode_bitmap(group); }
+std::uint64_t GroupBitmaps::block_of(GroupNumber group) const {
+  return kind_ == Kind::kInodes ? groups_.inode_bitmap(group) : groups_.block_bitmap(group);
+}
+
+bool GroupBitmaps::is_unwritten(GroupNumber group) const {
+  return kind_ == Kind::kInodes ? groups_.has_no_inodes(group) : groups_.has_no_blocks(group);
+}
 
 std::string GroupBitmaps::name_of(GroupNumber group) const {
-  return fmt::format("the inode bitmap of group {}", group);
+  return fmt::format("the {} bitmap of group {}", kind_ == Kind::kInodes ? "inode" : "block", group);
 }
 
 std::uint32_t GroupBitmaps::sum_of(std::span<const std::byte> bytes) const {
@@ -35,22 +42,29 @@ std::uint32_t GroupBitmaps::sum_of(std::span<const std::byte> bytes) const {
 }
 
 bool GroupBitmaps::is_right(GroupNumber group, std::span<const std::byte> bytes) const {
-  return !has_checksums_ || groups_.is_inode_bitmap_sum(group, sum_of(bytes));
+  if (!has_checksums_) return true;
+  const std::uint32_t sum = sum_of(bytes);
+  return kind_ == Kind::kInodes ? groups_.is_inode_bitmap_sum(group, sum)
+                                : groups_.is_block_bitmap_sum(group, sum);
 }
 
 Result<cache::Buffer> GroupBitmaps::get(GroupNumber group) {
   if (is_damaged(group)) return fail(kCorrupted);
+  std::string_view wrong;
   const auto judge = [&](std::span<const std::byte> bytes) -> Result<void> {
-    if (is_right(group, bytes)) return {};
+    if (!is_right(group, bytes))
+      wrong = "has a wrong checksum";
+    else if (judge_ && !judge_(group, bytes))
+      wrong = "calls the volume's own blocks free";
+    if (wrong.empty()) return {};
     if (trust_ == Trust::kVerified) return fail(kCorrupted);
     if (!believed_.exchange(true))
-      volume_.tell(
-          fmt::format("{} has a wrong checksum; it is believed; run: e2fsck DEVICE", name_of(group)));
+      volume_.tell(fmt::format("{} {}; it is believed; run: e2fsck DEVICE", name_of(group), wrong));
     return {};
   };
   auto buffer = volume_.cache().get(block_of(group), kRole, judge);
   if (buffer) return buffer;
-  if (buffer.error() == kCorrupted) return fail(corrupted(group, "has a wrong checksum"));
+  if (buffer.error() == kCorrupted) return fail(corrupted(group, wrong));
   return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
 }
 
@@ -63,12 +77,12 @@ Result<cache::Buffer*> GroupBitmaps::hold(GroupNumber group) {
   return &kept.buffer;
 }
 
-Result<cache::Buffer*> GroupBitmaps::hold_new(GroupNumber group) {
+Result<cache::Buffer*> GroupBitmaps::hold_new(GroupNumber group, std::size_t bits) {
   auto buffer = volume_.cache().get_new(block_of(group), kRole);
   if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "writing " + name_of(group)));
   {
     ASSIGN_OR_RETURN(const auto change, this->change(group, *buffer));
-    bits::set(change.bytes(), bits_, change.bytes().size() * kBitsPerByte);
+    bits::set(change.bytes(), bits, change.bytes().size() * kBitsPerByte);
   }
   auto& kept = kept_[GroupDescriptors::stripe_of(group)];
   kept = {.group = group, .buffer = *std::move(buffer)};
@@ -90,7 +104,7 @@ Errno GroupBitmaps::corrupted(GroupNumber group, std::string_view words) {
 
 Result<bool> GroupBitmaps::are_sound() {
   for (GroupNumber group = 0; group < groups_.count(); ++group) {
-    if (groups_.has_no_inodes(group)) continue;
+    if (is_unwritten(group)) continue;
     const auto buffer = volume_.cache().get(block_of(group));
     if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
     if (!is_right(group, buffer->bytes())) return false;
@@ -99,8 +113,7 @@ Result<bool> GroupBitmaps::are_sound() {
 }
 
 void GroupBitmaps::change_all() {
-  for (GroupNumber group = 0; group < groups_.count(); ++group)
-    changed_[group] = !groups_.has_no_inodes(group);
+  for (GroupNumber group = 0; group < groups_.count(); ++group) changed_[group] = !is_unwritten(group);
   any_changed_ = true;
 }
 
@@ -115,7 +128,11 @@ Result<std::vector<GroupNumber>> GroupBitmaps::seal() {
     // Dirty as it is, it is there.
     const auto buffer = volume_.cache().get(block_of(group));
     if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
-    if (has_checksums_) groups_.set_inode_bitmap_sum(group, sum_of(buffer->bytes()));
+    if (has_checksums_) {
+      const std::uint32_t sum = sum_of(buffer->bytes());
+      kind_ == Kind::kInodes ? groups_.set_inode_bitmap_sum(group, sum)
+                             : groups_.set_block_bitmap_sum(group, sum);
+    }
     sealed.push_back(group);
   }
   for (const GroupNumber group : sealed) changed_[group] = false;

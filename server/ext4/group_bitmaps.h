@@ -17,8 +17,10 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -31,9 +33,13 @@ class Volume;
 
 class GroupBitmaps {
  public:
-  enum class Kind { kInodes };
+  enum class Kind { kInodes, kBlocks };
   // `bits`: of each group. Both outlive it.
   GroupBitmaps(Volume& volume, GroupDescriptors& groups, Kind kind, std::uint32_t bits);
+
+  // What else must be true of a bitmap that is not believed.
+  using Judge = std::function<bool(GroupNumber, std::span<const std::byte>)>;
+  void set_judge(Judge judge) { judge_ = std::move(judge); }
 
   Result<cache::Buffer> get(GroupNumber group);
   // The same, or null: it stays at hand for those that want bits of that group next, until the next
@@ -43,8 +49,8 @@ class GroupBitmaps {
     return kept.group == group ? &kept.buffer : nullptr;
   }
   Result<cache::Buffer*> hold(GroupNumber group);
-  // One that was never written: all of its bits are zeros.
-  Result<cache::Buffer*> hold_new(GroupNumber group);
+  // One that was never written: so many zeros.
+  Result<cache::Buffer*> hold_new(GroupNumber group, std::size_t bits);
   // The right to change it, which makes it one whose checksum is due.
   Result<cache::Change> change(GroupNumber group, cache::Buffer& buffer);
   // It was found to be damaged.
@@ -70,6 +76,7 @@ class GroupBitmaps {
   [[nodiscard]] std::uint64_t block_of(GroupNumber group) const;
   [[nodiscard]] std::uint32_t sum_of(std::span<const std::byte> bytes) const;
   [[nodiscard]] std::string name_of(GroupNumber group) const;
+  [[nodiscard]] bool is_unwritten(GroupNumber group) const;
   [[nodiscard]] bool is_right(GroupNumber group, std::span<const std::byte> bytes) const;
 
   struct Kept {
@@ -80,6 +87,8 @@ class GroupBitmaps {
 
   Volume& volume_;
   GroupDescriptors& groups_;
+  const Kind kind_;
+  Judge judge_ = {};
   const std::uint32_t bits_;
   const bool has_checksums_;
   std::atomic<Trust> trust_{Trust::kVerified};

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 namespace fuse4fs::ext4 {
 
@@ -11,7 +12,8 @@ GroupDescriptors::GroupDescriptors(struct_ext2_filsys& fs)
       size_(EXT2_DESC_SIZE(fs.super)),
       is_long_(size_ >= sizeof(ext4_group_desc)),
       has_checksums_(ext2fs_has_group_desc_csum(&fs) != 0),
-      free_inodes_(fs.super->s_free_inodes_count) {}
+      free_inodes_(fs.super->s_free_inodes_count),
+      free_clusters_(ext2fs_free_blocks_count(fs.super) >> fs.cluster_ratio_bits) {}
 
 // What is read meanwhile is never too small: a group that has room is not taken for full.
 void GroupDescriptors::set(GroupNumber group, Field field, std::uint32_t value) {
@@ -38,6 +40,11 @@ std::uint64_t GroupDescriptors::place(GroupNumber group, std::size_t low, std::s
 std::uint64_t GroupDescriptors::inode_bitmap(GroupNumber group) const {
   return place(group, offsetof(ext4_group_desc, bg_inode_bitmap),
                offsetof(ext4_group_desc, bg_inode_bitmap_hi));
+}
+
+std::uint64_t GroupDescriptors::block_bitmap(GroupNumber group) const {
+  return place(group, offsetof(ext4_group_desc, bg_block_bitmap),
+               offsetof(ext4_group_desc, bg_block_bitmap_hi));
 }
 
 bool GroupDescriptors::is_sum(GroupNumber group, Field field, std::uint32_t sum) const {
@@ -79,6 +86,53 @@ void GroupDescriptors::set_inodes(GroupNumber group, std::uint32_t free, std::ui
   set(group, kFreeInodes, free);
   set(group, kDirectories, directories);
   if (has_checksums_ && unused < get(group, kUnusedInodes)) set(group, kUnusedInodes, unused);
+}
+
+std::uint64_t GroupDescriptors::claim_clusters(std::uint64_t wanted, std::uint64_t kept) {
+  std::uint64_t free = free_clusters_.load(std::memory_order_relaxed);
+  while (true) {
+    const std::uint64_t claimed = std::min(wanted, free - std::min(free, kept));
+    if (claimed == 0 || free_clusters_.compare_exchange_weak(free, free - claimed)) return claimed;
+  }
+}
+
+void GroupDescriptors::note_clusters_taken(GroupNumber group, std::uint64_t clusters, std::uint64_t claimed) {
+  // Where a damaged volume has counted fewer, the sum stays that of the groups.
+  const std::uint32_t free = free_clusters(group);
+  const std::uint64_t counted = std::min<std::uint64_t>(free, clusters);
+  set(group, kFreeClusters, static_cast<std::uint32_t>(free - counted));
+  // Fewer are more beyond the highest number.
+  return_claim(claimed - counted);
+}
+
+void GroupDescriptors::note_clusters_freed(GroupNumber group, std::uint64_t clusters) {
+  set_free_clusters(group, static_cast<std::uint32_t>(free_clusters(group) + clusters));
+}
+
+void GroupDescriptors::set_free_clusters(GroupNumber group, std::uint32_t free) {
+  free = std::min(free, fs_.super->s_clusters_per_group);
+  const std::uint32_t before = free_clusters(group);
+  set(group, kFreeClusters, free);
+  free_clusters_.fetch_add(std::uint64_t{free} - before, std::memory_order_relaxed);
+}
+
+Result<void> GroupDescriptors::write(std::span<const GroupNumber> groups, cache::BufferCache& cache) {
+  std::set<GroupNumber> blocks;
+  const std::size_t in_a_block = fs_.blocksize / size_;
+  for (const GroupNumber group : groups) {
+    ext2fs_group_desc_csum_set(&fs_, group);
+    blocks.insert(static_cast<GroupNumber>(group / in_a_block));
+  }
+  for (const GroupNumber index : blocks) {
+    const std::uint64_t block = ext2fs_descriptor_block_loc2(&fs_, fs_.super->s_first_data_block, index);
+    const std::span bytes(
+        reinterpret_cast<const std::byte*>(fs_.group_desc) + std::size_t{index} * fs_.blocksize,
+        fs_.blocksize);
+    RETURN_IF_ERROR(cache.write(block * fs_.blocksize, bytes));
+  }
+  fs_.super->s_free_inodes_count = static_cast<__u32>(free_inodes());
+  ext2fs_free_blocks_count_set(fs_.super, free_clusters() << fs_.cluster_ratio_bits);
+  return {};
 }
 
 }  // namespace fuse4fs::ext4

@@ -19,9 +19,12 @@
 #include <cstdint>
 #include <mutex>
 #include <shared_mutex>
+#include <span>
 #include <vector>
 
 #include "base/guarded.h"
+#include "base/result.h"
+#include "server/cache/buffer_cache.h"
 #include "server/ext4/ext2.h"
 
 namespace fuse4fs::ext4 {
@@ -35,6 +38,8 @@ class GroupDescriptors {
 
   [[nodiscard]] GroupNumber count() const { return fs_.group_desc_count; }
   [[nodiscard]] std::uint64_t inode_bitmap(GroupNumber group) const;
+  [[nodiscard]] std::uint64_t block_bitmap(GroupNumber group) const;
+  [[nodiscard]] unsigned cluster_bits() const { return static_cast<unsigned>(fs_.cluster_ratio_bits); }
 
   using Mutex = RankedMutex<std::shared_mutex, LockRank::kGroup>;
   static constexpr std::size_t kStripes = 64;
@@ -47,13 +52,15 @@ class GroupDescriptors {
     return std::shared_lock(stripes_[stripe_of(group)].mutex);
   }
 
-  // Inodes: the bitmap is not written yet, and all of them are free.
+  // The bitmap is not written yet: all inodes are free; all blocks but the volume's own.
   [[nodiscard]] bool has_no_inodes(GroupNumber group) const { return has_flag(group, EXT2_BG_INODE_UNINIT); }
+  [[nodiscard]] bool has_no_blocks(GroupNumber group) const { return has_flag(group, EXT2_BG_BLOCK_UNINIT); }
   [[nodiscard]] std::uint32_t free_inodes(GroupNumber group) const { return get(group, kFreeInodes); }
   [[nodiscard]] std::uint32_t used_directories(GroupNumber group) const { return get(group, kDirectories); }
   [[nodiscard]] std::uint32_t free_clusters(GroupNumber group) const { return get(group, kFreeClusters); }
   // At the end of the table, never used.
   [[nodiscard]] std::uint32_t unused_inodes(GroupNumber group) const;
+  [[nodiscard]] std::uint64_t free_clusters() const { return free_clusters_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t free_inodes() const { return free_inodes_.load(std::memory_order_relaxed); }
 
   // All that follows: under the group's lock.
@@ -64,14 +71,33 @@ class GroupDescriptors {
   // What a count of all inodes found; the sum is left to set_sums().
   void set_inodes(GroupNumber group, std::uint32_t free, std::uint32_t directories, std::uint32_t unused);
   void set_free_inodes(std::uint64_t all) { free_inodes_ = all; }
-  // Its bitmap is written from now on; that of its blocks goes with it.
-  void begin_inodes(GroupNumber group) { clear_flag(group, EXT2_BG_INODE_UNINIT | EXT2_BG_BLOCK_UNINIT); }
+  // Its bitmap is written from now on.
+  void begin_inodes(GroupNumber group) { clear_flag(group, EXT2_BG_INODE_UNINIT); }
+  void begin_blocks(GroupNumber group) { clear_flag(group, EXT2_BG_BLOCK_UNINIT); }
+
+  // Of so many, those that the volume can give while `kept` of all clusters stay: they count as taken. By any
+  // thread.
+  [[nodiscard]] std::uint64_t claim_clusters(std::uint64_t wanted, std::uint64_t kept);
+  void return_claim(std::uint64_t claimed) { free_clusters_.fetch_add(claimed, std::memory_order_relaxed); }
+  // So many of the group were taken, and so many claimed before: normally the same.
+  void note_clusters_taken(GroupNumber group, std::uint64_t clusters, std::uint64_t claimed);
+  void note_clusters_freed(GroupNumber group, std::uint64_t clusters);
+  // What a count of all found.
+  void set_free_clusters(GroupNumber group, std::uint32_t free);
 
   // Whether this is the checksum that the descriptor has for its bitmap.
   [[nodiscard]] bool is_inode_bitmap_sum(GroupNumber group, std::uint32_t sum) const {
     return is_sum(group, kInodeBitmapSum, sum);
   }
   void set_inode_bitmap_sum(GroupNumber group, std::uint32_t sum) { set(group, kInodeBitmapSum, sum); }
+  [[nodiscard]] bool is_block_bitmap_sum(GroupNumber group, std::uint32_t sum) const {
+    return is_sum(group, kBlockBitmapSum, sum);
+  }
+  void set_block_bitmap_sum(GroupNumber group, std::uint32_t sum) { set(group, kBlockBitmapSum, sum); }
+
+  // For a write-back, when nothing changes: the descriptors of these groups with their checksums, into the
+  // cache; the sums of all, into the superblock.
+  Result<void> write(std::span<const GroupNumber> groups, cache::BufferCache& cache);
 
  private:
   // Halves of a number; the high one is there where descriptors are long.
@@ -88,6 +114,8 @@ class GroupDescriptors {
                                        offsetof(ext4_group_desc, bg_itable_unused_hi)};
   static constexpr Field kInodeBitmapSum{offsetof(ext4_group_desc, bg_inode_bitmap_csum_lo),
                                          offsetof(ext4_group_desc, bg_inode_bitmap_csum_hi)};
+  static constexpr Field kBlockBitmapSum{offsetof(ext4_group_desc, bg_block_bitmap_csum_lo),
+                                         offsetof(ext4_group_desc, bg_block_bitmap_csum_hi)};
 
   [[nodiscard]] std::byte* at(GroupNumber group) const {
     return reinterpret_cast<std::byte*>(fs_.group_desc) + group * size_;
@@ -120,7 +148,7 @@ class GroupDescriptors {
   const bool is_long_;        // it has the high halves
   const bool has_checksums_;  // of descriptors
   std::array<Stripe, kStripes> stripes_;
-  std::atomic<std::uint64_t> free_inodes_;
+  std::atomic<std::uint64_t> free_inodes_, free_clusters_;
 };
 
 }  // namespace fuse4fs::ext4

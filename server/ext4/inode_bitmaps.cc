@@ -34,10 +34,10 @@ bool InodeBitmaps::in_use(InodeNumber number) {
 
 Result<cache::Buffer*> InodeBitmaps::open(GroupNumber group) {
   if (!groups_.has_no_inodes(group)) return blocks_.hold(group);
-  ASSIGN_OR_RETURN(auto* const buffer, blocks_.hold_new(group));
+  ASSIGN_OR_RETURN(auto* const buffer, blocks_.hold_new(group, per_group_));
+  // As the kernel, that of its blocks with it.
+  RETURN_IF_ERROR(volume_.block_bitmaps().begin(group));
   groups_.begin_inodes(group);
-  // libext2fs has that of its blocks in memory, and is to write it.
-  ext2fs_mark_bb_dirty(volume_.fs());
   return buffer;
 }
 
@@ -50,7 +50,6 @@ Result<void> InodeBitmaps::mark_taken(GroupNumber group, cache::Buffer& buffer, 
 }
 
 Result<InodeNumber> InodeBitmaps::take_lowest(GroupNumber group, What what) {
-  const auto library = volume_.library_for_first_inode(group);
   const auto lock = groups_.lock(group);
   ASSIGN_OR_RETURN(auto* const buffer, open(group));
   auto& begin = first_free_[group];
@@ -72,7 +71,6 @@ Result<InodeNumber> InodeBitmaps::take_lowest(GroupNumber group, What what) {
 
 Result<void> InodeBitmaps::take(InodeNumber number, What what) {
   const GroupNumber group = group_of(number);
-  const auto library = volume_.library_for_first_inode(group);
   const auto lock = groups_.lock(group);
   ASSIGN_OR_RETURN(auto* const buffer, open(group));
   if (bits::test(buffer->bytes(), index_of(number)))

@@ -22,12 +22,18 @@ Result<void> ReplayedBlocks::mark_owned(InodeNumber number) {
   if (!inode.has_blocks_map()) return {};
   RETURN_IF_ERROR(metadata_.extents.check(inode));
   std::uint64_t budget = metadata_.volume.blocks();
-  return visit_blocks(metadata_.volume, inode, budget,
-                      [this](BlockRun run) { metadata_.blocks.take_free(run); });
+  Result<void> taken;
+  RETURN_IF_ERROR(visit_blocks(metadata_.volume, inode, budget, [&](BlockRun run) {
+    const auto free = metadata_.blocks.take_free(run);
+    if (!free && taken) taken = fail(free.error());
+  }));
+  return taken;
 }
 
-void ReplayedBlocks::reserve(BlockRun run) {
-  for (const BlockRun& free : metadata_.blocks.take_free(run)) balance_.add_nobodys(free);
+Result<void> ReplayedBlocks::reserve(BlockRun run) {
+  ASSIGN_OR_RETURN(const auto taken, metadata_.blocks.take_free(run));
+  for (const BlockRun& free : taken) balance_.add_nobodys(free);
+  return {};
 }
 
 Result<void> ReplayedBlocks::settle(std::span<const InodeNumber> orphans, const Progress& progress) {

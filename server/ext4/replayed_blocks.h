@@ -30,7 +30,7 @@ class ReplayedBlocks {
   // What the inode's map holds, its nodes included, is taken in the bitmap as well. Before anything else.
   Result<void> mark_owned(InodeNumber number);
   // Where files are to be no extent tree and no directory may grow. Before the first change.
-  void reserve(BlockRun run);
+  Result<void> reserve(BlockRun run);
   // A file has them from now on.
   void add_taken(BlockRun run) { balance_.add_taken(run); }
 

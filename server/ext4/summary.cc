@@ -71,24 +71,6 @@ std::uint64_t touched_clusters(struct_ext2_filsys& fs) {
   return count;
 }
 
-// By libext2fs's bitmap.
-std::uint32_t count_free_clusters(struct_ext2_filsys& fs, dgrp_t group) {
-  blk64_t from = ext2fs_group_first_block2(&fs, group);
-  const blk64_t last = ext2fs_group_last_block2(&fs, group);
-  std::uint64_t blocks = 0;
-  while (from <= last) {
-    blk64_t first = 0;
-    if (ext2fs_find_first_zero_block_bitmap2(fs.block_map, from, last, &first) != 0) break;
-    first = std::max(first, from);
-    blk64_t behind = last + 1;
-    if (ext2fs_find_first_set_block_bitmap2(fs.block_map, first, last, &behind) != 0) behind = last + 1;
-    blocks += behind - first;
-    from = behind;
-  }
-  const std::uint64_t cluster = std::uint64_t{1} << fs.cluster_ratio_bits;
-  return static_cast<std::uint32_t>((blocks + cluster - 1) >> fs.cluster_ratio_bits);
-}
-
 }  // namespace
 
 void count_free(struct_ext2_filsys& fs) {
@@ -140,18 +122,14 @@ Result<void> count_all(Volume& volume) {
     if (S_ISDIR(inode.i_mode)) ++directories[group];
   }
   std::uint64_t free_inodes = 0;
-  std::uint64_t free_clusters = 0;
   for (GroupNumber group = 0; group < groups.count(); ++group) {
     ASSIGN_OR_RETURN(const std::uint32_t free, bitmaps.count_free(group));
     free_inodes += free;
     groups.set_inodes(group, free, directories[group], unused[group]);
-    const std::uint32_t clusters = count_free_clusters(fs, group);
-    free_clusters += clusters;
-    ext2fs_bg_free_blocks_count_set(&fs, group, clusters);
-    ext2fs_group_desc_csum_set(&fs, group);
+    ASSIGN_OR_RETURN(const std::uint32_t clusters, volume.block_bitmaps().count_free(group));
+    groups.set_free_clusters(group, clusters);
   }
   groups.set_free_inodes(free_inodes);
-  ext2fs_free_blocks_count_set(fs.super, free_clusters << fs.cluster_ratio_bits);
   ext2fs_mark_super_dirty(&fs);
   return {};
 }

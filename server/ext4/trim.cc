@@ -3,8 +3,8 @@
 //
 // What is discarded is lost for good, so a block must be free on the medium and not only in memory: until
 // then a crash brings back the file that it was freed from. Whatever was freed since the last flush is
-// therefore written first. Discards go out in pieces under Volume::library(): nobody can allocate the piece
-// meanwhile.
+// therefore written first. Discards go out in pieces under the lock of their group: nobody can allocate the
+// piece meanwhile.
 #include <algorithm>
 #include <optional>
 
@@ -38,7 +38,6 @@ class Ext4FileSystem::Trim {
     const auto last = group_of(wish->end - 1);
     for (auto group = group_of(wish->first); group <= last; ++group)
       RETURN_IF_ERROR(trim_group(*wish, group));
-    const auto library = volume_.library();
     volume_.freed_groups().set_last_minimum(wish->minimum);
     return discarded_ << volume_.block_bits();
   }
@@ -68,19 +67,20 @@ class Ext4FileSystem::Trim {
     return wish;
   }
 
-  [[nodiscard]] std::uint64_t group_of(std::uint64_t block) const { return (block - begin_) / per_group_; }
+  [[nodiscard]] GroupNumber group_of(std::uint64_t block) const {
+    return volume_.block_bitmaps().group_of(block);
+  }
 
-  Result<void> trim_group(const Wish& wish, std::uint64_t group) {
-    const std::uint64_t group_first = begin_ + group * per_group_;
-    const std::uint64_t group_end = std::min(group_first + per_group_, volume_.blocks());
-    std::uint64_t next = std::max(wish.first, group_first);
-    const std::uint64_t end = std::min(wish.end, group_end);
-    const bool all = next == group_first && end == group_end;
+  Result<void> trim_group(const Wish& wish, GroupNumber group) {
+    const BlockRun blocks = volume_.block_bitmaps().blocks_of(group);
+    std::uint64_t next = std::max(wish.first, blocks.first);
+    const std::uint64_t end = std::min(wish.end, blocks.end());
+    const bool all = next == blocks.first && end == blocks.end();
     std::uint64_t began = 0;
     std::uint64_t run_end = 0;  // up to here a run is known to be long enough
     for (int flushed = 0; next < end;) {
       let_others_in();
-      auto library = volume_.library();
+      auto lock = volume_.groups().lock(group);
       RETURN_IF_ERROR(volume_.check_writable());
       auto& groups = volume_.freed_groups();
       if (began == 0) {
@@ -88,32 +88,30 @@ class Ext4FileSystem::Trim {
         began = groups.now();
       }
       if (groups.freed_since(group, settled_)) {
-        library.unlock();
+        lock.unlock();
         if (flushed++ == kPatience) return {};
         RETURN_IF_ERROR(settle());
         continue;
       }
       RETURN_IF_ERROR(discard_next(wish, next, end, run_end));
-      if (next == end && all && !groups.freed_since(group, began)) groups.note_trimmed(group);
+      if (next == end && all) groups.note_trimmed(group, began);
     }
     return {};
   }
 
-  // With the library locked. Discards up to kAtOnce behind `next`, and moves it there.
+  // With the group locked. Discards up to kAtOnce behind `next`, and moves it there.
   Result<void> discard_next(const Wish& wish, std::uint64_t& next, std::uint64_t end,
                             std::uint64_t& run_end) {
-    auto* const map = volume_.fs()->block_map;
     const std::uint64_t most = std::max(kAtOnce >> volume_.block_bits(), std::uint64_t{1});
     std::uint64_t sent = 0;
     while (next < end && sent < most) {
-      blk64_t first = 0;
-      if (ext2fs_find_first_zero_block_bitmap2(map, next, end - 1, &first) != 0) {
+      ASSIGN_OR_RETURN(const BlockRun run, volume_.block_bitmaps().next_free({next, end - next}));
+      if (run.count == 0) {
         next = end;
         return {};
       }
-      first = std::max<blk64_t>(first, next);
-      blk64_t behind = end;
-      if (ext2fs_find_first_set_block_bitmap2(map, first, end - 1, &behind) != 0) behind = end;
+      const std::uint64_t first = run.first;
+      const std::uint64_t behind = run.end();
       next = behind;
       // The rest of a long run is wanted whatever its length.
       if (first >= run_end && behind - first < wish.minimum) continue;
@@ -132,11 +130,7 @@ class Ext4FileSystem::Trim {
   // All that is free in memory is free on the medium.
   Result<void> settle() {
     RETURN_IF_ERROR(volume_.check_writable());
-    std::uint64_t now = 0;
-    {
-      const auto library = volume_.library();
-      now = volume_.freed_groups().now();
-    }
+    const std::uint64_t now = volume_.freed_groups().now();
     RETURN_IF_ERROR(volume_.write_back());
     if (const auto done = volume_.flush_device(); !done)
       return fail(volume_.write_failed("the device could not be flushed", done.error()));

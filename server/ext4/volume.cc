@@ -135,7 +135,9 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   inode_blocks_.emplace(*fs_, cache_);
   groups_.emplace(*fs_);
   inode_bitmaps_.emplace(*this, *groups_);
-  RETURN_IF_ERROR(read_bitmaps(handle));
+  block_bitmaps_.emplace(*this, *groups_);
+  freed_groups_.emplace(fs_->group_desc_count);
+  RETURN_IF_ERROR(judge_bitmaps(handle));
   fs_->priv_data = this;
   records_errors_ = writing;
   // Its own way would write the whole block, over what others do to the neighbours. It asks for the short
@@ -150,56 +152,34 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
                                          InodeBlocks::Rest::kKept);
     });
   };
-  freed_groups_ = FreedGroups(fs_->group_desc_count);
-  ext2fs_set_block_alloc_stats_callback(
-      fs_,
-      [](ext2_filsys fs, blk64_t block, int in_use) {
-        auto& volume = of(fs);
-        const std::uint64_t first = block & ~(blk64_t{volume.cluster_blocks_} - 1);
-        if (in_use < 0)
-          volume.note_freed(first, volume.cluster_blocks_);
-        else
-          volume.order_.note_taken(first, volume.cluster_blocks_);
-      },
-      nullptr);
-  ext2fs_set_alloc_block_callback(
-      fs_,
-      [](ext2_filsys fs, blk64_t goal, blk64_t* chosen) {
-        return caught([&] { return of(fs).choose_block(goal, *chosen); });
-      },
-      nullptr);
   return {};
 }
 
-// Those of blocks; those of inodes are read when they are wanted.
-Outcome<void> Volume::read_bitmaps(Handle handle) {
-  const auto refused = [](Errno error, std::string_view words) {
-    return fail(error, fmt::format("the allocation bitmaps cannot be used ({}); run: e2fsck DEVICE", words));
-  };
-  auto& inode_bitmaps = inode_bitmaps_->blocks();
-  errcode_t code = ext2fs_read_block_bitmap(fs_);
-  const bool replays = handle == Handle::kReplays;
-  bitmaps_alone_ = replays && code == EXT2_ET_BLOCK_BITMAP_CSUM_INVALID;
-  if (replays) {
-    const auto sound = inode_bitmaps.are_sound();
-    if (!sound) return refused(sound.error(), sound.error().message());
-    if (!*sound) bitmaps_alone_ = true;
+// They are read when they are wanted; all of them only where they may be wrong without damage.
+Outcome<void> Volume::judge_bitmaps(Handle handle) {
+  if (handle == Handle::kReplays) {
+    for (auto* const bitmaps : {&block_bitmaps_->blocks(), &inode_bitmaps_->blocks()}) {
+      const auto sound = bitmaps->are_sound();
+      if (!sound)
+        return fail(sound.error(),
+                    fmt::format("the allocation bitmaps cannot be used ({}); run: e2fsck DEVICE",
+                                sound.error().message()));
+      if (!*sound) bitmaps_alone_ = true;
+    }
   }
   // To read, they are hardly needed. And a replay that was cut short may have written them without the
   // descriptors: as the kernel, which does not look at their checksums then.
-  if (handle == Handle::kReads || bitmaps_alone_) inode_bitmaps.set_trust(GroupBitmaps::Trust::kBelieved);
-  if (code != 0 && is_corruption(code) && (handle == Handle::kReads || bitmaps_alone_)) {
-    fs_->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS;
-    events_.notice(fmt::format("{}, run: e2fsck DEVICE", error_message(code)));
-    code = ext2fs_read_block_bitmap(fs_);
-    fs_->flags &= ~EXT2_FLAG_IGNORE_CSUM_ERRORS;
-  }
+  if (handle == Handle::kReads || bitmaps_alone_) set_trust(GroupBitmaps::Trust::kBelieved);
   if (bitmaps_alone_)
     events_.notice(
         "a bitmap has a wrong checksum, maybe because a recovery was cut short; it is believed, run: e2fsck "
         "DEVICE");
-  if (code != 0) return refused(from_ext2(code), error_message(code));
   return {};
+}
+
+void Volume::set_trust(GroupBitmaps::Trust trust) {
+  inode_bitmaps_->blocks().set_trust(trust);
+  block_bitmaps_->blocks().set_trust(trust);
 }
 
 Outcome<void> Volume::map_own_structures(const JournalMap* journal) {
@@ -383,30 +363,10 @@ void Volume::note_freed(std::uint64_t first, std::uint64_t count) {
   if (serves_) order_.unreleased().add_blocks(first, count);
   const std::uint64_t end = std::min(first + count, blocks_);
   for (std::uint64_t block = first; block < end;) {
-    const dgrp_t group = ext2fs_group_of_blk2(fs_, block);
-    freed_groups_.note_freed(group);
-    block = ext2fs_group_last_block2(fs_, group) + 1;
+    const GroupNumber group = block_bitmaps_->group_of(block);
+    freed_groups_->note_freed(group);
+    block = block_bitmaps_->blocks_of(group).end();
   }
-}
-
-// For libext2fs, which takes blocks for extent trees and indirect maps by itself.
-errcode_t Volume::choose_block(std::uint64_t goal, blk64_t& chosen) {
-  const auto library = this->library();
-  order_.note_tree_grew();
-  const std::uint64_t begin = super().s_first_data_block;
-  if (goal < begin || goal >= blocks_) goal = begin;
-  const auto search = [&](std::uint64_t from, std::uint64_t end) {
-    while (from < end && ext2fs_find_first_zero_block_bitmap2(fs_->block_map, from, end - 1, &chosen) == 0) {
-      from = order_.unreleased().first_free(std::max<std::uint64_t>(chosen, from), end).first;
-      if (from == chosen) return true;
-    }
-    return false;
-  };
-  goal &= ~(std::uint64_t{cluster_blocks_} - 1);
-  goal = std::max(goal, begin);
-  if (!search(goal, blocks_) && !search(begin, goal)) return EXT2_ET_BLOCK_ALLOC_FAIL;
-  chosen &= ~(blk64_t{cluster_blocks_} - 1);
-  return 0;
 }
 
 bool Volume::is_inode_table(std::uint64_t block) const {

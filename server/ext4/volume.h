@@ -8,10 +8,12 @@
 // Errors: see errors.h. Corruption is told to Events and recorded in the superblock here, in corrupted().
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,6 +27,7 @@
 #include "base/result.h"
 #include "server/cache/block_device.h"
 #include "server/cache/buffer_cache.h"
+#include "server/ext4/block_bitmaps.h"
 #include "server/ext4/error_record.h"
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
@@ -83,9 +86,8 @@ class Volume {
   // At most 16 bytes. Into the superblock and its backups, as the kernel's ext4 does.
   Result<void> set_label(std::string_view label);
 
-  // libext2fs's handle: its bitmaps, descriptors, the fields of the superblock that change, its extent edits,
-  // and shared blocks of extended attributes. Whoever holds it may take it again. Never with an open
-  // cache::Change.
+  // libext2fs's handle: the fields of the superblock that change, and shared blocks of extended attributes.
+  // Whoever holds it may take it again. Never with an open cache::Change.
   using LibraryMutex = ReentrantMutex<LockRank::kLibrary>;
   [[nodiscard]] std::unique_lock<LibraryMutex> library() const { return std::unique_lock(library_); }
   // Without it: what does not change while the volume is mounted.
@@ -100,10 +102,7 @@ class Volume {
   [[nodiscard]] bool has_extents() const { return ext2fs_has_feature_extents(fs_->super) != 0; }
   [[nodiscard]] GroupDescriptors& groups() { return *groups_; }
   [[nodiscard]] InodeBitmaps& inode_bitmaps() { return *inode_bitmaps_; }
-  // Held where the group has no inode yet: with its first one libext2fs begins a bitmap, too.
-  [[nodiscard]] std::unique_lock<LibraryMutex> library_for_first_inode(GroupNumber group) {
-    return groups_->has_no_inodes(group) ? library() : std::unique_lock<LibraryMutex>();
-  }
+  [[nodiscard]] BlockBitmaps& block_bitmaps() { return *block_bitmaps_; }
   [[nodiscard]] std::uint32_t checksum_seed() const { return fs_->csum_seed; }
   [[nodiscard]] bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
 
@@ -131,6 +130,15 @@ class Volume {
   // Whether the blocks lie in the volume and outside its own structures, so that a file may own them.
   [[nodiscard]] bool may_be_owned(std::uint64_t first, std::uint64_t count) const;
   [[nodiscard]] bool is_inode_table(std::uint64_t block) const;
+  // Calls `see(first, end)` for what of the volume's own structures lies from `first` to before `end`.
+  template <class See>
+  void for_own_structures(std::uint64_t first, std::uint64_t end, const See& see) const {
+    auto next =
+        std::upper_bound(own_structures_.begin(), own_structures_.end(), std::pair(first, UINT64_MAX));
+    if (next != own_structures_.begin() && std::prev(next)->second > first) --next;
+    for (; next != own_structures_.end() && next->first < end; ++next)
+      see(std::max(next->first, first), std::min(next->second, end));
+  }
 
   // Blocks went back to the bitmap: the cache forgets them, for their next owner may be a file's data. Nobody
   // gets them before that is on the medium.
@@ -146,8 +154,7 @@ class Volume {
   [[nodiscard]] WriteOrder& order() { return order_; }
   // Changes begin their handles here; a write-back holds them off while it looks at what is dirty.
   [[nodiscard]] journal::Journal& journal() { return journal_; }
-  // Wants library().
-  [[nodiscard]] FreedGroups& freed_groups() { return freed_groups_; }
+  [[nodiscard]] FreedGroups& freed_groups() { return *freed_groups_; }
 
   // All that is dirty now, bitmaps, descriptors and superblock included, to the device, in order
   // (write_order.h). Not all of it to its medium. Waits for open handles; changes go on while it writes.
@@ -178,7 +185,8 @@ class Volume {
   // `journal` may be empty.
   enum class Handle { kReads, kChanges, kReplays };
   Outcome<void> start(const MountOptions& options, Handle handle, const JournalMap* journal);
-  Outcome<void> read_bitmaps(Handle handle);
+  Outcome<void> judge_bitmaps(Handle handle);
+  void set_trust(GroupBitmaps::Trust trust);
   // `before` is the superblock as it was before the replay; `recovery` may be empty.
   Outcome<void> settle(JournalRecovery* recovery, const FastCommitLog& fast_commits,
                        const std::array<std::byte, kSuperblockSize>& before, const MountOptions& options);
@@ -200,7 +208,6 @@ class Volume {
   Pushed write_in_order();
   Pushed write_summary();
   static Pushed pushed(const cache::WriteOutcome& written);
-  errcode_t choose_block(std::uint64_t goal, blk64_t& chosen);
 
   enum class Health { kGood, kReadOnly, kShutDown };
 
@@ -225,6 +232,7 @@ class Volume {
   std::optional<InodeBlocks> inode_blocks_;
   std::optional<GroupDescriptors> groups_;
   std::optional<InodeBitmaps> inode_bitmaps_;
+  std::optional<BlockBitmaps> block_bitmaps_;
   // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
   bool bitmaps_alone_ = false;
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
@@ -235,7 +243,7 @@ class Volume {
   std::atomic<bool> errors_wait_{false};     // there is something in errors_
   Guarded<WaitingErrors, LockRank::kErrorRecord> errors_;
   std::atomic<bool> has_synchronous_inodes_{false};
-  FreedGroups freed_groups_{0};
+  std::optional<FreedGroups> freed_groups_;  // as soon as fs_ is there
   // The claim of it lives as long as the mount.
   std::shared_ptr<cache::BlockDevice> external_journal_;
   // Superblocks, descriptors, bitmaps, inode tables, the journal: first block and the one behind the last,

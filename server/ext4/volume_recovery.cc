@@ -5,6 +5,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <unordered_set>
+#include <vector>
 
 #include "server/ext4/errors.h"
 #include "server/ext4/fast_commit_log.h"
@@ -105,7 +107,7 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
       return std::unexpected(JournalRecovery::refusal(device_, options.access, std::move(replayed.error())));
   }
   if (!writing) {
-    inode_bitmaps_->blocks().set_trust(GroupBitmaps::Trust::kBelieved);
+    set_trust(GroupBitmaps::Trust::kBelieved);
     fs_->flags &= ~EXT2_FLAG_RW;
     inode_blocks_->forbid_writes();
     records_errors_ = false;
@@ -142,12 +144,12 @@ Outcome<void> Volume::apply(const FastCommitLog& fast_commits, const MountOption
                                                       std::uint64_t all) { progress.at(doing, done, all); }));
   }
   if (bitmaps_alone_) {
-    ext2fs_mark_bb_dirty(fs_);
     inode_bitmaps_->blocks().change_all();
+    block_bitmaps_->blocks().change_all();
     if (const auto counted = count_all(*this); !counted)
       return fail(counted.error(), fmt::format("the volume's blocks and inodes cannot be counted: {}",
                                                counted.error().message()));
-    inode_bitmaps_->blocks().set_trust(GroupBitmaps::Trust::kVerified);
+    set_trust(GroupBitmaps::Trust::kVerified);
   }
   const auto written = write_replay();
   if (!written)
@@ -165,10 +167,16 @@ Outcome<void> Volume::apply(const FastCommitLog& fast_commits, const MountOption
 Result<void> Volume::write_replay() {
   {
     auto blocks = cache_.begin_write_back();
+    std::unordered_set<std::uint64_t> inode_bitmaps;
+    for (GroupNumber group = 0; group < groups_->count(); ++group)
+      inode_bitmaps.insert(groups_->inode_bitmap(group));
     std::vector<std::size_t> others, bitmaps;
     for (std::size_t index = 0; index < blocks.blocks().size(); ++index) {
-      const bool is_bitmap = blocks.blocks()[index].role.kind == cache::BlockKind::kBitmap;
-      (is_bitmap ? bitmaps : others).push_back(index);
+      const auto& block = blocks.blocks()[index];
+      if (block.role.kind != cache::BlockKind::kBitmap)
+        others.push_back(index);
+      else if (inode_bitmaps.contains(block.block))
+        bitmaps.push_back(index);
     }
     for (const auto& step : {others, bitmaps}) {
       if (const auto written = blocks.write(step); !written) return fail(written.error().error);

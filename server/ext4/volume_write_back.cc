@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <ctime>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "server/ext4/errors.h"
+#include "server/ext4/superblock_check.h"
 #include "server/ext4/volume.h"
 
 namespace fuse4fs::ext4 {
@@ -19,29 +22,36 @@ bool Volume::needs_write_back() {
     std::exchange(*errors_.lock(), {}).note_in(*fs_->super);
     ext2fs_mark_super_dirty(fs_);
   }
-  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY;
-  const bool dirty = (fs_->flags & kDirty) != 0 || cache_.dirty_blocks() != 0;
+  const bool dirty = (fs_->flags & EXT2_FLAG_DIRTY) != 0 || cache_.dirty_blocks() != 0;
   return (fs_->flags & EXT2_FLAG_RW) != 0 && dirty;
 }
 
 // Bitmaps, descriptors and superblock, into the cache.
 Volume::Pushed Volume::write_summary() {
   const auto library = this->library();
-  const auto sealed = inode_bitmaps_->blocks().seal();
-  if (!sealed)
-    return std::unexpected(
-        PushFailure{.error = sealed.error(), .words = "the inode bitmaps cannot be written"});
-  for (const GroupNumber group : *sealed) ext2fs_group_desc_csum_set(fs_, group);
+  const auto failed = [](Errno error) {
+    return std::unexpected(PushFailure{.error = error, .words = "the volume's summary cannot be written"});
+  };
+  auto sealed = block_bitmaps_->blocks().seal();
+  if (!sealed) return failed(sealed.error());
+  const auto of_inodes = inode_bitmaps_->blocks().seal();
+  if (!of_inodes) return failed(of_inodes.error());
+  sealed->insert(sealed->end(), of_inodes->begin(), of_inodes->end());
   if (!sealed->empty()) {
-    fs_->super->s_free_inodes_count = static_cast<__u32>(groups_->free_inodes());
+    if (const auto written = groups_->write(*sealed, cache_); !written) return failed(written.error());
     ext2fs_mark_super_dirty(fs_);
   }
-  constexpr int kDirty = EXT2_FLAG_DIRTY | EXT2_FLAG_BB_DIRTY;
-  if ((fs_->flags & kDirty) == 0) return {};
-  const errcode_t code = ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC);
-  if (code == 0) return {};
-  return std::unexpected(
-      PushFailure{.error = from_ext2(code), .words = "the volume's summary cannot be written"});
+  if ((fs_->flags & EXT2_FLAG_DIRTY) == 0) return {};
+  auto& super = *fs_->super;
+  const auto now = std::time(nullptr);
+  super.s_wtime = static_cast<__u32>(now);
+  super.s_wtime_hi = static_cast<__u8>(now >> 32);
+  super.s_block_group_nr = 0;
+  if (has_checksums()) super.s_checksum = superblock_checksum(super);
+  const auto written = cache_.write(kSuperblockOffset, std::as_bytes(std::span(&super, 1)));
+  if (!written) return failed(written.error());
+  fs_->flags &= ~(EXT2_FLAG_DIRTY | EXT2_FLAG_CHANGED);
+  return {};
 }
 
 Volume::Pushed Volume::pushed(const cache::WriteOutcome& written) {

@@ -113,7 +113,8 @@ Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
   if (!words.empty()) return fail(volume_.corrupted(inode.number, block, words));
   if (!buffer) return fail(volume_.failed(buffer.error().value(), inode.number, kReading));
   const std::vector<std::byte> bytes(buffer->bytes().begin(), buffer->bytes().end());
-  if (!ext2fs_test_block_bitmap2(volume_.fs()->block_map, block))
+  ASSIGN_OR_RETURN(const bool in_use, volume_.block_bitmaps().in_use(block));
+  if (!in_use)
     return fail(volume_.corrupted(inode.number, block, "a block of extended attributes is marked free"));
   ASSIGN_OR_RETURN(places.in_block, parse(inode, bytes, kHeader, block));
   std::memcpy(&places.sharers, bytes.data() + offsetof(ext2_ext_attr_header, h_refcount),

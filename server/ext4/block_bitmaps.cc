@@ -163,6 +163,10 @@ Result<BlockRun> BlockBitmaps::take_first(BlockRun where, Search& search) {
   ASSIGN_OR_RETURN(auto* const buffer, open(group));
   const auto end = behind(where);
   const std::size_t most = std::max<std::size_t>(search.most >> cluster_bits_, 1);
+  // Nobody looks through many groups for one that is all free.
+  const std::size_t enough =
+      std::min<std::size_t>(most, std::max<std::uint64_t>(per_group_ >> cluster_bits_ >> 3, 1));
+  const bool to_the_end = where.end() == blocks_of(group).end();
   for (std::size_t next = bit_of(where.first); search.patience > 0;) {
     const auto first = bits::first_zero(buffer->bytes(), next, end);
     if (first == end) break;
@@ -174,8 +178,9 @@ Result<BlockRun> BlockBitmaps::take_first(BlockRun where, Search& search) {
     const BlockRun run{usable.first, usable.end - usable.first};
     if (usable.end < behind_run) next = bit_of(usable.end);
     if (run.count > search.best.count) search.best = run;
-    // The volume's last cluster may be cut short.
-    if (run.count >= search.most || (run.end() == end_ && behind(run) - bit_of(run.first) >= most))
+    // From the goal to its group's end: the next run may go on there.
+    const bool goes_on = run.first == where.first && to_the_end && run.end() == where.end();
+    if (goes_on || behind(run) - bit_of(run.first) >= enough)
       return take_here(group, *buffer, run, search.kept);
     --search.patience;
   }

@@ -42,12 +42,13 @@ class BlockBitmaps {
 
   // What take_first() looks for, and what it saw on its way through groups.
   struct Search {
-    std::uint64_t most = 0;  // blocks; with fewer it looks on
+    std::uint64_t most = 0;  // blocks
     std::uint64_t kept = 0;  // blocks that are to stay free in the volume
     int patience = 0;        // how many shorter runs are passed over
     BlockRun best = {};      // the longest of them
   };
-  // Takes the first run of `most` blocks in `where`, which lies in one group; one that cannot be had yet
+  // Takes the first run of `most` blocks in `where`, which lies in one group: or of an eighth of a group, or
+  // one from its beginning to the group's end, to which the next group may be added. What cannot be had yet
   // (unreleased.h) is none. Empty: there is none, but perhaps a shorter one in `search`.
   Result<BlockRun> take_first(BlockRun where, Search& search);
   // Takes the best of a search, or what is left of its beginning.

@@ -112,7 +112,7 @@ std::uint64_t ExtentMap::goal_for(const Inode& inode, std::uint64_t logical) {
     if (const auto before = find(inode, logical - 1); before && before->kind != Mapping::Kind::kHole)
       return before->physical + 1;
   }
-  return ext2fs_group_first_block2(volume_.fs(), ext2fs_group_of_ino(volume_.fs(), inode.number));
+  return volume_.group_begin_of(inode.number);
 }
 
 Result<void> ExtentMap::check(const Inode& inode) {

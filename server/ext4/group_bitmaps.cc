@@ -117,9 +117,8 @@ void GroupBitmaps::change_all() {
   any_changed_ = true;
 }
 
-Result<std::vector<GroupNumber>> GroupBitmaps::seal() {
-  std::vector<GroupNumber> sealed;
-  if (!any_changed_) return sealed;
+Result<void> GroupBitmaps::seal() {
+  if (!any_changed_) return {};
   for (GroupNumber group = 0; group < groups_.count(); ++group) {
     if (!changed_[group].load(std::memory_order_relaxed)) continue;
     const auto lock = groups_.lock(group);
@@ -133,11 +132,11 @@ Result<std::vector<GroupNumber>> GroupBitmaps::seal() {
       kind_ == Kind::kInodes ? groups_.set_inode_bitmap_sum(group, sum)
                              : groups_.set_block_bitmap_sum(group, sum);
     }
-    sealed.push_back(group);
+    changed_[group] = false;
+    groups_.note_changed(group);
   }
-  for (const GroupNumber group : sealed) changed_[group] = false;
   any_changed_ = false;
-  return sealed;
+  return {};
 }
 
 }  // namespace fuse4fs::ext4

@@ -68,9 +68,8 @@ class GroupBitmaps {
   // All checksums are due.
   void change_all();
 
-  // The checksums that are due, into the descriptors. Answers the groups that were changed.
-  Result<std::vector<GroupNumber>> seal();
-  [[nodiscard]] bool has_changed() const { return any_changed_.load(std::memory_order_relaxed); }
+  // The checksums that are due, into the descriptors.
+  Result<void> seal();
 
  private:
   [[nodiscard]] std::uint64_t block_of(GroupNumber group) const;

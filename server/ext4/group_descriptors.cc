@@ -2,8 +2,7 @@
 #include "server/ext4/group_descriptors.h"
 
 #include <algorithm>
-#include <cstring>
-#include <set>
+#include <span>
 
 namespace fuse4fs::ext4 {
 
@@ -24,27 +23,6 @@ void GroupDescriptors::set(GroupNumber group, Field field, std::uint32_t value) 
   if (grows) put(field.high, value >> 16);
   put(field.low, value);
   if (is_long_ && !grows) put(field.high, value >> 16);
-}
-
-std::uint64_t GroupDescriptors::place(GroupNumber group, std::size_t low, std::size_t high) const {
-  std::uint32_t part = 0;
-  std::memcpy(&part, at(group) + low, sizeof part);
-  std::uint64_t block = part;
-  if (is_long_) {
-    std::memcpy(&part, at(group) + high, sizeof part);
-    block |= std::uint64_t{part} << 32;
-  }
-  return block;
-}
-
-std::uint64_t GroupDescriptors::inode_bitmap(GroupNumber group) const {
-  return place(group, offsetof(ext4_group_desc, bg_inode_bitmap),
-               offsetof(ext4_group_desc, bg_inode_bitmap_hi));
-}
-
-std::uint64_t GroupDescriptors::block_bitmap(GroupNumber group) const {
-  return place(group, offsetof(ext4_group_desc, bg_block_bitmap),
-               offsetof(ext4_group_desc, bg_block_bitmap_hi));
 }
 
 bool GroupDescriptors::is_sum(GroupNumber group, Field field, std::uint32_t sum) const {
@@ -116,10 +94,10 @@ void GroupDescriptors::set_free_clusters(GroupNumber group, std::uint32_t free) 
   free_clusters_.fetch_add(std::uint64_t{free} - before, std::memory_order_relaxed);
 }
 
-Result<void> GroupDescriptors::write(std::span<const GroupNumber> groups, cache::BufferCache& cache) {
+Result<void> GroupDescriptors::write(cache::BufferCache& cache) {
   std::set<GroupNumber> blocks;
   const std::size_t in_a_block = fs_.blocksize / size_;
-  for (const GroupNumber group : groups) {
+  for (const GroupNumber group : changed_) {
     ext2fs_group_desc_csum_set(&fs_, group);
     blocks.insert(static_cast<GroupNumber>(group / in_a_block));
   }
@@ -130,6 +108,7 @@ Result<void> GroupDescriptors::write(std::span<const GroupNumber> groups, cache:
         fs_.blocksize);
     RETURN_IF_ERROR(cache.write(block * fs_.blocksize, bytes));
   }
+  changed_.clear();
   fs_.super->s_free_inodes_count = static_cast<__u32>(free_inodes());
   ext2fs_free_blocks_count_set(fs_.super, free_clusters() << fs_.cluster_ratio_bits);
   return {};

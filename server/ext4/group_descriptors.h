@@ -17,9 +17,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
-#include <span>
 #include <vector>
 
 #include "base/guarded.h"
@@ -37,8 +38,19 @@ class GroupDescriptors {
   explicit GroupDescriptors(struct_ext2_filsys& fs);
 
   [[nodiscard]] GroupNumber count() const { return fs_.group_desc_count; }
-  [[nodiscard]] std::uint64_t inode_bitmap(GroupNumber group) const;
-  [[nodiscard]] std::uint64_t block_bitmap(GroupNumber group) const;
+  // First blocks.
+  [[nodiscard]] std::uint64_t inode_bitmap(GroupNumber group) const {
+    return place(group, offsetof(ext4_group_desc, bg_inode_bitmap),
+                 offsetof(ext4_group_desc, bg_inode_bitmap_hi));
+  }
+  [[nodiscard]] std::uint64_t block_bitmap(GroupNumber group) const {
+    return place(group, offsetof(ext4_group_desc, bg_block_bitmap),
+                 offsetof(ext4_group_desc, bg_block_bitmap_hi));
+  }
+  [[nodiscard]] std::uint64_t inode_table(GroupNumber group) const {
+    return place(group, offsetof(ext4_group_desc, bg_inode_table),
+                 offsetof(ext4_group_desc, bg_inode_table_hi));
+  }
   [[nodiscard]] unsigned cluster_bits() const { return static_cast<unsigned>(fs_.cluster_ratio_bits); }
 
   using Mutex = RankedMutex<std::shared_mutex, LockRank::kGroup>;
@@ -95,9 +107,11 @@ class GroupDescriptors {
   }
   void set_block_bitmap_sum(GroupNumber group, std::uint32_t sum) { set(group, kBlockBitmapSum, sum); }
 
-  // For a write-back, when nothing changes: the descriptors of these groups with their checksums, into the
-  // cache; the sums of all, into the superblock.
-  Result<void> write(std::span<const GroupNumber> groups, cache::BufferCache& cache);
+  // For a write-back, when nothing changes: the descriptors that it is to write; they with their checksums
+  // into the cache, and the sums of all into the superblock. What could not be written is for the next one.
+  void note_changed(GroupNumber group) { changed_.insert(group); }
+  [[nodiscard]] bool has_changed() const { return !changed_.empty(); }
+  Result<void> write(cache::BufferCache& cache);
 
  private:
   // Halves of a number; the high one is there where descriptors are long.
@@ -130,7 +144,14 @@ class GroupDescriptors {
     return low | std::uint32_t{half(group, field.high).load(std::memory_order_relaxed)} << 16;
   }
   void set(GroupNumber group, Field field, std::uint32_t value);
-  [[nodiscard]] std::uint64_t place(GroupNumber group, std::size_t low, std::size_t high) const;
+  [[nodiscard]] std::uint64_t place(GroupNumber group, std::size_t low, std::size_t high) const {
+    const auto part = [&](std::size_t offset) {
+      std::uint32_t value = 0;
+      std::memcpy(&value, at(group) + offset, sizeof value);
+      return std::uint64_t{value};
+    };
+    return is_long_ ? part(low) | part(high) << 32 : part(low);
+  }
   [[nodiscard]] bool is_sum(GroupNumber group, Field field, std::uint32_t sum) const;
   [[nodiscard]] bool has_flag(GroupNumber group, std::uint16_t flag) const {
     constexpr std::size_t kFlags = offsetof(ext4_group_desc, bg_flags);
@@ -149,6 +170,7 @@ class GroupDescriptors {
   const bool has_checksums_;  // of descriptors
   std::array<Stripe, kStripes> stripes_;
   std::atomic<std::uint64_t> free_inodes_, free_clusters_;
+  std::set<GroupNumber> changed_;
 };
 
 }  // namespace fuse4fs::ext4

@@ -38,9 +38,11 @@ bool is_empty(std::span<const std::byte> inode) {
 
 }  // namespace
 
-InodeBlocks::InodeBlocks(struct_ext2_filsys& fs, cache::BufferCache& cache)
+InodeBlocks::InodeBlocks(struct_ext2_filsys& fs, const GroupDescriptors& groups, cache::BufferCache& cache)
     : fs_(fs),
+      groups_(groups),
       cache_(cache),
+      blocks_(ext2fs_blocks_count(fs.super)),
       inode_size_(EXT2_INODE_SIZE(fs.super)),
       inodes_per_block_(static_cast<std::uint32_t>(fs.blocksize / inode_size_)),
       has_checksums_(ext2fs_has_feature_metadata_csum(fs.super) != 0),
@@ -52,10 +54,9 @@ errcode_t InodeBlocks::find(InodeNumber number, Place& place) const {
   const std::uint32_t group = (number - 1) / super.s_inodes_per_group;
   if (group >= fs_.group_desc_count) return EXT2_ET_BAD_INODE_NUM;
   const std::uint32_t in_group = (number - 1) % super.s_inodes_per_group;
-  const std::uint64_t table = ext2fs_inode_table_loc(&fs_, group);
+  const std::uint64_t table = groups_.inode_table(group);
   if (table == 0) return EXT2_ET_MISSING_INODE_TABLE;
-  const std::uint64_t blocks = ext2fs_blocks_count(fs_.super);
-  if (table < super.s_first_data_block || table >= blocks || fs_.inode_blocks_per_group > blocks - table)
+  if (table < super.s_first_data_block || table >= blocks_ || fs_.inode_blocks_per_group > blocks_ - table)
     return EXT2_ET_GDESC_BAD_INODE_TABLE;
   place.index = in_group % inodes_per_block_;
   place.block = table + in_group / inodes_per_block_;

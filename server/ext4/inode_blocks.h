@@ -33,14 +33,15 @@
 #include "server/cache/buffer_cache.h"
 #include "server/ext4/ext2.h"
 #include "server/ext4/file_system.h"
+#include "server/ext4/group_descriptors.h"
 #include "server/ext4/write_order.h"
 
 namespace fuse4fs::ext4 {
 
 class InodeBlocks {
  public:
-  // Both outlive it.
-  InodeBlocks(struct_ext2_filsys& fs, cache::BufferCache& cache);
+  // They outlive it.
+  InodeBlocks(struct_ext2_filsys& fs, const GroupDescriptors& groups, cache::BufferCache& cache);
 
   // As many bytes as `into` takes, but no more than an inode has.
   errcode_t read(InodeNumber number, std::span<std::byte> into);
@@ -83,7 +84,9 @@ class InodeBlocks {
   [[nodiscard]] Stripe& stripe_of(const Place& place) { return stripes_[place.block % kStripes]; }
 
   struct_ext2_filsys& fs_;
+  const GroupDescriptors& groups_;
   cache::BufferCache& cache_;
+  const std::uint64_t blocks_;  // of the volume
   const std::size_t inode_size_;
   const std::uint32_t inodes_per_block_;
   const bool has_checksums_;

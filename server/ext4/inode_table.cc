@@ -51,20 +51,15 @@ bool InodeTable::may_be_a_file(std::uint64_t number) const {
 // No part of a table that was never used.
 void InodeTable::read_ahead(InodeNumber number) {
   constexpr std::uint64_t kPiece = InodeReadAhead::kPiece;
-  auto* const fs = volume_.fs();
   const auto& super = volume_.super();
-  const dgrp_t group = (number - 1) / super.s_inodes_per_group;
-  if (group >= fs->group_desc_count) return;
-  const std::uint64_t table = ext2fs_inode_table_loc(fs, group);
+  const auto& groups = volume_.groups();
+  const GroupNumber group = (number - 1) / super.s_inodes_per_group;
+  if (group >= groups.count()) return;
+  const std::uint64_t table = groups.inode_table(group);
   const std::uint64_t in_a_block = EXT2_INODES_PER_BLOCK(&super);
   const std::uint64_t wanted = (number - 1) % super.s_inodes_per_group / in_a_block;
   if (volume_.cache().has(table + wanted) || !read_ahead_.missed(table + wanted)) return;
-  std::uint64_t used = super.s_inodes_per_group;
-  if (ext2fs_has_group_desc_csum(fs)) {
-    const auto library = volume_.library();
-    const std::uint64_t unused = ext2fs_bg_itable_unused(fs, group);
-    used -= std::min(unused, used);
-  }
+  const std::uint64_t used = super.s_inodes_per_group - groups.unused_inodes(group);
   // Pieces lie where their numbers say, whatever the table begins with.
   const std::uint64_t piece = (table + wanted) / kPiece * kPiece;
   const std::uint64_t first = std::max(piece, table);

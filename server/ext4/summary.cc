@@ -128,6 +128,7 @@ Result<void> count_all(Volume& volume) {
     groups.set_inodes(group, free, directories[group], unused[group]);
     ASSIGN_OR_RETURN(const std::uint32_t clusters, volume.block_bitmaps().count_free(group));
     groups.set_free_clusters(group, clusters);
+    groups.note_changed(group);
   }
   groups.set_free_inodes(free_inodes);
   ext2fs_mark_super_dirty(&fs);

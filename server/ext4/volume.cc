@@ -132,8 +132,8 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   RETURN_IF_ERROR(map_own_structures(journal));
   count_free(*fs_);
   overhead_ = overhead_clusters(*fs_) * cluster_blocks_;
-  inode_blocks_.emplace(*fs_, cache_);
   groups_.emplace(*fs_);
+  inode_blocks_.emplace(*fs_, *groups_, cache_);
   inode_bitmaps_.emplace(*this, *groups_);
   block_bitmaps_.emplace(*this, *groups_);
   freed_groups_.emplace(fs_->group_desc_count);

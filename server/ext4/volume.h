@@ -103,6 +103,10 @@ class Volume {
   [[nodiscard]] GroupDescriptors& groups() { return *groups_; }
   [[nodiscard]] InodeBitmaps& inode_bitmaps() { return *inode_bitmaps_; }
   [[nodiscard]] BlockBitmaps& block_bitmaps() { return *block_bitmaps_; }
+  // The first block of the group that the inode lies in.
+  [[nodiscard]] std::uint64_t group_begin_of(InodeNumber number) const {
+    return block_bitmaps_->blocks_of(inode_bitmaps_->group_of(number)).first;
+  }
   [[nodiscard]] std::uint32_t checksum_seed() const { return fs_->csum_seed; }
   [[nodiscard]] bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
 

@@ -32,13 +32,11 @@ Volume::Pushed Volume::write_summary() {
   const auto failed = [](Errno error) {
     return std::unexpected(PushFailure{.error = error, .words = "the volume's summary cannot be written"});
   };
-  auto sealed = block_bitmaps_->blocks().seal();
-  if (!sealed) return failed(sealed.error());
-  const auto of_inodes = inode_bitmaps_->blocks().seal();
-  if (!of_inodes) return failed(of_inodes.error());
-  sealed->insert(sealed->end(), of_inodes->begin(), of_inodes->end());
-  if (!sealed->empty()) {
-    if (const auto written = groups_->write(*sealed, cache_); !written) return failed(written.error());
+  for (auto* const bitmaps : {&block_bitmaps_->blocks(), &inode_bitmaps_->blocks()}) {
+    if (const auto sealed = bitmaps->seal(); !sealed) return failed(sealed.error());
+  }
+  if (groups_->has_changed()) {
+    if (const auto written = groups_->write(cache_); !written) return failed(written.error());
     ext2fs_mark_super_dirty(fs_);
   }
   if ((fs_->flags & EXT2_FLAG_DIRTY) == 0) return {};

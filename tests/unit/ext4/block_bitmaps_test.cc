@@ -258,5 +258,35 @@ TEST_F(DamagedBlocks, OnlyWhatIsWantedIsReadAndWritten) {
   EXPECT_EQ(volume.check(), "");
 }
 
+// More than a group has: no search for what cannot be.
+TEST_F(DamagedBlocks, LongRunsGoFromGroupToGroup) {
+  TestVolume volume("-t ext4 -b 1024 -g 1024 -N 2000 -O ^has_journal", "32M");
+  OpenVolume open(volume);
+  auto& blocks = open.metadata().blocks;
+  auto& groups = open.volume().groups();
+  const auto unwritten = [&] {
+    GroupNumber count = 0;
+    for (GroupNumber group = 0; group < groups.count(); ++group) count += groups.has_no_blocks(group) ? 1 : 0;
+    return count;
+  };
+  const auto before = unwritten();
+  ASSERT_GT(before, 10U);
+  std::vector<BlockRun> taken;
+  std::uint64_t goal = open.volume().block_bitmaps().blocks_of(10).first + 1000;
+  for (int i = 0; i < 4; ++i) {
+    const auto run = blocks.take(goal, 20'000);
+    ASSERT_TRUE(run);
+    // The end of the first group, and then whole ones.
+    EXPECT_EQ(run->first, goal);
+    EXPECT_EQ(run->end(), open.volume().block_bitmaps().blocks_of(10 + static_cast<GroupNumber>(i)).end());
+    goal = run->end();
+    taken.push_back(*run);
+  }
+  EXPECT_GE(unwritten() + 4, before);
+  for (const auto run : taken) ASSERT_TRUE(blocks.give_back(run, 0));
+  open.finish();
+  EXPECT_EQ(volume.check(), "");
+}
+
 }  // namespace
 }  // namespace fuse4fs::ext4

@@ -325,7 +325,7 @@ TEST_P(InodeBlocksTest, NumbersAndTablesThatCannotBeAreCorruption) {
   }
   ext2fs_inode_table_loc_set(fs, 0, first_outside - 1);
   Bytes into(inode_size());
-  const auto code = InodeBlocks(*fs, volume().cache()).read(first_, into);
+  const auto code = InodeBlocks(*fs, volume().groups(), volume().cache()).read(first_, into);
   EXPECT_NE(code, EXT2_ET_GDESC_BAD_INODE_TABLE);
   ext2fs_inode_table_loc_set(fs, 0, table);
   EXPECT_EQ(error_of_reading(first_), Errno(0));

@@ -214,6 +214,9 @@ class BufferCache {
   BufferCache(const BufferCache&) = delete;
   BufferCache& operator=(const BufferCache&) = delete;
 
+  // In bytes.
+  [[nodiscard]] std::size_t block_size() const { return block_size_; }
+
   Result<Buffer> get(std::uint64_t block, BlockRole role, BlockVerifier verify);
   // Without a check, whatever it was: kPlain.
   Result<Buffer> get(std::uint64_t block);

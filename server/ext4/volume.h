@@ -39,6 +39,7 @@
 #include "server/ext4/multi_mount_protection.h"
 #include "server/ext4/superblock_check.h"
 #include "server/ext4/write_order.h"
+#include "server/journal/change_log.h"
 #include "server/journal/handle.h"
 
 namespace fuse4fs::ext4 {
@@ -156,7 +157,8 @@ class Volume {
   // The inode, before what is about to be done to it, is what a write-back shows first (write_order.h).
   Result<void> keep_earlier(InodeNumber number);
   [[nodiscard]] WriteOrder& order() { return order_; }
-  // Changes begin their handles here; a write-back holds them off while it looks at what is dirty.
+  // Changes begin their handles here, and change blocks through it; a write-back holds them off while it
+  // looks at what is dirty.
   [[nodiscard]] journal::Journal& journal() { return journal_; }
   [[nodiscard]] FreedGroups& freed_groups() { return *freed_groups_; }
 
@@ -221,7 +223,8 @@ class Volume {
   const unsigned block_bits_;
   const bool has_acls_;
   cache::BufferCache cache_;
-  journal::Journal journal_;
+  journal::NoJournal log_{cache_};
+  journal::Journal journal_{log_};
   RankedMutex<std::mutex, LockRank::kWriteBackTurn> write_back_turn_;
   WriteOrder order_{*this};
   // From here on an order matters: until then the next mount would begin anew.

@@ -7,8 +7,10 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <tuple>
 
 #include "server/ext4/crc32c.h"
+#include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -209,13 +211,13 @@ Result<DirectoryBlock> DirectoryStore::read(const Inode& directory, std::uint32_
 
 Result<DirectoryBlock> DirectoryStore::fresh(const Inode& directory, std::uint32_t index,
                                              std::uint64_t physical, DirectoryForm form) {
-  auto buffer = volume_.cache().get_new(physical, role_of(directory, form));
+  auto buffer = volume_.journal().get_new(physical, role_of(directory, form));
   if (!buffer) return fail(volume_.failed(buffer.error().value(), directory.number, "writing a directory"));
   return DirectoryBlock(index, std::move(*buffer));
 }
 
 Result<cache::Change> DirectoryStore::begin(const Inode& directory, DirectoryBlock& block) {
-  auto change = block.buffer_.change();
+  auto change = volume_.journal().modify(block.buffer_);
   if (!change) return fail(volume_.failed(change.error().value(), directory.number, "writing a directory"));
   return change;
 }
@@ -231,6 +233,8 @@ void DirectoryStore::seal(const Inode& directory, std::span<std::byte> bytes, Di
   const std::uint32_t sum = checksum_of(directory, bytes, form);
   std::memcpy(bytes.data() + checksum_place(bytes, form), &sum, sizeof sum);
 }
+
+void DirectoryStore::ensure_split() { std::ignore = volume_.journal().ensure({.blocks = credits::kName}); }
 
 Result<DirectoryStore::DotDot> DirectoryStore::dotdot(const Inode& directory) {
   ASSIGN_OR_RETURN(DirectoryBlock first, read(directory, 0, DirectoryForm::kEntries));

@@ -94,6 +94,9 @@ class DirectoryStore {
     return attach_first(directory, run, block ? done : fail(block.error()));
   }
 
+  // Credits for a split that only a damaged index wants.
+  void ensure_split();
+
   // Sets the checksum, where the volume has them.
   void seal(const Inode& directory, std::span<std::byte> bytes, DirectoryForm form) const;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/ext2_io.h"
 
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -12,11 +13,13 @@ namespace fuse4fs::ext4 {
 namespace {
 
 thread_local cache::BufferCache* cache_to_open = nullptr;
+thread_local journal::Journal* journal_to_open = nullptr;
 
 struct Channel {
   struct_io_channel face{};
   std::string name;
   cache::BufferCache* cache = nullptr;
+  journal::Journal* journal = nullptr;
 };
 
 Channel& channel_of(io_channel face) { return *static_cast<Channel*>(face->private_data); }
@@ -41,6 +44,12 @@ bool length_of(io_channel face, unsigned long long block, int count, std::uint64
   return !__builtin_mul_overflow(static_cast<std::uint64_t>(block), block_size, &offset);
 }
 
+Result<void> write(io_channel face, std::uint64_t offset, std::span<const std::byte> from) {
+  const Channel& channel = channel_of(face);
+  assert(channel.journal->has_pause() && "libext2fs writes outside of a write-back");
+  return channel.cache->write(offset, from);
+}
+
 errcode_t open_channel(const char* name, int, io_channel* opened) {
   if (cache_to_open == nullptr) return EXT2_ET_BAD_DEVICE_NAME;
   std::unique_ptr<Channel> channel;
@@ -51,6 +60,7 @@ errcode_t open_channel(const char* name, int, io_channel* opened) {
     return EXT2_ET_NO_MEMORY;
   }
   channel->cache = cache_to_open;
+  channel->journal = journal_to_open;
   channel->face.magic = EXT2_ET_MAGIC_IO_CHANNEL;
   channel->face.manager = Ext2Io::manager();
   channel->face.name = channel->name.data();
@@ -85,9 +95,7 @@ errcode_t write_blocks64(io_channel face, unsigned long long block, int count, c
   std::uint64_t offset = 0;
   std::size_t length = 0;
   if (!length_of(face, block, count, offset, length)) return EXT2_ET_BAD_BLOCK_NUM;
-  return code_of([&] {
-    return channel_of(face).cache->write(offset, std::span(static_cast<const std::byte*>(data), length));
-  });
+  return code_of([&] { return write(face, offset, std::span(static_cast<const std::byte*>(data), length)); });
 }
 
 errcode_t read_blocks(io_channel face, unsigned long block, int count, void* data) {
@@ -101,8 +109,8 @@ errcode_t write_blocks(io_channel face, unsigned long block, int count, const vo
 errcode_t write_bytes(io_channel face, unsigned long offset, int count, const void* data) {
   if (count < 0) return EXT2_ET_INVALID_ARGUMENT;
   return code_of([&] {
-    return channel_of(face).cache->write(
-        offset, std::span(static_cast<const std::byte*>(data), static_cast<std::size_t>(count)));
+    return write(face, offset,
+                 std::span(static_cast<const std::byte*>(data), static_cast<std::size_t>(count)));
   });
 }
 
@@ -111,9 +119,15 @@ errcode_t flush_nothing(io_channel) { return 0; }
 
 }  // namespace
 
-Ext2Io::Ext2Io(cache::BufferCache& cache) { cache_to_open = &cache; }
+Ext2Io::Ext2Io(cache::BufferCache& cache, journal::Journal& journal) {
+  cache_to_open = &cache;
+  journal_to_open = &journal;
+}
 
-Ext2Io::~Ext2Io() { cache_to_open = nullptr; }
+Ext2Io::~Ext2Io() {
+  cache_to_open = nullptr;
+  journal_to_open = nullptr;
+}
 
 io_manager Ext2Io::manager() {
   // Never written to after this, but libext2fs's type is a plain pointer.

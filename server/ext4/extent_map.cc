@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/extent_tree.h"
 
@@ -56,14 +57,18 @@ Result<void> ExtentMap::insert_extents(Inode& inode, Mapping extents) {
   return {};
 }
 
-Result<void> ExtentMap::convert(Inode& inode, std::uint64_t first, std::uint64_t count, Mapping::Kind kind) {
-  return write_map(inode, convert_extents(inode, first, first + count, kind));
+Result<void> ExtentMap::convert(Inode& inode, std::uint64_t first, std::uint64_t count, Mapping::Kind kind,
+                                Handles handles) {
+  return write_map(inode, convert_extents(inode, first, first + count, kind, handles));
 }
 
 Result<void> ExtentMap::convert_extents(Inode& inode, std::uint64_t first, std::uint64_t end,
-                                        Mapping::Kind kind) {
+                                        Mapping::Kind kind, Handles handles) {
   ExtentTree tree(volume_, blocks_, inode);
+  std::uint64_t freed = 0;
   while (first < end) {
+    if (!volume_.journal().ensure(credits::of_map) && handles == Handles::kSeveral)
+      RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
     ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
     const std::uint64_t to = std::min(end, here.end());
     if (here.kind != Mapping::Kind::kHole && here.kind != kind) {
@@ -81,28 +86,44 @@ Result<void> ExtentMap::convert_extents(Inode& inode, std::uint64_t first, std::
   return {};
 }
 
-Result<void> ExtentMap::truncate(Inode& inode, std::uint64_t first) {
+// A write-back may come between, and after it a crash: the file is then as if it had been cut, or filled, to
+// here and no farther.
+Result<void> ExtentMap::begin_anew(Inode& inode, std::uint64_t end, std::uint64_t& freed) {
+  volume_.uncount_blocks(inode, std::exchange(freed, 0));
+  Inode before;
+  RETURN_IF_ERROR(volume_.read_inode(inode.number, before.bytes()));
+  Inode shown = inode;
+  shown.set_size(std::max(inode.size(), std::min(before.size(), end << volume_.block_bits())));
+  RETURN_IF_ERROR(volume_.write_inode(shown));
+  volume_.journal().restart(credits::of_map);
+  return {};
+}
+
+Result<void> ExtentMap::truncate(Inode& inode, std::uint64_t first, Handles handles) {
   if (!inode.has_blocks_map()) return {};
-  if (inode.has(EXT4_EXTENTS_FL)) return truncate_extents(inode, first);
+  if (inode.has(EXT4_EXTENTS_FL)) return truncate_extents(inode, first, handles);
   const std::uint64_t end = block_limit(inode);
-  return first < end ? remove(inode, first, end - first) : Result<void>();
+  return first < end ? remove(inode, first, end - first, handles) : Result<void>();
 }
 
 // Each round shortens the map by an extent, from its end.
-Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first) {
+Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first, Handles handles) {
   std::uint64_t freed = 0;
-  const auto done = cut_end(inode, first, freed);
+  const auto done = cut_end(inode, first, handles, freed);
   volume_.uncount_blocks(inode, freed);
   return write_map(inode, done);
 }
 
-// `freed` counts clusters.
-Result<void> ExtentMap::cut_end(Inode& inode, std::uint64_t first, std::uint64_t& freed) {
+Result<void> ExtentMap::cut_end(Inode& inode, std::uint64_t first, Handles handles, std::uint64_t& freed) {
   ExtentTree tree(volume_, blocks_, inode);
   while (true) {
     RETURN_IF_ERROR(tree.seek(kExtentBlocks - 1));
     const auto last = tree.found();
     if (!last || last->end() <= first) return {};
+    if (!volume_.journal().ensure(credits::of_map) && handles == Handles::kSeveral) {
+      RETURN_IF_ERROR(begin_anew(inode, last->end(), freed));
+      continue;
+    }
     const std::uint64_t from = std::max(first, last->logical);
     std::vector<Mapping> kept;
     if (last->logical < from) kept.push_back(part_of(*last, last->logical, from, last->kind));
@@ -114,21 +135,22 @@ Result<void> ExtentMap::cut_end(Inode& inode, std::uint64_t first, std::uint64_t
   }
 }
 
-Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count) {
+Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t count, Handles handles) {
   if (!inode.has_blocks_map() || count == 0) return {};
   std::uint64_t freed = 0;
-  const auto removed = inode.has(EXT4_EXTENTS_FL) ? remove_extents(inode, first, count, freed)
-                                                  : remove_indirect(inode, first, count, freed);
+  const auto removed = inode.has(EXT4_EXTENTS_FL)
+                           ? remove_extents(inode, first, first + count, handles, freed)
+                           : remove_indirect(inode, first, first + count, handles, freed);
   volume_.uncount_blocks(inode, freed);
   return write_map(inode, removed);
 }
 
-// `freed` counts clusters.
-Result<void> ExtentMap::remove_extents(Inode& inode, std::uint64_t first, std::uint64_t count,
+Result<void> ExtentMap::remove_extents(Inode& inode, std::uint64_t first, std::uint64_t end, Handles handles,
                                        std::uint64_t& freed) {
-  const std::uint64_t end = first + count;
   ExtentTree tree(volume_, blocks_, inode);
   while (first < end) {
+    if (!volume_.journal().ensure(credits::of_map) && handles == Handles::kSeveral)
+      RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
     ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
     const std::uint64_t to = std::min(end, here.end());
     if (here.kind != Mapping::Kind::kHole) {
@@ -162,8 +184,15 @@ Result<std::uint64_t> ExtentMap::free_extent(Inode& inode, std::uint64_t logical
     if (shared != 0) end -= cluster;
   }
   if (begin >= end) return 0;
-  RETURN_IF_ERROR(blocks_.give_back({begin, end - begin}, inode.number));
+  RETURN_IF_ERROR(give_back(inode, {begin, end - begin}));
   return (end - begin) / cluster;
+}
+
+// What all inodes hold but files was changed as metadata; of files, the values of extended attributes.
+Result<void> ExtentMap::give_back(const Inode& inode, BlockRun run) {
+  RETURN_IF_ERROR(blocks_.give_back(run, inode.number));
+  if (!inode.is_regular() || inode.has(EXT4_EA_INODE_FL)) volume_.journal().revoke(run.first, run.count);
+  return {};
 }
 
 Result<std::uint64_t> ExtentMap::implied_block(const Inode& inode, std::uint64_t logical) {

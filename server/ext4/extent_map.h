@@ -39,15 +39,23 @@ class ExtentMap {
   // Walks the whole map and says whether it can be changed.
   Result<void> check(const Inode& inode);
 
+  // Removing and converting may be long. Where the log has no room for the rest of it they go on in this
+  // handle all the same, or make the inode fit what was done, write it, and begin another: then nothing else
+  // that the caller has begun may be unfinished.
+  enum class Handles { kOne, kSeveral };
+
   // Maps a hole to blocks: to ones that hold its data already, or (with extents) that count as zeros.
   Result<void> insert(Inode& inode, std::uint64_t logical, std::uint64_t physical, std::uint64_t count,
                       Mapping::Kind kind = Mapping::Kind::kWritten);
   // What is mapped in the range becomes `kind`, kWritten or kUnwritten. With extents only.
-  Result<void> convert(Inode& inode, std::uint64_t first, std::uint64_t count, Mapping::Kind kind);
-  // Unmaps and frees all from `first` on.
-  Result<void> truncate(Inode& inode, std::uint64_t first);
+  Result<void> convert(Inode& inode, std::uint64_t first, std::uint64_t count, Mapping::Kind kind,
+                       Handles handles = Handles::kOne);
+  // Unmaps and frees all from `first` on, the end first. Between two handles the inode on the volume has a
+  // size that what is left of its map allows, as if it had been cut step by step.
+  Result<void> truncate(Inode& inode, std::uint64_t first, Handles handles = Handles::kOne);
   // Unmaps and frees the range.
-  Result<void> remove(Inode& inode, std::uint64_t first, std::uint64_t count);
+  Result<void> remove(Inode& inode, std::uint64_t first, std::uint64_t count,
+                      Handles handles = Handles::kOne);
 
   // With clusters: where `logical` must lie because a neighbour in its cluster is mapped; 0 if none is.
   Result<std::uint64_t> implied_block(const Inode& inode, std::uint64_t logical);
@@ -63,10 +71,15 @@ class ExtentMap {
   Result<void> check_node(const Inode& inode, const ExtentNode& node, std::uint64_t block,
                           std::uint64_t begin, std::uint64_t end, std::uint64_t& budget);
   Result<void> check_indirect(const Inode& inode, std::uint32_t block, int level, std::uint64_t& budget);
-  Result<void> truncate_extents(Inode& inode, std::uint64_t first);
-  Result<void> cut_end(Inode& inode, std::uint64_t first, std::uint64_t& freed);
-  Result<void> remove_extents(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
-  Result<void> convert_extents(Inode& inode, std::uint64_t first, std::uint64_t end, Mapping::Kind kind);
+  Result<void> truncate_extents(Inode& inode, std::uint64_t first, Handles handles);
+  // `freed` counts clusters that the inode still counts.
+  Result<void> cut_end(Inode& inode, std::uint64_t first, Handles handles, std::uint64_t& freed);
+  Result<void> remove_extents(Inode& inode, std::uint64_t first, std::uint64_t end, Handles handles,
+                              std::uint64_t& freed);
+  Result<void> convert_extents(Inode& inode, std::uint64_t first, std::uint64_t end, Mapping::Kind kind,
+                               Handles handles);
+  // Another handle. Until `end` the file is what it was.
+  Result<void> begin_anew(Inode& inode, std::uint64_t end, std::uint64_t& freed);
   Result<void> insert_extents(Inode& inode, Mapping extents);
   // The map and the count of blocks, and nothing behind the fields that all inodes have; also where `done`
   // is a failure, for what was done before it.
@@ -76,9 +89,12 @@ class ExtentMap {
   Result<void> insert_indirect(Inode& inode, std::uint64_t logical, std::uint64_t physical);
   Result<std::uint32_t> add_indirect(Inode& inode, std::uint64_t goal);
   struct Cut;
-  Result<void> remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t count, std::uint64_t& freed);
+  Result<void> remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t end, Handles handles,
+                               std::uint64_t& freed);
+  Result<void> cut_indirect(Inode& inode, std::uint64_t first, std::uint64_t end, std::uint64_t& freed);
   Result<void> cut_indirect(const Inode& inode, Cut& cut, std::uint32_t& pointer, int level,
                             std::uint64_t begin);
+  Result<void> give_back(const Inode& inode, BlockRun run);
   Result<std::uint64_t> free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                     std::uint64_t count);
 

@@ -192,7 +192,7 @@ Result<bool> ExtentTree::put(std::size_t index, std::size_t removed, const Row& 
 
 template <class Edit>
 Result<void> ExtentTree::change(cache::Buffer& buffer, Edit edit) {
-  const auto change = buffer.change();
+  const auto change = volume_.journal().modify(buffer);
   if (!change) return fail(volume_.failed(change.error().value(), inode_.number, "changing the extent tree"));
   edit(ExtentNodeEdit(change->bytes()));
   if (!volume_.has_checksums()) return {};
@@ -276,7 +276,7 @@ Result<std::uint64_t> ExtentTree::add_node(int depth, std::span<const ExtentNode
   const ext2_inode_large before = inode_.raw;
   auto done = volume_.check(ext2fs_iblk_add_blocks(fs, inode_.brief(), 1), inode_.number, "counting blocks");
   if (done) {
-    auto buffer = volume_.cache().get_new(run.first, role_of(inode_));
+    auto buffer = volume_.journal().get_new(run.first, role_of(inode_));
     done = buffer ? change(*buffer,
                            [&](ExtentNodeEdit edit) {
                              edit.initialise(depth);
@@ -293,6 +293,7 @@ Result<std::uint64_t> ExtentTree::add_node(int depth, std::span<const ExtentNode
 Result<void> ExtentTree::free_node(std::uint64_t block) {
   const std::uint64_t cluster = volume_.cluster_blocks();
   RETURN_IF_ERROR(blocks_.give_back({block & ~(cluster - 1), cluster}, inode_.number));
+  volume_.journal().revoke(block, 1);
   volume_.uncount_blocks(inode_, 1);
   return {};
 }

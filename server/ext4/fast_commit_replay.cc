@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/quoted.h"
+#include "server/ext4/credits.h"
 #include "server/ext4/fast_commit_judge.h"
 #include "server/ext4/inode_image.h"
 #include "server/ext4/orphan_list.h"
@@ -527,6 +528,8 @@ Result<void> Replay::restore_orphans() {
 Outcome<FastCommitSummary> replay_fast_commits(Metadata& metadata, std::span<const FastCommitRecord> records,
                                                const FastCommitProgress& progress) {
   RETURN_IF_ERROR(judge_fast_commits(metadata, records));
+  // It is not logged itself: what it did is written whole, in an order of its own (Volume::write_replay()).
+  const auto handle = metadata.volume.journal().start(credits::of_replay);
   Replay replay(metadata, records, progress);
   if (const auto done = replay.run(); !done)
     return fail(done.error(),

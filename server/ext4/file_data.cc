@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <tuple>
 
 #include "server/ext4/credits.h"
 
@@ -145,7 +146,7 @@ Result<SectorCounts> FileData::write(InodeNumber number, std::uint64_t offset,
           {.inode = number, .block = write.pieces.front().where.physical, .error = written.error().value()});
   }
   if (!written) {
-    const auto handle = volume_.journal().start(credits::of_map(write.pieces.size()));
+    const auto handle = volume_.journal().start(credits::of_run);
     abandon(number, write.pieces);
     return fail(written.error());
   }
@@ -192,16 +193,15 @@ Result<SectorCounts> FileData::finish_write(Write& write) {
                        std::ranges::none_of(write.pieces, &Piece::is_news);
   if (no_news) return SectorCounts{write.sectors, write.sectors};
   const auto held = metadata_.inodes.lock(write.number);
-  const auto handle = volume_.journal().start(credits::of_map(write.pieces.size()));
+  const auto handle = volume_.journal().start(credits::of_map);
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
-  if (const auto done = commit(inode, write.pieces); !done) {
+  if (const auto done = commit(inode, write); !done) {
     // What lies behind the file's end would be found by e2fsck.
     const std::uint64_t blocks = (inode.size() + volume_.block_size() - 1) >> volume_.block_bits();
     (void)metadata_.extents.truncate(inode, blocks);
     (void)metadata_.inodes.write(inode);
     return fail(done.error());
   }
-  if (write.end > inode.size()) inode.set_size(write.end);
   RETURN_IF_ERROR(note_change(inode, write.privileges));
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   return SectorCounts{write.sectors, attributes_of(volume_, inode).sectors};
@@ -220,7 +220,7 @@ Result<void> FileData::leave_inode(InodeNumber number) {
   const auto held = metadata_.inodes.lock(number);
   RETURN_IF_ERROR(volume_.check_writable());
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
-  const auto handle = volume_.journal().start(credits::of_map(1));
+  const auto handle = volume_.journal().start(credits::of_map);
   return leave_inode(inode);
 }
 
@@ -235,8 +235,7 @@ Result<void> FileData::leave_inode(Inode& inode) {
   return metadata_.inline_data.move_out(inode, bytes, size);
 }
 
-Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t first,
-                                                    std::uint64_t count) {
+Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t first, std::uint64_t count) {
   ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, count));
   std::vector<Piece> pieces;
   std::optional<journal::Handle> handle;
@@ -245,7 +244,7 @@ Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t 
       pieces.push_back({part, 0, {}, true});
       continue;
     }
-    if (!handle) handle.emplace(volume_.journal().start(credits::of_map(parts.size())));
+    if (!handle) handle.emplace(volume_.journal().start(credits::of_run));
     if (const auto filled = fill_hole(inode, part, pieces); !filled) {
       abandon(inode.number, pieces);
       return fail(filled.error());
@@ -270,6 +269,7 @@ Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::vector<Piece>&
         goal = !pieces.empty() && pieces.back().where.kind != Mapping::Kind::kHole
                    ? pieces.back().where.physical + pieces.back().where.count
                    : metadata_.extents.goal_for(inode, hole.logical);
+      std::ignore = volume_.journal().ensure(credits::of_run);
       ASSIGN_OR_RETURN(piece.taken, metadata_.blocks.take(goal, count));
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
@@ -286,7 +286,9 @@ Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::vector<Piece>&
 
 void FileData::abandon(InodeNumber number, const std::vector<Piece>& pieces) {
   for (const Piece& piece : pieces) {
-    if (!piece.mapped && piece.fresh != 0) (void)metadata_.blocks.give_back(piece.taken, number);
+    if (piece.mapped || piece.fresh == 0) continue;
+    std::ignore = volume_.journal().ensure(credits::of_run);
+    (void)metadata_.blocks.give_back(piece.taken, number);
   }
 }
 
@@ -309,23 +311,35 @@ Result<void> FileData::transfer(const Write& write) {
   return {};
 }
 
-Result<void> FileData::commit(Inode& inode, std::vector<Piece>& pieces) {
-  for (Piece& piece : pieces) {
+Result<void> FileData::go_on(const Inode& inode) {
+  if (volume_.journal().ensure(credits::of_map)) return {};
+  RETURN_IF_ERROR(volume_.write_inode(inode));
+  volume_.journal().restart(credits::of_map);
+  return {};
+}
+
+Result<void> FileData::commit(Inode& inode, Write& write) {
+  const std::uint64_t old_size = inode.size();
+  for (Piece& piece : write.pieces) {
+    const Mapping& where = piece.where;
     if (!piece.is_news()) continue;
-    Result<void> done;
-    if (piece.mapped) {
-      done =
-          metadata_.extents.convert(inode, piece.where.logical, piece.where.count, Mapping::Kind::kWritten);
-    } else {
-      done = metadata_.extents.insert(inode, piece.where.logical, piece.where.physical, piece.where.count);
+    auto done = go_on(inode);
+    if (done && piece.mapped) {
+      done = metadata_.extents.convert(inode, where.logical, where.count, Mapping::Kind::kWritten);
+    } else if (done) {
+      done = metadata_.extents.insert(inode, where.logical, where.physical, where.count);
       if (done && piece.fresh != 0) done = metadata_.extents.add_blocks(inode, piece.fresh);
       piece.mapped = done.has_value();
     }
     if (!done) {
-      abandon(inode.number, pieces);
+      abandon(inode.number, write.pieces);
+      inode.set_size(old_size);
       return done;
     }
+    // Should another handle be needed, the file ends where its blocks do.
+    inode.set_size(std::max(inode.size(), std::min(write.end, where.end() << volume_.block_bits())));
   }
+  inode.set_size(std::max(inode.size(), write.end));
   return {};
 }
 
@@ -392,7 +406,8 @@ Result<void> FileData::resize(Inode& inode, std::uint64_t size) {
   inode.set_size(size);
   if (size > old) return {};
   // The old size again gives back what was allocated behind it.
-  return metadata_.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits());
+  return metadata_.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits(),
+                                    ExtentMap::Handles::kSeveral);
 }
 
 Result<void> FileData::write_zeros(std::uint64_t device_offset, std::uint64_t length) {

@@ -95,7 +95,11 @@ class FileData {
   Result<void> fill_hole(Inode& inode, Mapping hole, std::vector<Piece>& pieces);
   void abandon(InodeNumber number, const std::vector<Piece>& pieces);
   Result<void> transfer(const Write& write);
-  Result<void> commit(Inode& inode, std::vector<Piece>& pieces);
+  // Sets the size, too.
+  Result<void> commit(Inode& inode, Write& write);
+  // Credits for another change of the map: where the log has no room, under another handle. The inode is
+  // consistent now.
+  Result<void> go_on(const Inode& inode);
   Result<void> read_parts(const std::vector<Mapping>& parts, std::uint64_t offset, std::span<std::byte> into);
   // Content that lies inside the inode moves to a block.
   Result<void> leave_inode(Inode& inode);

@@ -58,7 +58,7 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
     if (end > volume_size_limit()) return fail(EFBIG);
     // The kernel's FUSE never asks for these two.
     if (change == RangeChange::kCollapse || change == RangeChange::kInsert) return fail(EOPNOTSUPP);
-    const auto handle = volume_.journal().start(credits::of_map(1));
+    const auto handle = volume_.journal().start(credits::of_map);
     RETURN_IF_ERROR(leave_inode(inode));
     if (change != RangeChange::kPunchHole && !inode.has(EXT4_EXTENTS_FL)) return fail(EOPNOTSUPP);
     RETURN_IF_ERROR(note_change(inode, privileges));
@@ -72,10 +72,11 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
   RETURN_IF_ERROR(allocate(number, range.offset >> bits, round_up(end, volume_.block_size()) >> bits));
   if (change == RangeChange::kZero) {
     RETURN_IF_ERROR(zero_edges(number, range.offset, end));
-    RETURN_IF_ERROR(in_parts(
-        number, first_whole, behind_whole, [this](Inode& inode, std::uint64_t from, std::uint64_t count) {
-          return metadata_.extents.convert(inode, from, count, Mapping::Kind::kUnwritten);
-        }));
+    RETURN_IF_ERROR(in_parts(number, first_whole, behind_whole,
+                             [this](Inode& inode, std::uint64_t from, std::uint64_t count) {
+                               return metadata_.extents.convert(inode, from, count, Mapping::Kind::kUnwritten,
+                                                                ExtentMap::Handles::kSeveral);
+                             }));
   }
   return end_of_file == EndOfFile::kKeep ? Result<void>() : grow(number, end);
 }
@@ -107,7 +108,7 @@ Result<void> FileData::in_parts(InodeNumber number, std::uint64_t first, std::ui
     // Read again each time: the claim holds the map still, not the rest of the inode.
     ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
     const std::uint64_t count = std::min(end - first, kBlocksAtOnce);
-    const auto handle = volume_.journal().start(credits::of_map(count / kLongestRun + 2));
+    const auto handle = volume_.journal().start(credits::of_map);
     const auto done = step(inode, first, count);
     const auto written = metadata_.inodes.write(inode);
     RETURN_IF_ERROR(done);
@@ -131,7 +132,7 @@ Result<void> FileData::punch(InodeNumber number, std::uint64_t offset, std::uint
   RETURN_IF_ERROR(zero_edges(number, offset, end));
   return in_parts(number, round_up(offset, block) >> volume_.block_bits(), end >> volume_.block_bits(),
                   [this](Inode& inode, std::uint64_t first, std::uint64_t count) {
-                    return metadata_.extents.remove(inode, first, count);
+                    return metadata_.extents.remove(inode, first, count, ExtentMap::Handles::kSeveral);
                   });
 }
 
@@ -173,7 +174,7 @@ Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::ui
     const auto held = metadata_.inodes.lock(number);
     RETURN_IF_ERROR(volume_.check_writable());
     ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
-    const auto handle = volume_.journal().start(credits::of_map(kRunsAtOnce));
+    const auto handle = volume_.journal().start(credits::of_map);
     Result<void> done;
     for (int run = 0; done && first < end && run < kRunsAtOnce; ++run)
       done = allocate_run(inode, first, std::min(end - first, kLongestRun));
@@ -197,8 +198,10 @@ Result<void> FileData::allocate_run(Inode& inode, std::uint64_t& first, std::uin
     const auto filled = fill_hole(inode, part, pieces);
     for (Piece& piece : pieces) {
       const Mapping& where = piece.where;
-      auto done = metadata_.extents.insert(inode, where.logical, where.physical, where.count,
-                                           Mapping::Kind::kUnwritten);
+      auto done = go_on(inode);
+      if (done)
+        done = metadata_.extents.insert(inode, where.logical, where.physical, where.count,
+                                        Mapping::Kind::kUnwritten);
       if (done && piece.fresh != 0) done = metadata_.extents.add_blocks(inode, piece.fresh);
       piece.mapped = done.has_value();
       if (!done) {

@@ -88,7 +88,7 @@ Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
   ASSIGN_OR_RETURN(Inode inode,
                    changes.size ? metadata_.inodes.read_for_change(held) : metadata_.inodes.read(held));
   RETURN_IF_ERROR(may_change(inode, changes));
-  const auto handle = volume_->journal().start(changes.size ? credits::of_map(1) : credits::of_attributes);
+  const auto handle = volume_->journal().start(changes.size ? credits::of_map : credits::of_attributes);
   if (changes.size) RETURN_IF_ERROR(data_.resize(inode, *changes.size));
   if (changes.privileges == AttributeChanges::Privileges::kClear) {
     inode.clear_privileges();

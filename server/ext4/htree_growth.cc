@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/htree.h"
 
 namespace fuse4fs::ext4 {
@@ -52,6 +53,7 @@ Result<void> HTree::insert(Inode& directory, std::string_view name, InodeNumber 
   // Each turn splits one block; of the highest tree, each level may need it once.
   constexpr int kMostTurns = 10;
   for (int turn = 0; turn < kMostTurns; ++turn) {
+    if (turn >= static_cast<int>(credits::kSplits) - 1) store_.ensure_split();
     Path path;
     RETURN_IF_ERROR(start(directory, path));
     RETURN_IF_ERROR(descend(directory, path, hasher_.of(name, path.version).major));

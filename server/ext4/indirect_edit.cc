@@ -4,8 +4,10 @@
 #include <array>
 #include <limits>
 #include <span>
+#include <tuple>
 #include <vector>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/extent_map.h"
 
 namespace fuse4fs::ext4 {
@@ -43,7 +45,7 @@ Result<std::uint32_t> ExtentMap::add_indirect(Inode& inode, std::uint64_t goal) 
   Result<void> done;
   if (run.first > std::numeric_limits<std::uint32_t>::max()) done = fail(ENOSPC);
   if (done) {
-    if (const auto buffer = volume_.cache().get_new(run.first, {}); !buffer)
+    if (const auto buffer = volume_.journal().get_new(run.first, {}); !buffer)
       done = volume_.check(buffer.error().value(), inode.number, "adding an indirect block");
   }
   if (done) done = add_blocks(inode, 1);
@@ -84,7 +86,7 @@ Result<void> ExtentMap::insert_indirect(Inode& inode, std::uint64_t logical, std
   auto below = static_cast<std::uint32_t>(physical);
   Result<void> done;
   const auto point = [&](std::uint32_t from, std::size_t slot) {
-    return checked(volume_.cache().write(place_of(from, slot), std::as_bytes(std::span(&below, 1))),
+    return checked(volume_.journal().write(from, slot * sizeof below, std::as_bytes(std::span(&below, 1))),
                    "writing an indirect block");
   };
   for (std::size_t level = way->level; done && level > at; --level) {
@@ -103,8 +105,9 @@ Result<void> ExtentMap::insert_indirect(Inode& inode, std::uint64_t logical, std
 }
 
 struct ExtentMap::Cut {
-  std::uint64_t first, end;     // of the file's blocks
-  std::vector<BlockRun> freed;  // data and indirect blocks, neighbours joined
+  std::uint64_t first, end;             // of the file's blocks
+  std::vector<BlockRun> freed;          // data, neighbours joined
+  std::vector<std::uint64_t> indirect;  // freed, too
 
   void free(std::uint64_t block) {
     if (!freed.empty() && freed.back().first + freed.back().count == block)
@@ -138,19 +141,21 @@ Result<void> ExtentMap::cut_indirect(const Inode& inode, Cut& cut, std::uint32_t
     if (at < cut.end && cut.first < at + span) outcome = cut_indirect(inode, cut, pointers[i], level - 1, at);
   }
   if (std::all_of(pointers.begin(), pointers.end(), [](std::uint32_t one) { return one == 0; })) {
-    cut.free(pointer);
+    cut.indirect.push_back(pointer);
     pointer = 0;
     return outcome;
   }
-  const auto written = volume_.cache().write(place, std::as_bytes(std::span(pointers)));
+  // More than the inode had counted: the volume is damaged.
+  std::ignore = volume_.journal().ensure(credits::of_indirect_map(0, pointers.size(), 1));
+  const auto written = volume_.journal().write(pointer, 0, std::as_bytes(std::span(pointers)));
   if (outcome && !written)
     return volume_.check(written.error().value(), inode.number, "writing an indirect block");
   return outcome;
 }
 
-Result<void> ExtentMap::remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t count,
-                                        std::uint64_t& freed) {
-  Cut cut{first, first + count, {}};
+Result<void> ExtentMap::cut_indirect(Inode& inode, std::uint64_t first, std::uint64_t end,
+                                     std::uint64_t& freed) {
+  Cut cut{first, end, {}, {}};
   const std::uint64_t per_block = volume_.block_size() / 4;
   Result<void> outcome;
   std::uint64_t begin = 0;
@@ -163,12 +168,41 @@ Result<void> ExtentMap::remove_indirect(Inode& inode, std::uint64_t first, std::
     begin += span;
   }
   // Nothing points there any more, whatever happened.
-  for (const BlockRun& run : cut.freed) {
-    const auto given = blocks_.give_back(run, inode.number);
-    if (given) freed += run.count;
+  const auto note = [&](std::uint64_t count, const Result<void>& given) {
+    if (given) freed += count;
     if (outcome) outcome = given;
+  };
+  for (const BlockRun& run : cut.freed) note(run.count, give_back(inode, run));
+  for (const std::uint64_t block : cut.indirect) {
+    const auto given = blocks_.give_back({block, 1}, inode.number);
+    if (given) volume_.journal().revoke(block, 1);
+    note(1, given);
   }
   return outcome;
+}
+
+// All at once, or, where the log has no room for that, from its end, an indirect block at a time.
+Result<void> ExtentMap::remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t end, Handles handles,
+                                        std::uint64_t& freed) {
+  auto& journal = volume_.journal();
+  const std::uint64_t blocks =
+      inode.sectors(volume_.super(), volume_.block_size()) * 512 / volume_.block_size();
+  const std::uint32_t groups = volume_.fs()->group_desc_count;
+  const std::uint64_t per_block = volume_.block_size() / 4;
+  if (journal.ensure(credits::of_indirect_map(std::min(blocks, end - first), per_block, groups)) ||
+      handles == Handles::kOne)
+    return cut_indirect(inode, first, end, freed);
+  while (first < end) {
+    // Where the indirect block begins that the last one of these hangs on; the first twelve hang on none.
+    const std::uint64_t last = end - 1;
+    const std::uint64_t begin = last < EXT2_NDIR_BLOCKS ? 0 : last - (last - EXT2_NDIR_BLOCKS) % per_block;
+    const std::uint64_t from = std::max(first, begin);
+    if (!journal.ensure(credits::of_indirect_map(end - from, per_block, groups)))
+      RETURN_IF_ERROR(begin_anew(inode, end, freed));
+    RETURN_IF_ERROR(cut_indirect(inode, from, end, freed));
+    end = from;
+  }
+  return {};
 }
 
 }  // namespace fuse4fs::ext4

@@ -38,10 +38,12 @@ bool is_empty(std::span<const std::byte> inode) {
 
 }  // namespace
 
-InodeBlocks::InodeBlocks(struct_ext2_filsys& fs, const GroupDescriptors& groups, cache::BufferCache& cache)
+InodeBlocks::InodeBlocks(struct_ext2_filsys& fs, const GroupDescriptors& groups, cache::BufferCache& cache,
+                         journal::Journal& journal)
     : fs_(fs),
       groups_(groups),
       cache_(cache),
+      journal_(journal),
       blocks_(ext2fs_blocks_count(fs.super)),
       inode_size_(EXT2_INODE_SIZE(fs.super)),
       inodes_per_block_(static_cast<std::uint32_t>(fs.blocksize / inode_size_)),
@@ -155,7 +157,7 @@ errcode_t InodeBlocks::write(InodeNumber number, std::span<const std::byte> from
     if (has_high_checksum(image)) put_half(image, kHigh, sum >> 16);
   }
   if (std::memcmp(old.data(), image.data(), image.size()) == 0) return 0;
-  const auto change = place.buffer.change();
+  const auto change = journal_.modify(place.buffer);
   if (!change) return change.error().value();
   std::memcpy(change->bytes().data() + place.offset, image.data(), image.size());
   if (place.index < cache::Buffer::kMostParts) place.buffer.set_verified(place.index);

@@ -35,13 +35,15 @@
 #include "server/ext4/file_system.h"
 #include "server/ext4/group_descriptors.h"
 #include "server/ext4/write_order.h"
+#include "server/journal/handle.h"
 
 namespace fuse4fs::ext4 {
 
 class InodeBlocks {
  public:
   // They outlive it.
-  InodeBlocks(struct_ext2_filsys& fs, const GroupDescriptors& groups, cache::BufferCache& cache);
+  InodeBlocks(struct_ext2_filsys& fs, const GroupDescriptors& groups, cache::BufferCache& cache,
+              journal::Journal& journal);
 
   // As many bytes as `into` takes, but no more than an inode has.
   errcode_t read(InodeNumber number, std::span<std::byte> into);
@@ -51,7 +53,7 @@ class InodeBlocks {
 
   // What becomes of an inode's bytes behind those that are written.
   enum class Rest { kKept, kZeros };
-  // Its checksum is not judged before: a damaged one may be written over.
+  // Under a handle. Its checksum is not judged before: a damaged one may be written over.
   errcode_t write(InodeNumber number, std::span<const std::byte> from, Rest rest);
   // From now on they are only read.
   void forbid_writes() { writable_ = false; }
@@ -86,6 +88,7 @@ class InodeBlocks {
   struct_ext2_filsys& fs_;
   const GroupDescriptors& groups_;
   cache::BufferCache& cache_;
+  journal::Journal& journal_;
   const std::uint64_t blocks_;  // of the volume
   const std::size_t inode_size_;
   const std::uint32_t inodes_per_block_;

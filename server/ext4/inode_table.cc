@@ -233,7 +233,7 @@ Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
   ASSIGN_OR_RETURN(Inode inode, read_for_change(held));
   // Somebody may have found it by a file handle, or given it a name.
   if (!held.claim_deletion()) return {};
-  const auto handle = volume_.journal().start(credits::of_deletion);
+  const auto handle = volume_.journal().start(credits::of_map);
   return remove(held, inode);
 }
 
@@ -276,7 +276,7 @@ Result<void> InodeTable::release(Inode& inode) {
       (inode.raw.i_block[0] & 0xffff) == EXT3_EXT_MAGIC)
     inode.set_size(sizeof inode.raw.i_block);
   // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
-  Result<void> outcome = extents_.truncate(inode, 0);
+  Result<void> outcome = extents_.truncate(inode, 0, ExtentMap::Handles::kSeveral);
   if (auto released = xattrs_.release_all(inode); !released) outcome = released;
   inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
   if (inode.has_blocks_map()) inode.set_size(0);

@@ -252,7 +252,7 @@ Result<void> Ext4FileSystem::set_target(Inode& inode, std::string_view target) {
   ASSIGN_OR_RETURN(const BlockRun run, metadata_.blocks.take(metadata_.extents.goal_for(inode, 0), 1));
   std::vector<std::byte> block(volume_->block_size());
   std::memcpy(block.data(), target.data(), target.size());
-  auto done = volume_->cache().write(run.first << volume_->block_bits(), block);
+  auto done = volume_->journal().write(run.first, 0, block);
   if (done) done = metadata_.extents.insert(inode, 0, run.first, 1);
   if (!done) {
     (void)metadata_.blocks.give_back(run, inode.number);

@@ -7,6 +7,8 @@
 #include <tuple>
 #include <vector>
 
+#include "server/ext4/credits.h"
+
 namespace fuse4fs::ext4 {
 namespace {
 
@@ -22,6 +24,7 @@ class Cleaner {
 
   Outcome<OrphanSummary> run() {
     if ((super_.s_state & EXT2_ERROR_FS) != 0) {
+      const auto handle = volume_.journal().start(credits::of_superblock);
       if (has_orphans(super_)) summary_.left_alone = 1;
       super_.s_last_orphan = 0;
       ext2fs_mark_super_dirty(volume_.fs());
@@ -30,6 +33,7 @@ class Cleaner {
     ASSIGN_OR_RETURN(auto file, OrphanFile::open(metadata_));
     if (const auto done = clean_chain(); !done) return in_words(done.error());
     if (file) RETURN_IF_ERROR(clean_file(*file));
+    const auto handle = volume_.journal().start(credits::of_superblock);
     super_.s_feature_ro_compat &= ~EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT;
     super_.s_state &= static_cast<std::uint16_t>(~kOrphansBeingDeleted);
     ext2fs_mark_super_dirty(volume_.fs());
@@ -47,6 +51,7 @@ class Cleaner {
   Result<void> clean_chain() {
     while (const InodeNumber number = super_.s_last_orphan) {
       InodeNumber next = 0;
+      const auto handle = volume_.journal().start(credits::of_map);
       ASSIGN_OR_RETURN(const bool good, clean(number, next));
       super_.s_last_orphan = good ? next : 0;
       ext2fs_mark_super_dirty(volume_.fs());
@@ -62,9 +67,11 @@ class Cleaner {
         if (number == 0) continue;
         any = true;
         InodeNumber unused = 0;
+        const auto handle = volume_.journal().start(credits::of_map);
         if (const auto done = clean(number, unused); !done) return in_words(done.error());
       }
       if (!any) continue;
+      const auto handle = volume_.journal().start(credits::of_orphan_block);
       if (const auto done = file.clear(i); !done) return in_words(done.error());
     }
     return {};
@@ -110,7 +117,7 @@ class Cleaner {
     if (inode.has_blocks_map()) {
       RETURN_IF_ERROR(clear_tail(inode, size));
       const std::uint64_t end = size / block_size + (size % block_size != 0 ? 1 : 0);
-      RETURN_IF_ERROR(metadata_.extents.truncate(inode, end));
+      RETURN_IF_ERROR(metadata_.extents.truncate(inode, end, ExtentMap::Handles::kSeveral));
       // As ext4: of the end of the truncate, not of its beginning.
       inode.touch();
     }

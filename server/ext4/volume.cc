@@ -12,6 +12,7 @@
 #include <span>
 #include <tuple>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/ext2_io.h"
 #include "server/ext4/journal_map.h"
@@ -111,7 +112,7 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   set_com_err_hook(stay_silent);
   const bool writing = handle != Handle::kReads;
   {
-    const Ext2Io io(cache_);
+    const Ext2Io io(cache_, journal_);
     // FORCE: the features were judged. SKIP_MMP: libext2fs would open the device by its name.
     const int flags = EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP | EXT2_FLAG_FORCE | EXT2_FLAG_MASTER_SB_ONLY |
                       (writing ? EXT2_FLAG_RW : 0);
@@ -133,7 +134,7 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   count_free(*fs_);
   overhead_ = overhead_clusters(*fs_) * cluster_blocks_;
   groups_.emplace(*fs_);
-  inode_blocks_.emplace(*fs_, *groups_, cache_);
+  inode_blocks_.emplace(*fs_, *groups_, cache_, journal_);
   inode_bitmaps_.emplace(*this, *groups_);
   block_bitmaps_.emplace(*this, *groups_);
   freed_groups_.emplace(fs_->group_desc_count);
@@ -237,14 +238,17 @@ Outcome<void> Volume::map_own_structures(const JournalMap* journal) {
 }
 
 Outcome<void> Volume::mark_in_use() {
-  auto& super = *fs_->super;
-  was_clean_ = (super.s_state & EXT2_VALID_FS) != 0;
-  super.s_state &= static_cast<__u16>(~EXT2_VALID_FS);
-  ++super.s_mnt_count;
-  const auto now = std::time(nullptr);
-  super.s_mtime = static_cast<__u32>(now);
-  super.s_mtime_hi = static_cast<__u8>(now >> 32);
-  ext2fs_mark_super_dirty(fs_);
+  {
+    const auto handle = journal_.start(credits::of_superblock);
+    auto& super = *fs_->super;
+    was_clean_ = (super.s_state & EXT2_VALID_FS) != 0;
+    super.s_state &= static_cast<__u16>(~EXT2_VALID_FS);
+    ++super.s_mnt_count;
+    const auto now = std::time(nullptr);
+    super.s_mtime = static_cast<__u32>(now);
+    super.s_mtime_hi = static_cast<__u8>(now >> 32);
+    ext2fs_mark_super_dirty(fs_);
+  }
   auto written = write_back();
   if (written) written = flush_device();
   if (!written)
@@ -359,7 +363,7 @@ void Volume::write_errors_alone() {
 }
 
 void Volume::note_freed(std::uint64_t first, std::uint64_t count) {
-  cache_.forget(first, count);
+  journal_.forget(first, count);
   if (serves_) order_.unreleased().add_blocks(first, count);
   const std::uint64_t end = std::min(first + count, blocks_);
   for (std::uint64_t block = first; block < end;) {

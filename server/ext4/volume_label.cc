@@ -4,6 +4,7 @@
 #include <cstring>
 #include <span>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/volume.h"
 
 namespace fuse4fs::ext4 {
@@ -17,14 +18,20 @@ void put_label(ext2_super_block& super, std::string_view label) {
 }  // namespace
 
 Result<void> Volume::set_label(std::string_view label) {
-  auto library = this->library();
-  put_label(*fs_->super, label);
-  label_ = label;
-  ext2fs_mark_super_dirty(fs_);
+  {
+    const auto handle = journal_.start(credits::of_superblock);
+    const auto library = this->library();
+    put_label(*fs_->super, label);
+    label_ = label;
+    ext2fs_mark_super_dirty(fs_);
+  }
   for (dgrp_t group = 1; group < fs_->group_desc_count; ++group) {
     blk64_t block = 0;
     ext2fs_super_and_bgd_loc2(fs_, group, &block, nullptr, nullptr, nullptr);
     if (block == 0) continue;
+    // Each by itself: there may be many, and a volume is whole with any of them.
+    const auto handle = journal_.start(credits::of_superblock);
+    const auto library = this->library();
     const std::uint64_t offset = block << block_bits_;
     ext2_super_block backup{};
     RETURN_IF_ERROR(cache_.read(offset, std::as_writable_bytes(std::span(&backup, 1))));
@@ -35,9 +42,8 @@ Result<void> Volume::set_label(std::string_view label) {
     if (!is_ours) continue;
     put_label(backup, label);
     if (has_checksums()) ext2fs_superblock_csum_set(fs_, &backup);
-    RETURN_IF_ERROR(cache_.write(offset, std::as_bytes(std::span(&backup, 1))));
+    RETURN_IF_ERROR(journal_.write(block, 0, std::as_bytes(std::span(&backup, 1))));
   }
-  library.unlock();
   // At once, as the kernel does: it is there for others who read the device.
   return write_out();
 }

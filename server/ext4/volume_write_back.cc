@@ -26,7 +26,8 @@ bool Volume::needs_write_back() {
   return (fs_->flags & EXT2_FLAG_RW) != 0 && dirty;
 }
 
-// Bitmaps, descriptors and superblock, into the cache.
+// Bitmaps, descriptors and superblock, into the cache. No change under a handle, but a part of the
+// write-back: under its Pause (see Ext2Io).
 Volume::Pushed Volume::write_summary() {
   const auto library = this->library();
   const auto failed = [](Errno error) {

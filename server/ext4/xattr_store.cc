@@ -368,7 +368,7 @@ Result<void> XattrStore::write_block(const Inode& inode, const Places& places) {
       volume_.check(ext2fs_ext_attr_block_csum_set(volume_.fs(), inode.number, places.block,
                                                    reinterpret_cast<ext2_ext_attr_header*>(bytes.data())),
                     inode.number, kWriting));
-  if (auto done = volume_.cache().write(places.block << volume_.block_bits(), bytes); !done)
+  if (auto done = volume_.journal().write(places.block, 0, bytes); !done)
     return fail(volume_.failed(done.error().value(), inode.number, kWriting));
   return {};
 }
@@ -382,7 +382,7 @@ Result<void> XattrStore::set_sharers(const Inode& inode, std::uint64_t block, st
         volume_.check(ext2fs_ext_attr_block_csum_set(volume_.fs(), inode.number, block,
                                                      reinterpret_cast<ext2_ext_attr_header*>(bytes.data())),
                       inode.number, kWriting));
-    done = volume_.cache().write(block << volume_.block_bits(), bytes);
+    done = volume_.journal().write(block, 0, bytes);
   }
   if (!done) return fail(volume_.failed(done.error().value(), inode.number, kWriting));
   return {};
@@ -409,6 +409,7 @@ Result<void> XattrStore::leave_block(Inode& inode, const Places& from) {
   forget_block(from.block);
   const std::uint64_t cluster = volume_.cluster_blocks();
   const auto freed = blocks_.give_back({from.block & ~(cluster - 1), cluster}, inode.number);
+  if (freed) volume_.journal().revoke(from.block, 1);
   const auto dropped = drop_values(inode, from.in_block, {});
   return freed ? dropped : freed;
 }

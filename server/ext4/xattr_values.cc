@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include "server/ext4/crc32c.h"
+#include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
@@ -105,6 +107,7 @@ Result<XattrValues::Stored> XattrValues::store(const Inode& owner, std::span<con
 
 Result<XattrValues::Stored> XattrValues::create(const Inode& owner, std::span<const std::byte> value,
                                                 std::uint32_t checksum) {
+  ensure_credits(value.size());
   ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(owner.number, S_IFREG));
   Inode inode;
   inode.number = number;
@@ -143,7 +146,7 @@ Result<void> XattrValues::fill(Inode& inode, std::span<const std::byte> value) {
       const std::size_t length = std::min(rest.size(), block.size());
       std::ranges::copy(rest.first(length), block.begin());
       std::fill(block.begin() + static_cast<std::ptrdiff_t>(length), block.end(), std::byte{0});
-      done = volume_.cache().write((run.first + i) << volume_.block_bits(), block);
+      done = volume_.journal().write(run.first + i, 0, block);
     }
     if (done) done = extents_.insert(inode, logical, run.first, count);
     if (!done) {
@@ -164,9 +167,16 @@ Result<void> XattrValues::count(Inode& inode, int change) {
   if (now == 0 || now > UINT64_MAX / 2)
     return fail(volume_.corrupted(inode.number, 0, "an extended attribute's value that nobody refers to"));
   const std::uint64_t then = change > 0 ? now + 1 : now - 1;
+  ensure_credits(then == 0 ? inode.size() : 0);
   if (then == 0) return remove(inode);
   set_references(inode, then);
   return write(inode);
+}
+
+// An inode may have any number of values. That of a longer operation is left to it.
+void XattrValues::ensure_credits(std::size_t bytes) {
+  std::ignore = volume_.journal().ensure(
+      {.blocks = credits::of_map.blocks + credits::of_value_inode(bytes, volume_.block_size()).blocks});
 }
 
 std::uint64_t XattrValues::clusters(const Inode& owner, const XattrEntry& entry) {

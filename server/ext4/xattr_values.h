@@ -50,6 +50,7 @@ class XattrValues {
   Result<Stored> create(const Inode& owner, std::span<const std::byte> value, std::uint32_t checksum);
   Result<void> fill(Inode& inode, std::span<const std::byte> value);
   Result<void> count(Inode& inode, int change);
+  void ensure_credits(std::size_t bytes);
   Result<void> remove(Inode& inode);
   Result<void> write(Inode& inode);
   [[nodiscard]] std::uint32_t checksum_of(std::span<const std::byte> value);

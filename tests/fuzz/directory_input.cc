@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/metadata.h"
 #include "tests/fuzz/memory_volume.h"
 
@@ -205,6 +206,7 @@ bool try_directory(std::span<const std::byte> input) {
   Metadata metadata(volume);
   auto directory = metadata.inodes.read(image.directory);
   require(directory.has_value(), "reading an inode");
+  const auto handle = volume.journal().start(credits::of_replay);
   if (directory->has(EXT4_INLINE_DATA_FL)) {
     auto bytes = metadata.inline_data.read(*directory);
     require(bytes.has_value(), "reading inline data");

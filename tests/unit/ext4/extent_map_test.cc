@@ -52,6 +52,7 @@ class ExtentMapTest : public testing::TestWithParam<Form> {
       if (model_at(logical + i).kind != Kind::kHole) count = i;
     }
     if (count == 0) return {};
+    const auto handle = open_->change();
     auto run = blocks().take(map().goal_for(inode_, logical), count);
     if (!run) return fail(run.error());
     const auto done = map().insert(inode_, logical, run->first, run->count, kind);
@@ -64,6 +65,7 @@ class ExtentMapTest : public testing::TestWithParam<Form> {
     return {};
   }
   Result<void> convert(std::uint64_t logical, std::uint64_t count, Kind kind) {
+    const auto handle = open_->change();
     RETURN_IF_ERROR(map().convert(inode_, logical, count, kind));
     for (std::uint64_t i = logical; i < logical + count; ++i) {
       if (model_at(i).kind != Kind::kHole) model_at(i).kind = kind;
@@ -71,11 +73,13 @@ class ExtentMapTest : public testing::TestWithParam<Form> {
     return {};
   }
   Result<void> remove(std::uint64_t logical, std::uint64_t count) {
+    const auto handle = open_->change();
     RETURN_IF_ERROR(map().remove(inode_, logical, count));
     for (std::uint64_t i = logical; i < logical + count; ++i) model_at(i) = {};
     return {};
   }
   Result<void> truncate(std::uint64_t logical) {
+    const auto handle = open_->change();
     RETURN_IF_ERROR(map().truncate(inode_, logical));
     if (logical < model_.size()) model_.resize(logical);
     return {};
@@ -101,7 +105,10 @@ class ExtentMapTest : public testing::TestWithParam<Form> {
   }
   void write_and_check() {
     inode_.set_size(model_.size() * open_->volume().block_size());
-    ASSERT_TRUE(inodes().write(inode_));
+    {
+      const auto handle = open_->change();
+      ASSERT_TRUE(inodes().write(inode_));
+    }
     open_->finish();
     open_.reset();
     EXPECT_EQ(files_.check(), "");
@@ -184,6 +191,7 @@ TEST_P(ExtentMapTest, AppendedPiecesLeaveNoRoomBehind) {
 
 TEST_P(ExtentMapTest, WithoutABlockForANodeTheMapIsWhatItWas) {
   for (std::uint64_t i = 0; i < 1000; ++i) ASSERT_TRUE(fill(2 * i, 1, Kind::kWritten));
+  const auto handle = open_->change(credits::of_replay);
   const auto spare = blocks().take(0, 1);
   ASSERT_TRUE(spare);
   std::vector<BlockRun> all;

@@ -80,6 +80,7 @@ class FastCommit : public testing::TestWithParam<Form> {
   }
   // Free blocks, filled with a letter as file data.
   [[nodiscard]] std::uint64_t data(std::uint64_t blocks, char letter, std::uint64_t goal = 0) {
+    const auto handle = open_->change();
     const auto run = metadata().blocks.take(goal != 0 ? goal : open_->volume().blocks() / 2, blocks);
     EXPECT_TRUE(run && run->count >= blocks);
     EXPECT_TRUE(metadata().blocks.give_back(*run, 0));
@@ -193,6 +194,7 @@ TEST_P(FastCommit, BlocksForAFileWithoutAName) {
 // An orphan of the last full commit stays one though a fast commit has its inode, with what its i_dtime was
 // later; and those behind it are not lost.
 TEST_P(FastCommit, OrphansThatWereThereStay) {
+  std::optional handle(open_->change(credits::of_replay));
   for (const InodeNumber number : {victim_, kept_}) {
     auto root = *metadata().inodes.read_raw(kRootInode);
     ASSERT_TRUE(metadata().directories.remove(root, number == kept_ ? "kept" : "victim"));
@@ -201,6 +203,7 @@ TEST_P(FastCommit, OrphansThatWereThereStay) {
     ASSERT_TRUE(metadata().inodes.write(inode));
   }
   ASSERT_TRUE(write_orphan_chain(metadata(), {{victim_, kept_}, 0}));
+  handle.reset();
   replay_and_mount({image_of(victim_, [](Inode& inode) { inode.raw.i_dtime = 0; })});
   EXPECT_EQ(deleted_, 2U);
   EXPECT_EQ(volume_.unmount_and_check(), "");
@@ -227,11 +230,13 @@ TEST_P(FastCommit, AFileThatGoesAfterItsImage) {
 
 // One of its names had gone in a commit that wrote the image, the other one later, without one.
 TEST_P(FastCommit, BothNamesGo) {
+  std::optional handle(open_->change(credits::of_link));
   auto root = *metadata().inodes.read_raw(kRootInode);
   ASSERT_TRUE(metadata().directories.insert(root, "kept too", kept_, S_IFREG));
   auto inode = *metadata().inodes.read_raw(kept_);
   inode.raw.i_links_count = 2;
   ASSERT_TRUE(metadata().inodes.write(inode));
+  handle.reset();
   replay_and_mount({NameChange{What::kUnlink, kRootInode, kept_, "kept"},
                     image_of(kept_, [](Inode& one) { one.raw.i_links_count = 1; }), CommitEnd{},
                     NameChange{What::kUnlink, kRootInode, kept_, "kept too"}});
@@ -311,8 +316,11 @@ TEST_P(FastCommit, ABlockOfAFileThatIsGone) {
 TEST_P(FastCommit, ANumberThatGoesToAnotherFile) {
   auto inode = *metadata().inodes.read_raw(victim_);
   const std::string value(20, 'x');
-  ASSERT_TRUE(metadata().xattrs.set(inode, {XattrIndex::kUser, "old"}, std::as_bytes(std::span(value)),
-                                    XattrMode::kCreate));
+  {
+    const auto handle = open_->change();
+    ASSERT_TRUE(metadata().xattrs.set(inode, {XattrIndex::kUser, "old"}, std::as_bytes(std::span(value)),
+                                      XattrMode::kCreate));
+  }
   replay_and_mount({NameChange{What::kUnlink, kRootInode, victim_, "victim"},
                     image(victim_, {.generation = 78}),
                     NameChange{What::kCreate, kRootInode, victim_, "another"}});
@@ -390,7 +398,10 @@ TEST_P(HalfWritten, BitmapsWithoutInodesIsMended) {
   stale.raw.i_links_count = 0;
   stale.raw.i_dtime = 1'000'000;
   stale.raw.i_generation = 5;
-  ASSERT_TRUE(metadata().inodes.write(stale));
+  {
+    const auto handle = open_->change();
+    ASSERT_TRUE(metadata().inodes.write(stale));
+  }
   open_->finish();
   ASSERT_EQ(volume_.check(), "");
   open_.emplace(volume_);

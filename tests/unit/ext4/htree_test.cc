@@ -253,6 +253,7 @@ class FullIndex : public testing::Test {
       auto directory = metadata.inodes.read(number).value();
       const auto name = [](std::size_t i) { return fmt::format("{:0>255}", i); };
       for (; count < most; ++count) {
+        const auto handle = open.change(credits::of_link);
         const auto done = metadata.directories.insert(directory, name(count), file, S_IFREG);
         if (done) continue;
         EXPECT_EQ(done.error(), Errno(ENOSPC));
@@ -262,11 +263,13 @@ class FullIndex : public testing::Test {
       for (std::size_t i = 0; i < count; i += 97)
         EXPECT_EQ(metadata.directories.find(directory, name(i)).value(), file) << i;
       // Room that is freed in a leaf can be used.
+      auto inode = metadata.inodes.read(file).value();
+      std::optional handle(open.change(credits::of_rename));
       EXPECT_TRUE(metadata.directories.remove(directory, name(7)));
       EXPECT_TRUE(metadata.directories.insert(directory, name(7), file, S_IFREG));
-      auto inode = metadata.inodes.read(file).value();
       inode.raw.i_links_count = static_cast<std::uint16_t>(count + 1);
       EXPECT_TRUE(metadata.inodes.write(inode));
+      handle.reset();
       open.finish();
     }
     EXPECT_EQ(volume.check(), "");
@@ -366,11 +369,13 @@ class HostileIndex : public testing::Test {
       auto& metadata = open.metadata();
       auto directory = metadata.inodes.read(number).value();
       // Two levels.
+      auto inode = metadata.inodes.read(file).value();
+      std::optional handle(open.change(credits::of_replay));
       for (int i = 0; i < 1000; ++i)
         ASSERT_TRUE(metadata.directories.insert(directory, fmt::format("{:0>200}", i), file, S_IFREG));
-      auto inode = metadata.inodes.read(file).value();
       inode.raw.i_links_count = 1001;
       ASSERT_TRUE(metadata.inodes.write(inode));
+      handle.reset();
       const auto parts = metadata.extents.map(directory, 0, directory.size() / kBlock).value();
       for (const auto& part : parts) {
         for (std::uint64_t i = 0; i < part.count; ++i) places_.push_back(part.physical + i);
@@ -501,6 +506,7 @@ TEST_F(HostileIndex, APlaceInABlockThatBecameAnotherIsNotUsed) {
   OpenVolume open(volume_);
   auto& directories = open.metadata().directories;
   auto directory = open.metadata().inodes.read(number_).value();
+  const auto handle = open.change();
   const auto taken_over = [&](std::string_view name) {
     auto position = directories.find_position(directory, name).value();
     // It cannot be empty: nothing but the look-up has set it.

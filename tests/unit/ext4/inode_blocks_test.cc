@@ -63,6 +63,7 @@ class InodeBlocksTest : public testing::TestWithParam<Form> {
   void write_by_library(InodeNumber number, Bytes bytes) {
     auto* const fs = volume().fs();
     const auto hook = std::exchange(fs->write_inode, nullptr);
+    const auto pause = volume().journal().pause();
     EXPECT_EQ(ext2fs_write_inode_full(fs, number, as_inode(bytes), static_cast<int>(bytes.size())), 0);
     fs->write_inode = hook;
   }
@@ -73,7 +74,12 @@ class InodeBlocksTest : public testing::TestWithParam<Form> {
     return bytes;
   }
   void write_shortly_by_library(InodeNumber number, Bytes bytes) {
+    const auto handle = open_->change();
     EXPECT_EQ(ext2fs_write_inode(volume().fs(), number, as_inode(bytes)), 0);
+  }
+  Result<void> write(InodeNumber number, std::span<const std::byte> bytes) {
+    const auto handle = open_->change();
+    return volume().write_inode(number, bytes);
   }
   static ext2_inode* as_inode(Bytes& bytes) { return reinterpret_cast<ext2_inode*>(bytes.data()); }
   // In the cached block, behind everybody's back.
@@ -105,7 +111,7 @@ TEST_P(InodeBlocksTest, EachReadsWhatTheOtherWrote) {
     // Its owner, and the last byte of all.
     bytes[2] = std::byte(number);
     bytes.back() = std::byte(number + 1);
-    ASSERT_TRUE(volume().write_inode(number, bytes));
+    ASSERT_TRUE(write(number, bytes));
     // Without its checksum the caller's is the inode's too.
     const Bytes there = read_by_library(number);
     ASSERT_EQ(read(number), there) << number;
@@ -121,7 +127,7 @@ TEST_P(InodeBlocksTest, EachReadsWhatTheOtherWrote) {
   for (InodeNumber number = first_; number < first_ + 40; ++number) {
     Bytes bytes = read(number);
     bytes[2] = bytes.back() = std::byte{0};
-    ASSERT_TRUE(volume().write_inode(number, bytes));
+    ASSERT_TRUE(write(number, bytes));
   }
   open_->finish();
   EXPECT_EQ(volume_.check(), "");
@@ -131,12 +137,12 @@ TEST_P(InodeBlocksTest, WhatIsNotWrittenStays) {
   Bytes bytes = read(first_);
   std::mt19937 random(7);
   for (std::size_t i = 160; i < bytes.size(); ++i) bytes[i] = std::byte(random());
-  ASSERT_TRUE(volume().write_inode(first_, bytes));
+  ASSERT_TRUE(write(first_, bytes));
   for (const std::size_t length : {std::size_t{128}, std::min<std::size_t>(160, inode_size())}) {
     bytes = read(first_);
     Bytes changed = bytes;
     changed[4] ^= std::byte{1};
-    ASSERT_TRUE(volume().write_inode(first_, std::span(changed).first(length)));
+    ASSERT_TRUE(write(first_, std::span(changed).first(length)));
     const Bytes there = read_by_library(first_);
     EXPECT_EQ(there[4], changed[4]);
     // But for the checksum.
@@ -145,7 +151,10 @@ TEST_P(InodeBlocksTest, WhatIsNotWrittenStays) {
   Inode inode;
   inode.number = first_;
   ASSERT_TRUE(volume().read_inode(first_, inode.bytes()));
-  ASSERT_TRUE(volume().write_new_inode(inode));
+  {
+    const auto handle = open_->change();
+    ASSERT_TRUE(volume().write_new_inode(inode));
+  }
   const Bytes fresh = read_by_library(first_);
   for (std::size_t i = 160; i < fresh.size(); ++i) ASSERT_EQ(fresh[i], std::byte{0}) << i;
 }
@@ -157,11 +166,11 @@ TEST_P(InodeBlocksTest, TheLibraryKeepsNoCopies) {
   (void)read_shortly_by_library(second);
   mine[2] ^= std::byte{0xff};
   mine.back() ^= std::byte{0x55};
-  ASSERT_TRUE(volume().write_inode(second, mine));
+  ASSERT_TRUE(write(second, mine));
   EXPECT_EQ(read_shortly_by_library(second)[2], mine[2]);
   (void)read_shortly_by_library(first_);
   mine[2] ^= std::byte{0x0f};
-  ASSERT_TRUE(volume().write_inode(second, mine));
+  ASSERT_TRUE(write(second, mine));
   write_shortly_by_library(first_, its);
   EXPECT_EQ(read(second)[2], mine[2]);
   EXPECT_EQ(read(second), read_by_library(second));
@@ -199,7 +208,7 @@ TEST_P(InodeBlocksTest, ThreadsWriteNeighbours) {
   for (InodeNumber number = begin; number < begin + kThreads; ++number) {
     Bytes bytes = read(number);
     bytes[8] = std::byte{0};
-    ASSERT_TRUE(volume().write_inode(number, bytes));
+    ASSERT_TRUE(write(number, bytes));
   }
   {
     std::vector<std::jthread> threads;
@@ -212,7 +221,7 @@ TEST_P(InodeBlocksTest, ThreadsWriteNeighbours) {
           if (shortly) {
             write_shortly_by_library(number, bytes);
           } else {
-            ASSERT_TRUE(volume().write_inode(number, bytes));
+            ASSERT_TRUE(write(number, bytes));
           }
         }
       });
@@ -229,14 +238,14 @@ TEST_P(InodeBlocksTest, ManyOfABlockAreOneWriteAndNoChangeIsNone) {
   ASSERT_EQ(volume().cache().dirty_blocks(), 0U);
   for (std::size_t i = 0; i < in_a_block; ++i) {
     const auto number = static_cast<InodeNumber>(begin + i);
-    ASSERT_TRUE(volume().write_inode(number, read(number)));
+    ASSERT_TRUE(write(number, read(number)));
   }
   EXPECT_EQ(volume().cache().dirty_blocks(), 0U);
   for (std::size_t i = 0; i < in_a_block; ++i) {
     const auto number = static_cast<InodeNumber>(begin + i);
     Bytes bytes = read(number);
     bytes[8] ^= std::byte{1};  // atime
-    ASSERT_TRUE(volume().write_inode(number, bytes));
+    ASSERT_TRUE(write(number, bytes));
   }
   EXPECT_EQ(volume().cache().dirty_blocks(), 1U);
 }
@@ -256,7 +265,7 @@ TEST_P(InodeBlocksTest, AWrongChecksumIsToldAndCanBeWrittenOver) {
   // Its neighbour does not suffer.
   EXPECT_EQ(error_of_reading(first_ + 1), Errno(0));
   EXPECT_EQ(error_of_reading(first_), kCorrupted);
-  ASSERT_TRUE(volume().write_inode(first_, sound));
+  ASSERT_TRUE(write(first_, sound));
   EXPECT_EQ(read(first_), sound);
 
   damage(first_, kChecksumLow);
@@ -275,7 +284,7 @@ TEST_P(InodeBlocksTest, FieldsThatEndBeforeTheHalfOfTheChecksumHaveTheOther) {
     Bytes bytes = read(first_);
     bytes[kExtraSize] = std::byte(extra);
     bytes[kVersionHigh] = std::byte{0x55};
-    ASSERT_TRUE(volume().write_inode(first_, bytes));
+    ASSERT_TRUE(write(first_, bytes));
     const Bytes there = read_by_library(first_);
     EXPECT_EQ(read(first_), there) << extra;
     EXPECT_EQ(there[kVersionHigh], std::byte{0x55});
@@ -325,7 +334,8 @@ TEST_P(InodeBlocksTest, NumbersAndTablesThatCannotBeAreCorruption) {
   }
   ext2fs_inode_table_loc_set(fs, 0, first_outside - 1);
   Bytes into(inode_size());
-  const auto code = InodeBlocks(*fs, volume().groups(), volume().cache()).read(first_, into);
+  const auto code =
+      InodeBlocks(*fs, volume().groups(), volume().cache(), volume().journal()).read(first_, into);
   EXPECT_NE(code, EXT2_ET_GDESC_BAD_INODE_TABLE);
   ext2fs_inode_table_loc_set(fs, 0, table);
   EXPECT_EQ(error_of_reading(first_), Errno(0));

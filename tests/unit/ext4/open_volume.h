@@ -10,6 +10,7 @@
 #include <memory>
 #include <utility>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/metadata.h"
 #include "tests/unit/ext4/test_volume.h"
 
@@ -31,6 +32,11 @@ class OpenVolume {
 
   Volume& volume() { return *volume_; }
   Metadata& metadata() { return *metadata_; }
+  // To be held around what changes metadata; after the locks of inodes, and not across a write-back or
+  // finish().
+  [[nodiscard]] journal::Handle change(journal::Credits credits = credits::of_map) {
+    return volume_->journal().start(credits);
+  }
   // As an unmount; without it nothing is written.
   void finish() {
     metadata_.reset();

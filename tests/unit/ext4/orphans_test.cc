@@ -50,11 +50,15 @@ class Orphans : public testing::TestWithParam<Form> {
   void change(InodeNumber number, const std::function<void(ext2_inode_large&)>& how) {
     Inode inode = raw(number);
     how(inode.raw);
+    const auto handle = open_->change();
     ASSERT_TRUE(metadata().inodes.write(inode));
   }
   void take_name(int index) {
     Inode root = raw(kRootInode);
-    ASSERT_TRUE(metadata().directories.remove(root, fmt::format("f{}", index)));
+    {
+      const auto handle = open_->change(credits::of_unlink);
+      ASSERT_TRUE(metadata().directories.remove(root, fmt::format("f{}", index)));
+    }
     change(files_[static_cast<std::size_t>(index)], [](auto& inode) { inode.i_links_count = 0; });
   }
   void chain(const std::vector<InodeNumber>& numbers) {

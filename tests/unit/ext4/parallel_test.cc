@@ -48,9 +48,13 @@ class ParallelTest : public testing::TestWithParam<Form> {
     return *metadata().inodes.read(**metadata().directories.find(root, name));
   }
   template <class Work>
-  static void in_threads(Work work) {
+  void in_threads(Work work) {
     std::vector<std::jthread> threads;
-    for (int i = 0; i < kThreads; ++i) threads.emplace_back([=] { work(i); });
+    for (int i = 0; i < kThreads; ++i)
+      threads.emplace_back([=, this] {
+        const auto handle = open_->change(credits::of_replay);
+        work(i);
+      });
   }
 
   Inode make_file(Inode& directory, std::string_view name) {
@@ -267,9 +271,11 @@ TEST(ParallelErrors, AShutDownWritesNothingButTheError) {
     const auto free = lower.blocks.free_blocks();
     Inode root = *lower.inodes.read(kRootInode);
     root.set_modified({.seconds = 1, .nanoseconds = 0});
+    std::optional handle(open.change());
     ASSERT_TRUE(lower.volume.write_inode(root));
     ASSERT_TRUE(lower.blocks.take(0, 100));
     ASSERT_LT(lower.blocks.free_blocks(), free);
+    handle.reset();
     {
       Guarded<int, LockRank::kBlockCache> high{0};
       const auto library = lower.volume.library();

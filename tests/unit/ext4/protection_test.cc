@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/metadata.h"
 #include "tests/unit/ext4/test_volume.h"
 
@@ -117,6 +118,7 @@ TEST(Protection, MoreNamesThanAreKept) {
       ASSERT_TRUE(few.find(inode, fmt::format("a long enough name {}", i)).value()) << i;
     EXPECT_FALSE(few.find(inode, "another").value());
     auto seven = metadata.inodes.read(file).value();
+    std::optional handle((*opened)->journal().start(credits::of_replay));
     for (int i = 0; i < 50; ++i) {
       ASSERT_TRUE(few.insert(inode, fmt::format("one more name {}", i), file, S_IFREG));
       ++seven.raw.i_links_count;
@@ -128,6 +130,7 @@ TEST(Protection, MoreNamesThanAreKept) {
     ASSERT_TRUE(metadata.inodes.write(seven));
     EXPECT_TRUE(few.find(inode, "one more name 1").value());
     EXPECT_FALSE(few.find(inode, "one more name 2").value());
+    handle.reset();
     ASSERT_TRUE((*opened)->mark_clean());
   }
   EXPECT_EQ(volume.check(), "");

@@ -60,6 +60,7 @@ TEST(Reuse, WaitsForAWriteBack) {
   OpenVolume open(volume);
   auto& blocks = open.metadata().blocks;
   auto& inodes = open.metadata().inode_bitmap;
+  std::optional handle(open.change());
   const auto run = blocks.take(5000, 10);
   ASSERT_TRUE(run);
   const auto number = inodes.take(kRootInode, S_IFREG);
@@ -78,14 +79,17 @@ TEST(Reuse, WaitsForAWriteBack) {
   EXPECT_NE(*other_number, *number);
   inodes.give_back(*other_number, S_IFREG);
   ASSERT_TRUE(blocks.give_back(*other, 0));
+  handle.reset();
   ASSERT_TRUE(open.volume().write_back());
   EXPECT_FALSE(open.volume().has_unreleased());
+  handle.emplace(open.change());
   const auto again = blocks.take(run->first, 10);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->first, run->first);
   EXPECT_EQ(inodes.take(kRootInode, S_IFREG), *number);
   inodes.give_back(*number, S_IFREG);
   ASSERT_TRUE(blocks.give_back(*again, 0));
+  handle.reset();
   open.finish();
   EXPECT_EQ(volume.check(), "");
 }

@@ -3,8 +3,8 @@
 //
 // Upper bounds, from the forms that the format allows: a map of extents has five levels below its inode
 // (EXT4_MAX_EXTENT_DEPTH), an indirect one three, an index of names three. A block counts once a handle, so
-// what two steps of one operation both change is counted here once. The shares of bitmaps and descriptors are
-// what they will be when those are blocks like others; until then a handle keeps them over.
+// what two steps of one operation both change is counted here once. The share of the descriptors is what it
+// will be when those are blocks that a handle changes; until then it keeps them over.
 //
 // Work without a bound (a map of many extents) is begun with of_map, and asks Journal::ensure() for that
 // again before each of its steps. So what an operation has to do behind it is always left.
@@ -48,6 +48,7 @@ inline constexpr std::size_t kDeletion = kNewInode + kXattr;
 
 inline constexpr journal::Credits of_superblock{.blocks = kSuperblock};
 inline constexpr journal::Credits of_orphan_block{.blocks = 1};
+inline constexpr journal::Credits of_bitmap{.blocks = 1};
 inline constexpr journal::Credits of_attributes{.blocks = kSuperblock + kInode + kXattr};
 // A step of a change of a map, and the inode with all that may have to be done to it behind the last one.
 inline constexpr journal::Credits of_map{.blocks = kSuperblock + kDeletion + kRun + kMapChange};

@@ -3,8 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <tuple>
+
 #include "server/ext4/bitmap_bits.h"
 #include "server/ext4/crc32c.h"
+#include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/volume.h"
 
@@ -78,7 +81,9 @@ Result<cache::Buffer*> GroupBitmaps::hold(GroupNumber group) {
 }
 
 Result<cache::Buffer*> GroupBitmaps::hold_new(GroupNumber group, std::size_t bits) {
-  auto buffer = volume_.cache().get_new(block_of(group), kRole);
+  auto& journal = volume_.journal();
+  std::ignore = journal.ensure(credits::of_bitmap);
+  auto buffer = journal.get_new(block_of(group), kRole);
   if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "writing " + name_of(group)));
   {
     ASSIGN_OR_RETURN(const auto change, this->change(group, *buffer));
@@ -89,8 +94,12 @@ Result<cache::Buffer*> GroupBitmaps::hold_new(GroupNumber group, std::size_t bit
   return &kept.buffer;
 }
 
+// A run may lie in any number of groups where they are small (mke2fs -g): what the handle lacks for them it
+// gets here.
 Result<cache::Change> GroupBitmaps::change(GroupNumber group, cache::Buffer& buffer) {
-  auto change = buffer.change();
+  auto& journal = volume_.journal();
+  std::ignore = journal.ensure(credits::of_bitmap);
+  auto change = journal.modify(buffer);
   if (!change) return change;
   changed_[group].store(true, std::memory_order_relaxed);
   any_changed_.store(true, std::memory_order_relaxed);

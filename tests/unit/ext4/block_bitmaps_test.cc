@@ -51,7 +51,8 @@ TEST_P(BlocksOf, EachIsGivenOnce) {
   std::set<std::uint64_t> seen;
   std::mt19937 random(7);
   while (true) {
-    const auto run = blocks.take(random() % volume.blocks(), 1 + random() % 700);
+    const auto run =
+        open.changing([&] { return blocks.take(random() % volume.blocks(), 1 + random() % 700); });
     if (!run) {
       EXPECT_EQ(run.error(), Errno(ENOSPC));
       break;
@@ -65,7 +66,7 @@ TEST_P(BlocksOf, EachIsGivenOnce) {
     taken.push_back(*run);
   }
   EXPECT_LE(blocks.free_blocks(), blocks.kept_blocks());
-  while (const auto run = blocks.take_for_map(0)) {
+  while (const auto run = open.changing([&] { return blocks.take_for_map(0); })) {
     for (auto block = run->first; block < run->end(); ++block)
       ASSERT_TRUE(seen.insert(block).second) << block;
     taken.push_back(*run);
@@ -75,7 +76,7 @@ TEST_P(BlocksOf, EachIsGivenOnce) {
   ASSERT_TRUE(volume.write_back());
   std::ranges::shuffle(taken, random);
   for (const auto run : taken) {
-    ASSERT_TRUE(blocks.give_back(run, 0));
+    ASSERT_TRUE(open.changing([&] { return blocks.give_back(run, 0); }));
     EXPECT_FALSE(*volume.block_bitmaps().in_use(run.first));
   }
   EXPECT_EQ(blocks.free_blocks(), before);
@@ -118,15 +119,14 @@ TEST_P(BlocksOf, ThreadsKeepThemConsistent) {
       std::vector<BlockRun> mine;
       for (unsigned i = 0; i < 200; ++i) {
         EXPECT_TRUE(i % 70 != 50 || volume.write_back());
-        const auto handle = volume.journal().start({.blocks = 20});
-        const auto run = blocks.take(random() % volume.blocks(), 1 + random() % 50);
+        const auto run =
+            open.changing([&] { return blocks.take(random() % volume.blocks(), 1 + random() % 50); });
         if (run) mine.push_back(*run);
         if (i % 3 != 2 || mine.empty()) continue;
-        EXPECT_TRUE(blocks.give_back(mine.front(), 0));
+        EXPECT_TRUE(open.changing([&] { return blocks.give_back(mine.front(), 0); }));
         mine.erase(mine.begin());
       }
-      const auto handle = volume.journal().start({.blocks = 20});
-      for (const auto run : mine) EXPECT_TRUE(blocks.give_back(run, 0));
+      for (const auto run : mine) EXPECT_TRUE(open.changing([&] { return blocks.give_back(run, 0); }));
     });
   }
   threads.clear();
@@ -174,15 +174,15 @@ TEST_F(DamagedBlocks, AWrongChecksumIsToldOnceAndCostsItsGroup) {
   OpenVolume open(volume_);
   auto& blocks = open.metadata().blocks;
   EXPECT_TRUE(volume_.events.corruptions.empty());
-  const auto run = blocks.take(5000, 10);
+  const auto run = open.changing([&] { return blocks.take(5000, 10); });
   ASSERT_TRUE(run);
   EXPECT_GE(open.volume().block_bitmaps().group_of(run->first), 1U);
   ASSERT_EQ(volume_.events.corruptions.size(), 1U);
   EXPECT_NE(volume_.events.corruptions[0].find("the block bitmap of group 0 has a wrong checksum, block"),
             std::string::npos)
       << volume_.events.corruptions[0];
-  EXPECT_EQ(blocks.give_back({8000, 10}, 0), fail(kCorrupted));
-  EXPECT_TRUE(blocks.give_back(*run, 0));
+  EXPECT_EQ(open.changing([&] { return blocks.give_back({8000, 10}, 0); }), fail(kCorrupted));
+  EXPECT_TRUE(open.changing([&] { return blocks.give_back(*run, 0); }));
   EXPECT_EQ(volume_.events.corruptions.size(), 1U);
 }
 
@@ -194,7 +194,7 @@ TEST_F(DamagedBlocks, WhereTheVolumesOwnAreFreeIsDamage) {
   change_byte(volume, bitmap_of(volume, 0) * 1024, '\x10');
   OpenVolume open(volume);
   auto& blocks = open.metadata().blocks;
-  const auto run = blocks.take(1, 10);
+  const auto run = open.changing([&] { return blocks.take(1, 10); });
   ASSERT_TRUE(run);
   EXPECT_GE(open.volume().block_bitmaps().group_of(run->first), 1U);
   ASSERT_EQ(volume.events.corruptions.size(), 1U);
@@ -210,8 +210,8 @@ TEST_F(DamagedBlocks, WhereAllGroupsAreThereIsNoRoom) {
   OpenVolume open(volume);
   ASSERT_EQ(open.volume().groups().count(), 1U);
   std::ignore = open.volume().block_bitmaps().blocks().corrupted(0, "is a test");
-  EXPECT_FALSE(open.metadata().blocks.take(0, 1));
-  EXPECT_EQ(open.metadata().blocks.take(0, 1).error(), kCorrupted);
+  EXPECT_FALSE(open.changing([&] { return open.metadata().blocks.take(0, 1); }));
+  EXPECT_EQ(open.changing([&] { return open.metadata().blocks.take(0, 1); }).error(), kCorrupted);
 }
 
 TEST_F(DamagedBlocks, NothingIsFreedTwice) {
@@ -219,11 +219,11 @@ TEST_F(DamagedBlocks, NothingIsFreedTwice) {
   volume.events.echo = false;
   OpenVolume open(volume);
   auto& blocks = open.metadata().blocks;
-  const auto run = blocks.take(9000, 10);
+  const auto run = open.changing([&] { return blocks.take(9000, 10); });
   ASSERT_TRUE(run);
   const auto free = blocks.free_blocks();
-  ASSERT_TRUE(blocks.give_back({run->first, 5}, 0));
-  EXPECT_EQ(blocks.give_back(*run, 77), fail(kCorrupted));
+  ASSERT_TRUE(open.changing([&] { return blocks.give_back({run->first, 5}, 0); }));
+  EXPECT_EQ(open.changing([&] { return blocks.give_back(*run, 77); }), fail(kCorrupted));
   EXPECT_EQ(blocks.free_blocks(), free + 5);
   ASSERT_EQ(volume.events.corruptions.size(), 1U);
   EXPECT_EQ(volume.events.corruptions[0],
@@ -233,7 +233,9 @@ TEST_F(DamagedBlocks, NothingIsFreedTwice) {
   GroupNumber group = groups.count() - 1;
   while (group != 0 && !groups.has_no_blocks(group)) --group;
   ASSERT_NE(group, 0U);
-  EXPECT_EQ(blocks.give_back({open.volume().block_bitmaps().blocks_of(group).end() - 1, 1}, 77),
+  EXPECT_EQ(open.changing([&] {
+    return blocks.give_back({open.volume().block_bitmaps().blocks_of(group).end() - 1, 1}, 77);
+  }),
             fail(kCorrupted));
   expect_consistent(open.volume());
 }
@@ -246,12 +248,12 @@ TEST_F(DamagedBlocks, OnlyWhatIsWantedIsReadAndWritten) {
   auto& groups = open.volume().groups();
   ASSERT_TRUE(open.volume().write_back());
   const auto before = cache.cached_blocks();
-  const auto run = open.metadata().blocks.take(20'000, 1);
+  const auto run = open.changing([&] { return open.metadata().blocks.take(20'000, 1); });
   ASSERT_TRUE(run);
   EXPECT_EQ(cache.cached_blocks(), before + 1);
   EXPECT_EQ(cache.dirty_blocks(), 1U);
   EXPECT_FALSE(groups.has_no_blocks(open.volume().block_bitmaps().group_of(run->first)));
-  ASSERT_TRUE(open.metadata().blocks.give_back(*run, 0));
+  ASSERT_TRUE(open.changing([&] { return open.metadata().blocks.give_back(*run, 0); }));
   ASSERT_TRUE(open.volume().write_back());
   EXPECT_EQ(cache.dirty_blocks(), 0U);
   open.finish();
@@ -274,7 +276,7 @@ TEST_F(DamagedBlocks, LongRunsGoFromGroupToGroup) {
   std::vector<BlockRun> taken;
   std::uint64_t goal = open.volume().block_bitmaps().blocks_of(10).first + 1000;
   for (int i = 0; i < 4; ++i) {
-    const auto run = blocks.take(goal, 20'000);
+    const auto run = open.changing([&] { return blocks.take(goal, 20'000); });
     ASSERT_TRUE(run);
     // The end of the first group, and then whole ones.
     EXPECT_EQ(run->first, goal);
@@ -283,7 +285,7 @@ TEST_F(DamagedBlocks, LongRunsGoFromGroupToGroup) {
     taken.push_back(*run);
   }
   EXPECT_GE(unwritten() + 4, before);
-  for (const auto run : taken) ASSERT_TRUE(blocks.give_back(run, 0));
+  for (const auto run : taken) ASSERT_TRUE(open.changing([&] { return blocks.give_back(run, 0); }));
   open.finish();
   EXPECT_EQ(volume.check(), "");
 }

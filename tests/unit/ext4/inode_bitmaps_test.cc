@@ -78,7 +78,7 @@ TEST_P(EachFormat, EachNumberIsGivenOnce) {
   std::set<InodeNumber> taken;
   while (true) {
     const mode_t mode = taken.size() % 7 == 0 ? S_IFDIR : S_IFREG;
-    const auto number = inodes.take(kRootInode, mode);
+    const auto number = open.changing([&] { return inodes.take(kRootInode, mode); });
     if (!number) {
       EXPECT_EQ(number.error(), Errno(ENOSPC));
       break;
@@ -87,8 +87,8 @@ TEST_P(EachFormat, EachNumberIsGivenOnce) {
     EXPECT_TRUE(inodes.in_use(*number));
     // Also those of which the descriptors know already.
     if (mode == S_IFDIR) {
-      ASSERT_TRUE(inodes.give_back(*number, mode));
-      ASSERT_TRUE(inodes.take_this(*number, S_IFREG));
+      ASSERT_TRUE(open.changing([&] { return inodes.give_back(*number, mode); }));
+      ASSERT_TRUE(open.changing([&] { return inodes.take_this(*number, S_IFREG); }));
     }
   }
   EXPECT_EQ(taken.size(), free);
@@ -96,7 +96,7 @@ TEST_P(EachFormat, EachNumberIsGivenOnce) {
   expect_consistent(volume);
   ASSERT_TRUE(volume.write_back());
   for (const auto number : taken) {
-    ASSERT_TRUE(inodes.give_back(number, S_IFREG));
+    ASSERT_TRUE(open.changing([&] { return inodes.give_back(number, S_IFREG); }));
     EXPECT_FALSE(inodes.in_use(number));
   }
   EXPECT_EQ(volume.groups().free_inodes(), free);
@@ -152,17 +152,18 @@ TEST_P(EachFormat, ThreadsKeepItConsistent) {
       std::vector<InodeNumber> mine;
       for (unsigned i = 0; i < 300; ++i) {
         EXPECT_TRUE(i % 100 != 50 || volume.write_back());
-        const auto handle = volume.journal().start({.blocks = 6});
-        const auto number = open.metadata().inode_bitmap.take(1 + t * 50, S_IFREG);
+        const auto number =
+            open.changing([&] { return open.metadata().inode_bitmap.take(1 + t * 50, S_IFREG); });
         if (number) mine.push_back(*number);
         if (i % 3 == 2 && !mine.empty()) {
           EXPECT_TRUE(open.metadata().inode_bitmap.in_use(mine.back()));
-          EXPECT_TRUE(open.metadata().inode_bitmap.give_back(mine.back(), S_IFREG));
+          EXPECT_TRUE(
+              open.changing([&] { return open.metadata().inode_bitmap.give_back(mine.back(), S_IFREG); }));
           mine.pop_back();
         }
       }
-      const auto handle = volume.journal().start({.blocks = 6});
-      for (const auto number : mine) EXPECT_TRUE(open.metadata().inode_bitmap.give_back(number, S_IFREG));
+      for (const auto number : mine)
+        EXPECT_TRUE(open.changing([&] { return open.metadata().inode_bitmap.give_back(number, S_IFREG); }));
     });
   }
   threads.clear();
@@ -219,11 +220,11 @@ TEST_F(Damaged, IsToldOnceAndCostsItsGroup) {
   EXPECT_NE(volume_.events.corruptions[0].find("the inode bitmap of group 0 has a wrong checksum, block"),
             std::string::npos)
       << volume_.events.corruptions[0];
-  const auto number = inodes.take(kRootInode, S_IFREG);
+  const auto number = open.changing([&] { return inodes.take(kRootInode, S_IFREG); });
   ASSERT_TRUE(number);
   EXPECT_EQ(open.volume().inode_bitmaps().group_of(*number), 1U);
-  EXPECT_EQ(inodes.give_back(file, S_IFREG), fail(kCorrupted));
-  EXPECT_TRUE(inodes.give_back(*number, S_IFREG));
+  EXPECT_EQ(open.changing([&] { return inodes.give_back(file, S_IFREG); }), fail(kCorrupted));
+  EXPECT_TRUE(open.changing([&] { return inodes.give_back(*number, S_IFREG); }));
   EXPECT_EQ(volume_.events.corruptions.size(), 1U);
 }
 
@@ -248,22 +249,23 @@ TEST_F(Damaged, WhereAllGroupsAreThereIsNoNumber) {
   auto& groups = open.volume().groups();
   ASSERT_EQ(groups.count(), 1U);
   std::ignore = open.volume().inode_bitmaps().blocks().corrupted(0, "is a test");
-  EXPECT_EQ(open.metadata().inode_bitmap.take(kRootInode, S_IFREG), fail(kCorrupted));
+  EXPECT_EQ(open.changing([&] { return open.metadata().inode_bitmap.take(kRootInode, S_IFREG); }),
+            fail(kCorrupted));
 }
 
 TEST_F(Damaged, NothingIsTakenOrFreedTwice) {
   OpenVolume open(volume_);
   auto& inodes = open.metadata().inode_bitmap;
-  const auto number = inodes.take(kRootInode, S_IFREG);
+  const auto number = open.changing([&] { return inodes.take(kRootInode, S_IFREG); });
   ASSERT_TRUE(number);
-  EXPECT_EQ(inodes.take_this(*number, S_IFREG), fail(kCorrupted));
+  EXPECT_EQ(open.changing([&] { return inodes.take_this(*number, S_IFREG); }), fail(kCorrupted));
   const auto free = open.volume().groups().free_inodes();
-  ASSERT_TRUE(inodes.give_back(*number, S_IFREG));
-  EXPECT_EQ(inodes.give_back(*number, S_IFREG), fail(kCorrupted));
+  ASSERT_TRUE(open.changing([&] { return inodes.give_back(*number, S_IFREG); }));
+  EXPECT_EQ(open.changing([&] { return inodes.give_back(*number, S_IFREG); }), fail(kCorrupted));
   // In a group that has none yet.
   const InodeNumber last = open.volume().super().s_inodes_count;
   EXPECT_FALSE(inodes.in_use(last));
-  EXPECT_EQ(inodes.give_back(last, S_IFREG), fail(kCorrupted));
+  EXPECT_EQ(open.changing([&] { return inodes.give_back(last, S_IFREG); }), fail(kCorrupted));
   EXPECT_FALSE(inodes.in_use(last + 1));
   EXPECT_FALSE(inodes.in_use(0));
   EXPECT_EQ(open.volume().groups().free_inodes(), free + 1);
@@ -278,13 +280,15 @@ TEST(InodeBitmaps, FirstInodeBeginsTheBitmap) {
   const GroupNumber last = groups.count() - 1;
   ASSERT_TRUE(groups.has_no_inodes(last));
   EXPECT_EQ(groups.unused_inodes(last), open.volume().super().s_inodes_per_group);
-  const auto number = open.volume().inode_bitmaps().take_lowest(last, What::kDirectory);
+  const auto number =
+      open.changing([&] { return open.volume().inode_bitmaps().take_lowest(last, What::kDirectory); });
   ASSERT_TRUE(number);
   EXPECT_EQ(*number, last * open.volume().super().s_inodes_per_group + 1);
   EXPECT_FALSE(groups.has_no_inodes(last));
   EXPECT_EQ(groups.used_directories(last), 1U);
   EXPECT_EQ(groups.unused_inodes(last), open.volume().super().s_inodes_per_group - 1);
-  ASSERT_TRUE(open.volume().inode_bitmaps().give_back(*number, What::kDirectory));
+  ASSERT_TRUE(
+      open.changing([&] { return open.volume().inode_bitmaps().give_back(*number, What::kDirectory); }));
   EXPECT_EQ(groups.used_directories(last), 0U);
   open.finish();
   EXPECT_EQ(volume.check(), "");

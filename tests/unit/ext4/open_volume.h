@@ -37,6 +37,12 @@ class OpenVolume {
   [[nodiscard]] journal::Handle change(journal::Credits credits = credits::of_map) {
     return volume_->journal().start(credits);
   }
+  // Under one of its own.
+  template <class Change>
+  auto changing(Change what) {
+    const auto handle = change();
+    return what();
+  }
   // As an unmount; without it nothing is written.
   void finish() {
     metadata_.reset();

@@ -67,7 +67,7 @@ Result<void> Directory::remove(Inode& directory, std::string_view name, Position
   std::uint64_t block = 0;
   switch (form_of(directory)) {
     case Form::kInline:
-      if (survivor) RETURN_IF_ERROR(volume_.keep_earlier(directory.number));
+      if (survivor) RETURN_IF_ERROR(volume_.keep_earlier(directory.number, EarlierInode::Keeps::kNames));
       RETURN_IF_ERROR(inline_.remove(directory, name));
       break;
     case Form::kHashed: {
@@ -88,7 +88,7 @@ Result<void> Directory::replace(Inode& directory, std::string_view name, InodeNu
   std::uint64_t block = 0;
   switch (form_of(directory)) {
     case Form::kInline:
-      if (survivor) RETURN_IF_ERROR(volume_.keep_earlier(directory.number));
+      if (survivor) RETURN_IF_ERROR(volume_.keep_earlier(directory.number, EarlierInode::Keeps::kNames));
       RETURN_IF_ERROR(inline_.replace(directory, name, inode, mode));
       break;
     case Form::kHashed: {

@@ -172,8 +172,8 @@ Result<void> Ext4FileSystem::move_name(const ExclusiveSet& locks, Rename& names)
       .inode = moved.number, .mode = moved.mode(), .new_name = same_parent ? new_name : std::string_view()};
   if (stand_in) {
     // Nobody has looked it up: it leaves the memory with its lock.
-    RETURN_IF_ERROR(directories.replace(from.parent, old_name, stand_in->inode.number, stand_in->inode.mode(),
-                                        survivor));
+    RETURN_IF_ERROR(
+        directories.replace(from.parent, old_name, stand_in->inode.number, stand_in->inode.mode(), survivor));
   } else {
     RETURN_IF_ERROR(directories.remove(from.parent, old_name, {}, survivor));
   }
@@ -182,7 +182,7 @@ Result<void> Ext4FileSystem::move_name(const ExclusiveSet& locks, Rename& names)
   if (!to.child) return {};
   // Its name leads to the other one only when that is on the device: until then it lives there.
   if (is_directory || to.child->raw.i_links_count == 1)
-    RETURN_IF_ERROR(volume_->keep_earlier(to.child->number));
+    RETURN_IF_ERROR(volume_->keep_earlier(to.child->number, EarlierInode::Keeps::kLife));
   const Exclusive& victim = locks[to.child->number];
   return is_directory ? drop_directory(victim, *to.child) : drop_link(victim, *to.child);
 }

@@ -378,9 +378,10 @@ bool Volume::is_inode_table(std::uint64_t block) const {
   return behind != inode_tables_.begin() && block - *std::prev(behind) < fs_->inode_blocks_per_group;
 }
 
-Result<void> Volume::keep_earlier(InodeNumber number) {
+Result<void> Volume::keep_earlier(InodeNumber number, EarlierInode::Keeps what) {
   EarlierInode image;
   RETURN_IF_ERROR(check(inode_blocks_->copy(number, image), number, "reading an inode"));
+  image.keeps = what;
   order_.note_earlier(number, std::move(image));
   return {};
 }

@@ -155,7 +155,7 @@ class Volume {
   // Something was freed that a write-back would let go of: after ENOSPC, one may help.
   [[nodiscard]] bool has_unreleased() { return !order_.unreleased().is_empty(); }
   // The inode, before what is about to be done to it, is what a write-back shows first (write_order.h).
-  Result<void> keep_earlier(InodeNumber number);
+  Result<void> keep_earlier(InodeNumber number, EarlierInode::Keeps what);
   [[nodiscard]] WriteOrder& order() { return order_; }
   // Changes begin their handles here, and change blocks through it; a write-back holds them off while it
   // looks at what is dirty.

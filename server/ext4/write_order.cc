@@ -50,11 +50,21 @@ void WriteOrder::place_inodes(const Block& block, std::size_t index, const Order
                               Steps& steps) const {
   Item item{.index = index, .image = {}};
   if (const auto found = notes.earlier_inodes.find(block.block); found != notes.earlier_inodes.end()) {
-    item.image.assign(block.bytes.begin(), block.bytes.end());
-    for (const auto& [number, earlier] : found->second)
-      std::copy(earlier.bytes.begin(), earlier.bytes.end(),
-                item.image.begin() + static_cast<std::ptrdiff_t>(earlier.offset));
-    steps.inodes_again.push_back({.index = index, .image = {}});
+    const auto with = [&](std::span<std::byte> image, const EarlierInode& earlier) {
+      std::ranges::copy(earlier.bytes, image.begin() + static_cast<std::ptrdiff_t>(earlier.offset));
+    };
+    Item alive{.index = index, .image = {block.bytes.begin(), block.bytes.end()}};
+    bool names = false, lives = false;
+    for (const auto& [number, earlier] : found->second) {
+      const bool is_life = earlier.keeps == EarlierInode::Keeps::kLife;
+      (is_life ? lives : names) = true;
+      if (is_life) with(alive.image, earlier);
+    }
+    item.image = alive.image;
+    for (const auto& [number, earlier] : found->second) with(item.image, earlier);
+    Item whole{.index = index, .image = {}};
+    if (names) steps.inodes_again.push_back(lives ? std::move(alive) : std::move(whole));
+    if (lives) steps.names_again.push_back({.index = index, .image = {}});
   }
   steps.inodes.push_back(std::move(item));
 }
@@ -138,7 +148,7 @@ std::vector<WriteOrder::Step> WriteOrder::plan(const std::vector<Block>& blocks,
   add(steps.inodes);
   for (auto& [level, step] : steps.trees) add(step);
   add(steps.others);
-  join(steps.inodes_again, steps.free);
+  join(steps.inodes_again.empty() ? steps.names_again : steps.inodes_again, steps.free);
   add(steps.inodes_again);
   add(steps.names_again);
   return all;

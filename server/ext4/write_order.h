@@ -24,11 +24,12 @@
 //       old name put in again; without it comes in step 5. The same in step 1, where a split had moved the
 //       old name to a fresh leaf before it was removed.
 //     - An inode whose name was given to another one (rename over a file) is still alive in step 2, as it was
-//       before that, or its name would lead nowhere in between. That it is gone is written in step 4.
-//  4. The inodes of which step 2 wrote an earlier state. Directories inside of inodes whose names moved away
-//     are among them. Directory blocks where the old name had been given to another inode already, or that
-//     had no room for it (those were left out in step 3).
-//  5. The directory blocks of which step 3 wrote more than there is.
+//       before that, or its name would lead nowhere in between. That it is gone is written in step 5.
+//  4. Directories inside of inodes, of which step 2 wrote an earlier state since names moved away from them.
+//     Directory blocks where the old name had been given to another inode already, or that had no room for it
+//     (those were left out in step 3).
+//  5. The directory blocks of which step 3 wrote more than there is. The inodes that step 2 left alive: until
+//     step 4 arrived, an old state of a directory may lead to them.
 //
 // Link counts: never too small for the names on the device but between steps 2 and 3, and never 0 there while
 // a name that is to stay leads to it; e2fsck counts them anew. Numbers of what was freed are not given out
@@ -74,9 +75,12 @@ struct RemovedName {
 
 // An inode as it was, as its table had it.
 struct EarlierInode {
+  // What for: names that left a directory inside of it; or itself, whose name was given to another inode.
+  enum class Keeps { kNames, kLife };
   std::uint64_t block = 0;
   std::size_t offset = 0;  // bytes
   std::vector<std::byte> bytes;
+  Keeps keeps = Keeps::kNames;
 };
 
 // What matters to the order, and happened since a write-back began.
@@ -102,9 +106,12 @@ class WriteOrder {
   void note_removed(std::uint64_t block, RemovedName name) {
     notes_.lock()->removed_names.emplace(block, std::move(name));
   }
-  // The first one of an inode counts.
+  // The first one of an inode counts, but that it is gone comes last.
   void note_earlier(InodeNumber number, EarlierInode image) {
-    notes_.lock()->earlier_inodes[image.block].try_emplace(number, std::move(image));
+    const auto keeps = image.keeps;
+    auto notes = notes_.lock();
+    const auto [known, is_first] = notes->earlier_inodes[image.block].try_emplace(number, std::move(image));
+    if (keeps == EarlierInode::Keeps::kLife) known->second.keeps = keeps;
   }
 
   // A write-back begins: all notes so far are about its blocks.

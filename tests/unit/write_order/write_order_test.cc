@@ -89,6 +89,12 @@ class WriteOrder : public testing::TestWithParam<Run> {
     std::ofstream(image, std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     const auto checked = run("e2fsck -fy " + image.string());
+    // e2fsck 1.47.0 has cuts that it dies of (a symbolic link inside of an inode, its heap overwritten): no
+    // judgement. Seldom, or the test says so.
+    if (checked.output.find("Signal (6) SIGABRT") != std::string::npos) {
+      ++unjudged_;
+      return {};
+    }
     if ((checked.status & ~3) != 0) return {"e2fsck: " + checked.output};
     Survivors found;
     RecordedEvents events;
@@ -102,6 +108,7 @@ class WriteOrder : public testing::TestWithParam<Run> {
     return lines;
   }
 
+  std::size_t unjudged_ = 0;
   // A small one, with always the same hashes of its names.
   TestVolume volume_{std::string(GetParam().kind.mke2fs_options) +
                          " -N 4096 -U 6f0d6b6e-3c1c-4b7e-9d0b-0123456789ab"
@@ -148,9 +155,13 @@ TEST_P(WriteOrder, KeepsWhatWasSynced) {
       ADD_FAILURE() << text;
     }
   }
-  if (bad != 0 || wanted != nullptr)
-    fmt::print("{} seed {}: {} of {} cuts broke {} of {} promises; {} operations of the device\n", kind.name,
-               seed, bad, cuts, broken, promised, end - prepared);
+  EXPECT_LE(unjudged_, cuts / 10);
+  if (bad != 0 || unjudged_ != 0 || wanted != nullptr)
+    fmt::print(
+        "{} seed {}: {} of {} cuts broke {} of {} promises; {} not judged, for e2fsck died; {} operations of "
+        "the "
+        "device\n",
+        kind.name, seed, bad, cuts, broken, promised, unjudged_, end - prepared);
 }
 
 std::vector<Run> runs(std::uint64_t first, std::uint64_t last) {

@@ -207,8 +207,7 @@ Result<std::uint64_t> ExtentMap::implied_block(const Inode& inode, std::uint64_t
 }
 
 Result<void> ExtentMap::add_blocks(Inode& inode, std::uint64_t clusters) {
-  return volume_.check(ext2fs_iblk_add_blocks(volume_.fs(), inode.brief(), clusters), inode.number,
-                       "counting blocks");
+  return volume_.count_blocks(inode, clusters);
 }
 
 }  // namespace fuse4fs::ext4

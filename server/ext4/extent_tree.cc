@@ -270,11 +270,10 @@ Result<void> ExtentTree::split(std::size_t level) {
 }
 
 Result<std::uint64_t> ExtentTree::add_node(int depth, std::span<const ExtentNode::Entry> entries) {
-  auto* const fs = volume_.fs();
-  const std::uint64_t goal = ext2fs_group_first_block2(fs, ext2fs_group_of_ino(fs, inode_.number));
+  const std::uint64_t goal = volume_.first_block_near(inode_.number);
   ASSIGN_OR_RETURN(const BlockRun run, blocks_.take_for_map(goal));
   const ext2_inode_large before = inode_.raw;
-  auto done = volume_.check(ext2fs_iblk_add_blocks(fs, inode_.brief(), 1), inode_.number, "counting blocks");
+  auto done = volume_.count_blocks(inode_, 1);
   if (done) {
     auto buffer = volume_.journal().get_new(run.first, role_of(inode_));
     done = buffer ? change(*buffer,

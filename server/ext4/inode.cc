@@ -120,6 +120,18 @@ std::uint64_t Inode::sectors(const ext2_super_block& super, std::uint32_t block_
   return has(EXT4_HUGE_FILE_FL) ? count * (block_size / 512) : count;
 }
 
+bool Inode::add_blocks(const ext2_super_block& super, std::uint32_t block_size, std::int64_t blocks) {
+  const bool is_long = (super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_HUGE_FILE) != 0;
+  std::int64_t count = raw.i_blocks;
+  if (is_long) count |= static_cast<std::int64_t>(raw.osd2.linux2.l_i_blocks_hi) << 32;
+  // In units of its own where it has the flag.
+  count += is_long && has(EXT4_HUGE_FILE_FL) ? blocks : blocks * (block_size / 512);
+  if (count < 0 || count >> (is_long ? 48 : 32) != 0) return false;
+  raw.i_blocks = static_cast<std::uint32_t>(count);
+  if (is_long) raw.osd2.linux2.l_i_blocks_hi = static_cast<std::uint16_t>(count >> 32);
+  return true;
+}
+
 Timestamp Inode::accessed() const {
   return decode(raw.i_atime, holds(FUSE4FS_END_OF(i_atime_extra)), raw.i_atime_extra);
 }

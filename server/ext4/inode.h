@@ -52,6 +52,8 @@ class Inode {
 
   // In 512 bytes.
   [[nodiscard]] std::uint64_t sectors(const ext2_super_block& super, std::uint32_t block_size) const;
+  // In whole blocks more or less. False, and as it was, where the field cannot hold that.
+  [[nodiscard]] bool add_blocks(const ext2_super_block& super, std::uint32_t block_size, std::int64_t blocks);
 
   [[nodiscard]] Timestamp accessed() const;
   [[nodiscard]] Timestamp modified() const;

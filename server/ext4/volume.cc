@@ -301,9 +301,17 @@ Result<void> Volume::check(errcode_t code, InodeNumber inode, std::string_view d
 }
 
 void Volume::uncount_blocks(Inode& inode, std::uint64_t clusters) {
-  if (ext2fs_iblk_sub_blocks(fs_, inode.brief(), clusters) == 0) return;
+  const auto blocks = static_cast<std::int64_t>(clusters * cluster_blocks_);
+  if (inode.add_blocks(super(), block_size_, -blocks)) return;
   std::ignore = corrupted(inode.number, 0, "more blocks were freed than it had counted");
-  std::ignore = ext2fs_iblk_set(fs_, inode.brief(), 0);
+  inode.raw.i_blocks = 0;
+  inode.raw.osd2.linux2.l_i_blocks_hi = 0;
+}
+
+Result<void> Volume::count_blocks(Inode& inode, std::uint64_t clusters) const {
+  const auto blocks = static_cast<std::int64_t>(clusters * cluster_blocks_);
+  if (!inode.add_blocks(super(), block_size_, blocks)) return fail(EFBIG);
+  return {};
 }
 
 Result<void> Volume::read_inode(InodeNumber number, std::span<std::byte> into, std::string_view doing) {

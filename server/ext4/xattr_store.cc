@@ -441,9 +441,7 @@ Result<void> XattrStore::count_blocks(Inode& inode, const Places& from, const Pl
     }
     return count;
   };
-  auto* const fs = volume_.fs();
-  if (const auto more = clusters(to, from); more != 0)
-    RETURN_IF_ERROR(volume_.check(ext2fs_iblk_add_blocks(fs, inode.brief(), more), inode.number, kWriting));
+  if (const auto more = clusters(to, from); more != 0) RETURN_IF_ERROR(volume_.count_blocks(inode, more));
   if (const auto less = clusters(from, to); less != 0) volume_.uncount_blocks(inode, less);
   inode.raw.i_file_acl = static_cast<std::uint32_t>(to.block);
   inode.raw.osd2.linux2.l_i_file_acl_high = static_cast<std::uint16_t>(to.block >> 32);

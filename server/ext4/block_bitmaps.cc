@@ -105,6 +105,8 @@ Result<bool> BlockBitmaps::in_use(std::uint64_t block) {
 }
 
 Result<std::optional<std::uint64_t>> BlockBitmaps::first_unused(BlockRun run) {
+  // What lies outside has no bits.
+  if (run.end() > volume_.blocks()) return std::max(run.first, volume_.blocks());
   for (const std::uint64_t end = run.end(); run.first < end;) {
     const BlockRun part = first_part({run.first, end - run.first});
     const GroupNumber group = group_of(part.first);
@@ -112,13 +114,8 @@ Result<std::optional<std::uint64_t>> BlockBitmaps::first_unused(BlockRun run) {
     const auto see = [&](std::span<const std::byte> bytes) {
       free = bits::first_zero(bytes, bit_of(part.first), behind(part));
     };
-    const auto lock = groups_.lock(group);
-    if (groups_.has_no_blocks(group)) {
-      RETURN_IF_ERROR(look(group, see));
-    } else {
-      ASSIGN_OR_RETURN(const auto* const buffer, blocks_.hold(group));
-      see(buffer->bytes());
-    }
+    const auto lock = groups_.lock_shared(group);
+    RETURN_IF_ERROR(look(group, see));
     if (free != behind(part)) return std::max(part.first, block_of(group, free));
     run.first = part.end();
   }

@@ -318,6 +318,16 @@ Result<void> FileData::go_on(const Inode& inode) {
   return {};
 }
 
+// Counted first: once it is in the map it is the file's, and must not be given back.
+Result<void> FileData::map_piece(Inode& inode, Piece& piece, Mapping::Kind kind) {
+  const Mapping& where = piece.where;
+  if (piece.fresh != 0) RETURN_IF_ERROR(metadata_.extents.add_blocks(inode, piece.fresh));
+  auto done = metadata_.extents.insert(inode, where.logical, where.physical, where.count, kind);
+  if (!done && piece.fresh != 0) volume_.uncount_blocks(inode, piece.fresh);
+  piece.mapped = done.has_value();
+  return done;
+}
+
 Result<void> FileData::commit(Inode& inode, Write& write) {
   const std::uint64_t old_size = inode.size();
   for (Piece& piece : write.pieces) {
@@ -327,9 +337,7 @@ Result<void> FileData::commit(Inode& inode, Write& write) {
     if (done && piece.mapped) {
       done = metadata_.extents.convert(inode, where.logical, where.count, Mapping::Kind::kWritten);
     } else if (done) {
-      done = metadata_.extents.insert(inode, where.logical, where.physical, where.count);
-      if (done && piece.fresh != 0) done = metadata_.extents.add_blocks(inode, piece.fresh);
-      piece.mapped = done.has_value();
+      done = map_piece(inode, piece, Mapping::Kind::kWritten);
     }
     if (!done) {
       abandon(inode.number, write.pieces);

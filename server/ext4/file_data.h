@@ -99,6 +99,7 @@ class FileData {
   Result<void> commit(Inode& inode, Write& write);
   // Credits for another change of the map: where the log has no room, under another handle. The inode is
   // consistent now.
+  Result<void> map_piece(Inode& inode, Piece& piece, Mapping::Kind kind);
   Result<void> go_on(const Inode& inode);
   Result<void> read_parts(const std::vector<Mapping>& parts, std::uint64_t offset, std::span<std::byte> into);
   // Content that lies inside the inode moves to a block.

@@ -199,11 +199,7 @@ Result<void> FileData::allocate_run(Inode& inode, std::uint64_t& first, std::uin
     for (Piece& piece : pieces) {
       const Mapping& where = piece.where;
       auto done = go_on(inode);
-      if (done)
-        done = metadata_.extents.insert(inode, where.logical, where.physical, where.count,
-                                        Mapping::Kind::kUnwritten);
-      if (done && piece.fresh != 0) done = metadata_.extents.add_blocks(inode, piece.fresh);
-      piece.mapped = done.has_value();
+      if (done) done = map_piece(inode, piece, Mapping::Kind::kUnwritten);
       if (!done) {
         abandon(inode.number, pieces);
         return done;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <span>
 
+#include "server/ext4/group_layout.h"
+
 namespace fuse4fs::ext4 {
 
 GroupDescriptors::GroupDescriptors(struct_ext2_filsys& fs)
@@ -91,10 +93,18 @@ void GroupDescriptors::set_free_clusters(GroupNumber group, std::uint32_t free) 
   free = std::min(free, fs_.super->s_clusters_per_group);
   const std::uint32_t before = free_clusters(group);
   set(group, kFreeClusters, free);
-  free_clusters_.fetch_add(std::uint64_t{free} - before, std::memory_order_relaxed);
+  if (free >= before) {
+    free_clusters_.fetch_add(free - before, std::memory_order_relaxed);
+    return;
+  }
+  // Never below none: on a damaged volume the sum may have been less than one of its parts.
+  std::uint64_t sum = free_clusters_.load(std::memory_order_relaxed);
+  while (!free_clusters_.compare_exchange_weak(sum, sum - std::min<std::uint64_t>(sum, before - free))) {
+  }
 }
 
 Result<void> GroupDescriptors::write(cache::BufferCache& cache) {
+  const GroupLayout layout(*fs_.super);
   std::set<GroupNumber> blocks;
   const std::size_t in_a_block = fs_.blocksize / size_;
   for (const GroupNumber group : changed_) {
@@ -102,7 +112,7 @@ Result<void> GroupDescriptors::write(cache::BufferCache& cache) {
     blocks.insert(static_cast<GroupNumber>(group / in_a_block));
   }
   for (const GroupNumber index : blocks) {
-    const std::uint64_t block = ext2fs_descriptor_block_loc2(&fs_, fs_.super->s_first_data_block, index);
+    const std::uint64_t block = layout.descriptor_block_of(static_cast<GroupNumber>(index * in_a_block));
     const std::span bytes(
         reinterpret_cast<const std::byte*>(fs_.group_desc) + std::size_t{index} * fs_.blocksize,
         fs_.blocksize);

@@ -23,13 +23,11 @@ bool InodeBitmaps::in_use(InodeNumber number) {
   const auto is_set = [&](const cache::Buffer& buffer) {
     return bits::test(buffer.bytes(), index_of(number));
   };
-  {
-    const auto lock = groups_.lock_shared(group);
-    if (const auto* const buffer = blocks_.at_hand(group); buffer != nullptr) return is_set(*buffer);
-  }
-  const auto lock = groups_.lock(group);
-  const auto buffer = blocks_.hold(group);
-  return !buffer || is_set(**buffer);
+  // Who only looks waits for nobody who looks, so he leaves what is at hand as it is.
+  const auto lock = groups_.lock_shared(group);
+  if (const auto* const buffer = blocks_.at_hand(group); buffer != nullptr) return is_set(*buffer);
+  const auto buffer = blocks_.get(group);
+  return !buffer || is_set(*buffer);
 }
 
 Result<cache::Buffer*> InodeBitmaps::open(GroupNumber group) {

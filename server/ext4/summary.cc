@@ -77,12 +77,13 @@ void count_free(struct_ext2_filsys& fs) {
   std::uint64_t clusters = 0;
   std::uint64_t inodes = 0;
   for (dgrp_t group = 0; group < fs.group_desc_count; ++group) {
-    clusters += ext2fs_bg_free_blocks_count(&fs, group);
-    inodes += ext2fs_bg_free_inodes_count(&fs, group);
+    clusters += std::min(ext2fs_bg_free_blocks_count(&fs, group), fs.super->s_clusters_per_group);
+    inodes += std::min(ext2fs_bg_free_inodes_count(&fs, group), fs.super->s_inodes_per_group);
   }
-  const std::uint64_t blocks = clusters << fs.cluster_ratio_bits;
-  if (blocks <= ext2fs_blocks_count(fs.super)) ext2fs_free_blocks_count_set(fs.super, blocks);
-  if (inodes <= fs.super->s_inodes_count) fs.super->s_free_inodes_count = static_cast<__u32>(inodes);
+  ext2fs_free_blocks_count_set(
+      fs.super, std::min<std::uint64_t>(clusters << fs.cluster_ratio_bits, ext2fs_blocks_count(fs.super)));
+  fs.super->s_free_inodes_count =
+      static_cast<__u32>(std::min<std::uint64_t>(inodes, fs.super->s_inodes_count));
 }
 
 std::uint64_t overhead_clusters(struct_ext2_filsys& fs) {

@@ -134,11 +134,6 @@ class Volume {
   // Metadata could not be written: told, recorded, and the policy applied. Answers EIO.
   Errno write_failed(std::string_view words, Errno error, std::uint64_t block = 0);
 
-  // Of the inode's group.
-  [[nodiscard]] std::uint64_t first_block_near(InodeNumber number) const {
-    return block_bitmaps_->blocks_of(inode_bitmaps_->group_of(number)).first;
-  }
-
   // Whether the blocks lie in the volume and outside its own structures, so that a file may own them.
   [[nodiscard]] bool may_be_owned(std::uint64_t first, std::uint64_t count) const;
   [[nodiscard]] bool is_inode_table(std::uint64_t block) const;

@@ -148,7 +148,6 @@ std::vector<WriteOrder::Step> WriteOrder::plan(const std::vector<Block>& blocks,
   add(steps.inodes);
   for (auto& [level, step] : steps.trees) add(step);
   add(steps.others);
-  join(steps.inodes_again.empty() ? steps.names_again : steps.inodes_again, steps.free);
   add(steps.inodes_again);
   add(steps.names_again);
   return all;

@@ -17,7 +17,7 @@
 //       does not know the new leaf: e2fsck makes the index anew and drops the second one of two equal names.
 //       The same where an index grows a level, or a directory of one block gets its first one.
 //     - An extent node that was split must lose its half after its parent knows the fresh one. So where
-//       libext2fs took blocks for trees since the last write-back, their nodes go before the other blocks,
+//       trees took blocks since the last write-back, their nodes go before the other blocks,
 //       level by level from the root's children down, as steps of their own. Otherwise they go with step 2.
 //     - A name that was removed from an inode that lives on with another name (rename, unlink of one of
 //       several links): that other name may be in a block of this step as well. So the block goes with the
@@ -99,7 +99,7 @@ class WriteOrder {
   [[nodiscard]] Unreleased& unreleased() { return unreleased_; }
 
   void note_taken(std::uint64_t first, std::uint64_t count) { notes_.lock()->taken.add(first, count); }
-  // libext2fs took a block for a tree.
+  // A tree took a block.
   void note_tree_grew() { notes_.lock()->trees_grew = true; }
   // From an inode into a block that does not pass the cache.
   void note_contents_moved() { notes_.lock()->contents_moved = true; }

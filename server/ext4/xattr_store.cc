@@ -99,6 +99,8 @@ std::string_view XattrStore::judge_block(std::uint64_t block, std::span<const st
 
 Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
   const std::uint64_t block = places.block;
+  if (!volume_.may_be_owned(block, 1))
+    return fail(volume_.corrupted(inode.number, block, "extended attributes outside of what a file may own"));
   // Others need not wait for the device.
   if (const auto loaded = volume_.cache().get(block); !loaded)
     return fail(volume_.failed(loaded.error().value(), inode.number, kReading));
@@ -113,8 +115,8 @@ Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
   if (!words.empty()) return fail(volume_.corrupted(inode.number, block, words));
   if (!buffer) return fail(volume_.failed(buffer.error().value(), inode.number, kReading));
   const std::vector<std::byte> bytes(buffer->bytes().begin(), buffer->bytes().end());
-  ASSIGN_OR_RETURN(const bool in_use, volume_.block_bitmaps().in_use(block));
-  if (!in_use)
+  // Where the bitmap cannot be read, it is told, and this can be read all the same.
+  if (const auto in_use = volume_.block_bitmaps().in_use(block); in_use && !*in_use)
     return fail(volume_.corrupted(inode.number, block, "a block of extended attributes is marked free"));
   ASSIGN_OR_RETURN(places.in_block, parse(inode, bytes, kHeader, block));
   std::memcpy(&places.sharers, bytes.data() + offsetof(ext2_ext_attr_header, h_refcount),

@@ -210,7 +210,7 @@ Result<void> XattrValues::remove(Inode& inode) {
   inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
   inode.set_size(0);
   RETURN_IF_ERROR(write(inode));
-  inodes_.give_back(inode.number, inode.mode());
+  if (auto freed = inodes_.give_back(inode.number, inode.mode()); !freed) outcome = freed;
   return outcome;
 }
 

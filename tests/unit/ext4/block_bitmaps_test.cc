@@ -204,6 +204,55 @@ TEST_F(DamagedBlocks, WhereTheVolumesOwnAreFreeIsDamage) {
       << volume.events.corruptions[0];
 }
 
+// Descriptors of clusters with blocks of 1 KiB begin a block later, and there are several blocks of them.
+TEST(BlockBitmaps, DescriptorsOfManyGroupsGoHome) {
+  TestVolume volume("-t ext4 -b 1024 -O bigalloc -C 2048 -N 20000", "640M");
+  auto& fs = volume.mount();
+  for (int i = 0; i < 60; ++i) {
+    const auto directory = fs.make(kRootInode, fmt::format("directory {}", i), {.mode = S_IFDIR | 0755U});
+    ASSERT_TRUE(directory);
+    volume.write(volume.make_file(directory->inode, "file"), 0, "content");
+  }
+  EXPECT_EQ(volume.unmount_and_check(), "");
+  volume.mount();
+  EXPECT_EQ(volume.unmount_and_check(), "");
+  OpenVolume open(volume);
+  auto& groups = open.volume().groups();
+  ASSERT_GT(groups.count(), 32U);
+  unsigned used = 0;
+  for (GroupNumber group = 0; group < groups.count(); ++group)
+    used += groups.used_directories(group) != 0 ? 1 : 0;
+  EXPECT_GT(used, 32U);
+}
+
+// What was begun goes to the device early, and from memory, before its checksum is made.
+TEST(BlockBitmaps, WhatWasBegunMayBeReadAgainBeforeItsChecksumIsThere) {
+  TestVolume volume("-t ext4 -b 1024 -g 1024 -N 5000 -O ^has_journal", "128M");
+  OpenVolume open(volume);
+  auto& blocks = open.metadata().blocks;
+  auto& bitmaps = open.volume().block_bitmaps();
+  const GroupNumber count = open.volume().groups().count();
+  ASSERT_GT(count, 70U);
+  std::vector<BlockRun> taken;
+  const auto take_in_each = [&] {
+    for (GroupNumber group = 0; group < count; ++group) {
+      const auto run = open.changing([&] { return blocks.take(bitmaps.blocks_of(group).first + 500, 1); });
+      ASSERT_TRUE(run);
+      taken.push_back(*run);
+    }
+  };
+  take_in_each();
+  // Into the device and away, as far as nobody has them in hands.
+  for (int i = 0; i < 8; ++i) open.volume().cache().shrink();
+  ASSERT_TRUE(open.volume().cache().flush());
+  for (int i = 0; i < 8; ++i) open.volume().cache().shrink();
+  take_in_each();
+  EXPECT_TRUE(volume.events.corruptions.empty());
+  for (const auto run : taken) ASSERT_TRUE(open.changing([&] { return blocks.give_back(run, 0); }));
+  open.finish();
+  EXPECT_EQ(volume.check(), "");
+}
+
 TEST_F(DamagedBlocks, WhereAllGroupsAreThereIsNoRoom) {
   TestVolume volume("-t ext4 -b 1024 -N 500", "8M");
   volume.events.echo = false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// FileSystem over libext2fs: each method takes the locks of the inodes concerned, begins a handle where it
+// The FileSystem: each method takes the locks of the inodes concerned, begins a handle where it
 // changes them, does its work through the classes behind it, and lets go before device I/O of file data.
 #pragma once
 

@@ -5,7 +5,7 @@
 // Where a group's bitmap cannot be read or is damaged (group_bitmaps.h) its inodes are taken to be in use,
 // for nothing is taken from it: what is in their places is judged anyway.
 //
-// Locking: any thread; takes its group's lock (rank kGroup), in_use() mostly shared. Errors: EUCLEAN for what
+// Locking: any thread; takes its group's lock (rank kGroup), in_use() shared. Errors: EUCLEAN for what
 // is given back though it is free, or taken though it is in use; of a bitmap: told already.
 #pragma once
 

@@ -65,7 +65,7 @@ class InodeTable {
   // With its lock for this alone.
   Result<Inode> read(InodeNumber number) { return read(lock_shared(number)); }
   Result<void> write(Inode& inode);
-  // As read(), and its block map was walked once: libext2fs may change it.
+  // As read(), and its block map was walked once: it may be changed.
   Result<Inode> read_for_change(const Held& held);
   // Of a number that may be anything: ESTALE, without a word, for what is no file (any more).
   Result<Inode> read_from_handle(const Held& held);

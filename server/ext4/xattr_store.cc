@@ -366,27 +366,24 @@ Result<void> XattrStore::write_block(const Inode& inode, const Places& places) {
   header.h_hash = hash_of_xattrs(places.in_block);
   std::memcpy(bytes.data(), &header, sizeof header);
   lay_out_xattrs(places.in_block, bytes, kHeader);
-  RETURN_IF_ERROR(
-      volume_.check(ext2fs_ext_attr_block_csum_set(volume_.fs(), inode.number, places.block,
-                                                   reinterpret_cast<ext2_ext_attr_header*>(bytes.data())),
-                    inode.number, kWriting));
-  if (auto done = volume_.journal().write(places.block, 0, bytes); !done)
-    return fail(volume_.failed(done.error().value(), inode.number, kWriting));
-  return {};
+  return seal_and_write(inode, places.block, bytes);
 }
 
 Result<void> XattrStore::set_sharers(const Inode& inode, std::uint64_t block, std::uint32_t sharers) {
   std::vector<std::byte> bytes(volume_.block_size());
-  auto done = volume_.cache().read(block << volume_.block_bits(), bytes);
-  if (done) {
-    std::memcpy(bytes.data() + offsetof(ext2_ext_attr_header, h_refcount), &sharers, sizeof sharers);
-    RETURN_IF_ERROR(
-        volume_.check(ext2fs_ext_attr_block_csum_set(volume_.fs(), inode.number, block,
-                                                     reinterpret_cast<ext2_ext_attr_header*>(bytes.data())),
-                      inode.number, kWriting));
-    done = volume_.journal().write(block, 0, bytes);
+  if (const auto done = volume_.cache().read(block << volume_.block_bits(), bytes); !done)
+    return fail(volume_.failed(done.error().value(), inode.number, kWriting));
+  std::memcpy(bytes.data() + offsetof(ext2_ext_attr_header, h_refcount), &sharers, sizeof sharers);
+  return seal_and_write(inode, block, bytes);
+}
+
+Result<void> XattrStore::seal_and_write(const Inode& inode, std::uint64_t block, std::span<std::byte> bytes) {
+  if (volume_.has_checksums()) {
+    const std::uint32_t sum = checksum_of_block(block, bytes);
+    std::memcpy(bytes.data() + offsetof(ext2_ext_attr_header, h_checksum), &sum, sizeof sum);
   }
-  if (!done) return fail(volume_.failed(done.error().value(), inode.number, kWriting));
+  if (const auto done = volume_.journal().write(block, 0, bytes); !done)
+    return fail(volume_.failed(done.error().value(), inode.number, kWriting));
   return {};
 }
 

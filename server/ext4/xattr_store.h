@@ -92,6 +92,8 @@ class XattrStore {
   Result<void> take_block(Inode& inode, Places& to, InodeNumber fresh);
   Result<void> write_block(const Inode& inode, const Places& places);
   Result<void> set_sharers(const Inode& inode, std::uint64_t block, std::uint32_t sharers);
+  // With its checksum.
+  Result<void> seal_and_write(const Inode& inode, std::uint64_t block, std::span<std::byte> bytes);
   Result<void> write_inode(Inode& inode, const Places& from, const Places& to);
   Result<void> leave_block(Inode& inode, const Places& from);
   // The block and the values that are no longer there no longer count, the new ones do.

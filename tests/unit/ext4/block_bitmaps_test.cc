@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/unit/ext4/bitmap_figures.h"
 #include "tests/unit/ext4/open_volume.h"
 #include "tests/unit/ext4/test_volume.h"
 
@@ -20,21 +21,12 @@ namespace {
 
 void expect_consistent(Volume& volume) {
   auto& groups = volume.groups();
-  std::uint64_t free = 0;
-  for (GroupNumber group = 0; group < groups.count(); ++group) {
-    const auto counted = volume.block_bitmaps().count_free(group);
-    ASSERT_TRUE(counted);
-    EXPECT_EQ(groups.free_clusters(group), *counted) << "group " << group;
-    free += *counted;
-  }
-  EXPECT_EQ(groups.free_clusters(), free);
+  expect_figures(
+      groups, volume.block_bitmaps(), [&](GroupNumber group) { return groups.free_clusters(group); },
+      groups.free_clusters());
 }
 
-struct Format {
-  const char* name;
-  const char* options;
-  const char* size = "32M";
-};
+using Format = BitmapFormat;
 
 class BlocksOf : public testing::TestWithParam<Format> {
  protected:

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "server/ext4/bitmap_bits.h"
+#include "tests/unit/ext4/bitmap_figures.h"
 #include "tests/unit/ext4/open_volume.h"
 #include "tests/unit/ext4/test_volume.h"
 
@@ -46,24 +47,14 @@ TEST(BitmapBits, AreFoundSetAndCounted) {
 
 using What = InodeBitmaps::What;
 
-// Each group's figures are what its bits say, and the sum is theirs.
 void expect_consistent(Volume& volume) {
   auto& groups = volume.groups();
-  std::uint64_t free = 0;
-  for (GroupNumber group = 0; group < groups.count(); ++group) {
-    const auto counted = volume.inode_bitmaps().count_free(group);
-    ASSERT_TRUE(counted);
-    EXPECT_EQ(groups.free_inodes(group), *counted) << "group " << group;
-    free += *counted;
-  }
-  EXPECT_EQ(groups.free_inodes(), free);
+  expect_figures(
+      groups, volume.inode_bitmaps(), [&](GroupNumber group) { return groups.free_inodes(group); },
+      groups.free_inodes());
 }
 
-struct Format {
-  const char* name;
-  const char* options;
-  const char* size = "32M";
-};
+using Format = BitmapFormat;
 
 class EachFormat : public testing::TestWithParam<Format> {
  protected:

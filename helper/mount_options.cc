@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/byte_size.h"
 #include "base/quoted.h"
 #include "helper/option_table.h"
 
@@ -14,7 +15,9 @@ namespace fuse4fs::helper {
 namespace {
 
 constexpr unsigned kMostThreads = 64;
-constexpr unsigned kLongestCommit = 86'400;  // seconds
+constexpr unsigned kLongestCommit = 86'400;                    // seconds
+constexpr std::uint64_t kLeastCache = std::uint64_t{4} << 20;  // bytes
+constexpr std::uint64_t kLargestCache = std::uint64_t{512} << 20;
 constexpr unsigned kMostStartSeconds = 86400;
 
 struct FlagName {
@@ -80,6 +83,11 @@ std::optional<unsigned> number_up_to(std::string_view text, unsigned most) {
   if (error != std::errc() || end != text.data() + text.size() || number < 1 || number > most)
     return std::nullopt;
   return number;
+}
+
+std::optional<std::uint64_t> cache_size(std::string_view text) {
+  const auto bytes = parse_byte_size(text);
+  return bytes && *bytes >= kLeastCache && *bytes <= kLargestCache ? bytes : std::nullopt;
 }
 
 class Parser {
@@ -196,6 +204,8 @@ class Parser {
     if (item.name == "commit" && item.value != "0" && !number_up_to(item.value, kLongestCommit))
       return refuse(item, fmt::format("its value must be a number of seconds, 0 (the default, 5) to {}",
                                       kLongestCommit));
+    if (item.name == "cache_size" && !cache_size(item.value))
+      return refuse(item, "its value must be an amount of memory, 4m to 512m");
     add_last_word(options.for_server, item);
     note_for_new_mounts(item);
     return {};

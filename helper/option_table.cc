@@ -215,6 +215,7 @@ constexpr OptionRow kTable[] = {
     refused("inlinecrypt", kNone, "fuse4fs has no keys for encrypted files"),
     // ---- of this project ----
     server("threads", kRequired, "how many requests are served at a time, 1 to 64"),
+    server("cache_size", kRequired, "the memory for cached metadata, 4m to 512m"),
     server("idmap", kNone,
            "copies of the mount may translate user and group ids (mount_setattr(2)); FITRIM, SETFSLABEL and "
            "SHUTDOWN are then refused to everybody, for the kernel no longer says who asks"),

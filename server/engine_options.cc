@@ -27,6 +27,7 @@ ext4::MountOptions engine_options(const service::Options& options, cache::Access
   if (options.no_acls) engine.acls = ext4::MountOptions::Acls::kIgnore;
   if (options.ignore_journal) engine.journal = ext4::MountOptions::Journal::kIgnore;
   if (options.errors) engine.errors = error_policy(*options.errors);
+  if (options.cache_size) engine.cache_memory = *options.cache_size;
   // With the write-back cache they are the kernel's, and its SETATTR may overtake a WRITE.
   engine.content_times = ext4::MountOptions::ContentTimes::kCallers;
   // The kernel's FUSE leaves them to the server.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/cache/block_device.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -9,13 +11,17 @@
 namespace fuse4fs::cache {
 namespace {
 
-// Direct transfers are kept to whole pages of the device's page cache: a page that holds both metadata
-// written through the page cache and data written past it could otherwise be written back over the newer
-// half.
-constexpr std::size_t kPage = 4096;
+// Direct transfers are kept to whole pages of the device's page cache: a page of which one part is written
+// through it and another one past it could be written back over the newer half, and the kernel, which finds
+// such a page dirty behind a direct write, fails the next fdatasync(2) for it.
+const auto kPage = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 
-bool aligned(std::uint64_t offset, const void* memory, std::size_t length, std::size_t alignment) {
-  return ((offset | reinterpret_cast<std::uintptr_t>(memory) | length) & (alignment - 1)) == 0;
+bool aligned(std::uint64_t value, std::size_t alignment) { return (value & (alignment - 1)) == 0; }
+
+bool aligned(std::span<const iovec> pieces, std::size_t alignment) {
+  return std::ranges::all_of(pieces, [alignment](const iovec& piece) {
+    return aligned(reinterpret_cast<std::uintptr_t>(piece.iov_base) | piece.iov_len, alignment);
+  });
 }
 
 }  // namespace
@@ -29,6 +35,11 @@ BlockDevice::BlockDevice(std::unique_ptr<BlockBackend> backend, Access access)
     : backend_(std::move(backend)), access_(access), geometry_(backend_->geometry()) {}
 
 std::size_t BlockDevice::direct_alignment() const { return std::max(kPage, geometry_.sector); }
+
+bool BlockDevice::takes_direct(std::uint64_t offset, std::span<const iovec> pieces) const {
+  return geometry_.has_direct && aligned(offset | length_of(pieces), direct_alignment()) &&
+         aligned(pieces, sector());
+}
 
 bool BlockDevice::holds(std::uint64_t offset, std::size_t length) const {
   return offset <= size() && length <= size() - offset;
@@ -89,25 +100,34 @@ Result<void> BlockDevice::write(std::uint64_t offset, std::span<const iovec> pie
 Result<void> BlockDevice::write_durably(std::uint64_t offset, std::span<const std::byte> from) const {
   if (overlay_) return write(offset, from);
   RETURN_IF_ERROR(may_write(offset, from.size()));
-  const bool direct = geometry_.has_direct && aligned(offset, from.data(), from.size(), direct_alignment());
   const iovec piece = piece_of(from);
-  return write_and_count(direct ? IoPath::kDirect : IoPath::kPageCache, offset, std::span(&piece, 1),
+  const std::span pieces(&piece, 1);
+  return write_and_count(takes_direct(offset, pieces) ? IoPath::kDirect : IoPath::kPageCache, offset, pieces,
                          Durability::kAtOnce);
 }
 
 Result<void> BlockDevice::read_direct(std::uint64_t offset, std::span<std::byte> into) const {
-  if (!geometry_.has_direct || !aligned(offset, into.data(), into.size(), direct_alignment()) ||
-      (overlay_ && overlay_->covers(offset, into.size())))
-    return read(offset, into);
-  return read_below(IoPath::kDirect, offset, into);
+  const iovec piece = piece_of(into);
+  return read_direct(offset, std::span(&piece, 1));
+}
+
+Result<void> BlockDevice::read_direct(std::uint64_t offset, std::span<const iovec> pieces) const {
+  const std::size_t length = length_of(pieces);
+  if (!takes_direct(offset, pieces) || (overlay_ && overlay_->covers(offset, length)))
+    return read(offset, pieces);
+  if (!holds(offset, length)) return fail(EIO);
+  return backend_->read(IoPath::kDirect, offset, pieces);
 }
 
 Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const std::byte> from) const {
-  if (overlay_ || !geometry_.has_direct || !aligned(offset, from.data(), from.size(), direct_alignment()))
-    return write(offset, from);
-  RETURN_IF_ERROR(may_write(offset, from.size()));
   const iovec piece = piece_of(from);
-  return write_and_count(IoPath::kDirect, offset, std::span(&piece, 1), Durability::kAtNextFlush);
+  return write_direct(offset, std::span(&piece, 1));
+}
+
+Result<void> BlockDevice::write_direct(std::uint64_t offset, std::span<const iovec> pieces) const {
+  if (overlay_ || !takes_direct(offset, pieces)) return write(offset, pieces);
+  RETURN_IF_ERROR(may_write(offset, length_of(pieces)));
+  return write_and_count(IoPath::kDirect, offset, pieces, Durability::kAtNextFlush);
 }
 
 // Counted also where it failed: a part may have been written.
@@ -119,19 +139,21 @@ Result<void> BlockDevice::write_and_count(IoPath path, std::uint64_t offset, std
 }
 
 Result<void> BlockDevice::read_past_cache(std::uint64_t offset, std::span<std::byte> into) const {
-  if (!geometry_.has_direct || !aligned(offset, into.data(), into.size(), sector()) ||
+  const iovec piece = piece_of(into);
+  if (!geometry_.has_direct || !aligned(offset, sector()) || !aligned(std::span(&piece, 1), sector()) ||
       (overlay_ && overlay_->covers(offset, into.size())))
     return read(offset, into);
   return read_below(IoPath::kDirect, offset, into);
 }
 
 Result<void> BlockDevice::write_past_cache(std::uint64_t offset, std::span<const std::byte> from) const {
-  if (overlay_ || !geometry_.has_direct || !aligned(offset, from.data(), from.size(), sector())) {
+  const iovec piece = piece_of(from);
+  if (overlay_ || !geometry_.has_direct || !aligned(offset, sector()) ||
+      !aligned(std::span(&piece, 1), sector())) {
     RETURN_IF_ERROR(write(offset, from));
     return flush();
   }
   RETURN_IF_ERROR(may_write(offset, from.size()));
-  const iovec piece = piece_of(from);
   return backend_->write(IoPath::kDirect, offset, std::span(&piece, 1), Durability::kAtNextFlush);
 }
 

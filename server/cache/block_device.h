@@ -3,9 +3,9 @@
 //
 // What it needs of the device it has from a BlockBackend: two descriptors that the helper opened, or what a
 // test put there. Two ways lead to it. One goes through the device's page cache and takes any offset and
-// length: metadata, and small or unaligned pieces of file data. One goes past it: large aligned file data, so
-// that nothing is cached twice. The two are coherent: a direct transfer writes back and drops what the page
-// cache holds of its range first.
+// length: small or unaligned pieces of file data, and metadata in blocks smaller than a page. One goes past
+// it: metadata, and large aligned file data, so that nothing is cached twice. The two are coherent: a direct
+// transfer writes back and drops what the page cache holds of its range first.
 //
 // A BlockOverlay may lie over it: then all that is read is read through that, whatever way, and nothing is
 // written to the device any more.
@@ -44,7 +44,7 @@ class BlockDevice {
     if (overlay_) return overlay_->frozen() ? Access::kReadOnly : Access::kReadWrite;
     return access_;
   }
-  // What offset, length and memory of a direct transfer must be a multiple of.
+  // What offset and length of a direct transfer must be a multiple of; its memory, of a sector.
   [[nodiscard]] std::size_t direct_alignment() const;
 
   // Fills or writes the whole span, or fails. In pieces: one request for all of them.
@@ -57,6 +57,8 @@ class BlockDevice {
   // write().
   Result<void> read_direct(std::uint64_t offset, std::span<std::byte> into) const;
   Result<void> write_direct(std::uint64_t offset, std::span<const std::byte> from) const;
+  Result<void> read_direct(std::uint64_t offset, std::span<const iovec> pieces) const;
+  Result<void> write_direct(std::uint64_t offset, std::span<const iovec> pieces) const;
 
   // The bytes are of no use any more; what they read as afterwards is not defined. Whole sectors. EOPNOTSUPP
   // if the device cannot; can_discard() says so without doing anything.
@@ -93,6 +95,7 @@ class BlockDevice {
   void close() { backend_.reset(); }
 
  private:
+  [[nodiscard]] bool takes_direct(std::uint64_t offset, std::span<const iovec> pieces) const;
   [[nodiscard]] bool holds(std::uint64_t offset, std::size_t length) const;
   [[nodiscard]] Result<void> may_write(std::uint64_t offset, std::size_t length) const;
   Result<void> read_below(IoPath path, std::uint64_t offset, std::span<std::byte> into) const;

@@ -90,6 +90,7 @@ void Buffer::unpin() {
 
 BufferCache::BufferCache(const BlockDevice& device, std::size_t block_size, const Options& options)
     : device_(device),
+      past_page_cache_(block_size % device.direct_alignment() == 0),
       block_size_(block_size),
       options_(options),
       memory_(block_size),
@@ -138,6 +139,16 @@ Result<Buffer> BufferCache::get_new(std::uint64_t block, BlockRole role) {
   return buffer;
 }
 
+Result<void> BufferCache::fetch(std::uint64_t first, std::span<const iovec> blocks) const {
+  const std::uint64_t offset = first * block_size_;
+  return past_page_cache_ ? device_.read_direct(offset, blocks) : device_.read(offset, blocks);
+}
+
+Result<void> BufferCache::store(std::uint64_t first, std::span<const iovec> blocks) const {
+  const std::uint64_t offset = first * block_size_;
+  return past_page_cache_ ? device_.write_direct(offset, blocks) : device_.write(offset, blocks);
+}
+
 // With a reference for the caller.
 Result<internal::Frame*> BufferCache::obtain(std::uint64_t block) {
   Shard& shard = shard_of(block);
@@ -178,7 +189,8 @@ Result<internal::Frame*> BufferCache::obtain(std::uint64_t block) {
       if (!read) detach(*frame, *state);
       shard.notify(state);
     });
-    read = device_.read(block * block_size_, std::span(frame->memory.get(), block_size_));
+    const iovec piece = piece_of(std::span(frame->memory.get(), block_size_));
+    read = fetch(block, std::span(&piece, 1));
   }
   if (read) return frame;
   unreadable = block;
@@ -431,7 +443,7 @@ class BufferCache::ReadRun {
     std::vector<iovec> pieces;
     for (Frame* const frame : frames_)
       pieces.push_back(piece_of(std::span(frame->memory.get(), cache_.block_size_)));
-    finish(cache_.device_.read(frames_.front()->block * cache_.block_size_, std::span<const iovec>(pieces)));
+    finish(cache_.fetch(frames_.front()->block, pieces));
   }
   [[nodiscard]] std::size_t size() const { return frames_.size(); }
 

@@ -29,9 +29,9 @@
 // thread's read of the block, forget() and get_new() for a write of it that is under way, flush() for open
 // Changes. So a thread that holds a Change must not call flush(), nor forget() or get_new() of that block.
 //
-// Memory: Options::limit, clean and dirty together. Beyond half of it in dirty blocks they are written early;
-// where that fails they stay (nothing that was promised is dropped), and the cache outgrows its limit. Blocks
-// with handles are not dropped either.
+// Memory: Options::limit, clean and dirty together. Beyond Options::dirty_limit dirty blocks are written
+// early; where that fails they stay (nothing that was promised is dropped), and the cache outgrows its limit.
+// Blocks with handles are not dropped either.
 //
 // Errors: a read's EIO, a verifier's. A block that cannot be written stays dirty; each flush() tries again
 // and says which. Offsets are in bytes, blocks are those of the volume.
@@ -198,7 +198,8 @@ class WriteBack {
 class BufferCache {
  public:
   struct Options {
-    std::size_t limit = std::size_t{64} << 20;  // bytes, clean and dirty together
+    std::size_t limit = std::size_t{64} << 20;        // bytes, clean and dirty together
+    std::size_t dirty_limit = std::size_t{32} << 20;  // bytes; half of `limit` where that is less
     std::chrono::steady_clock::duration recovery = std::chrono::minutes(1);  // after shrink()
     // What is written early, when much is dirty. kFresh: blocks of get_new() alone, to which nothing on the
     // device leads yet; the rest waits for a write-back in order, and wants_write_back() says so.
@@ -274,6 +275,10 @@ class BufferCache {
   // What a write-back does about blocks that somebody is changing, or to which something may lead.
   enum class Which { kAll, kEarly };
 
+  // Neighbouring blocks from and to the device.
+  Result<void> fetch(std::uint64_t first, std::span<const iovec> blocks) const;
+  Result<void> store(std::uint64_t first, std::span<const iovec> blocks) const;
+
   [[nodiscard]] Shard& shard_of(std::uint64_t block) const;
   std::unique_ptr<Frame> new_frame(std::uint64_t block);
   Result<Frame*> obtain(std::uint64_t block);
@@ -298,6 +303,9 @@ class BufferCache {
   void wait_for_changes(std::uint64_t block);
 
   const BlockDevice& device_;
+  // Blocks of whole pages. A smaller one may share its page with file data, which goes through the page cache
+  // in small pieces: so does it.
+  const bool past_page_cache_;
   const std::size_t block_size_;
   const Options options_;
   BlockMemory memory_;

@@ -110,13 +110,11 @@ class BufferCache::WriteRun {
     std::vector<iovec> pieces;
     for (const Frame* const frame : frames_)
       pieces.push_back(piece_of(std::span(frame->in_flight, cache_.block_size_)));
-    const std::uint64_t offset = frames_.front()->block * cache_.block_size_;
-    const auto written = cache_.device_.write(offset, std::span<const iovec>(pieces));
+    const auto written = cache_.store(frames_.front()->block, pieces);
     if (written || frames_.size() == 1) return finish_all(written);
     // Not all of them together: those that can get there do, and it is known which do not.
     for (const iovec& piece : pieces) {
-      const std::uint64_t at = frames_.front()->block * cache_.block_size_;
-      finish_first(cache_.device_.write(at, std::span(&piece, 1)));
+      finish_first(cache_.store(frames_.front()->block, std::span(&piece, 1)));
     }
   }
 
@@ -203,7 +201,11 @@ WriteOutcome WriteBack::write(std::span<const std::size_t> which) {
 
 WriteOutcome WriteBack::write_instead(std::size_t which, std::span<const std::byte> bytes) const {
   const std::uint64_t block = blocks_[which].block;
-  const auto written = cache_->device_.write(block * cache_->block_size_, bytes);
+  // In memory that the device can read.
+  const BlockMemory::Piece copy = cache_->memory_.take();
+  std::ranges::copy(bytes, copy.get());
+  const iovec piece = piece_of(std::span(copy.get(), bytes.size()));
+  const auto written = cache_->store(block, std::span(&piece, 1));
   if (!written) return std::unexpected(WriteFailure{.first = block, .count = 1, .error = written.error()});
   return {};
 }
@@ -248,7 +250,7 @@ std::size_t BufferCache::limit() {
 
 void BufferCache::make_room(std::size_t blocks) {
   const std::size_t most = limit();
-  if (dirty_ > most / 2) write_early();
+  if (dirty_ > std::min(most / 2, options_.dirty_limit / block_size_)) write_early();
   evict(most - std::min(most, blocks));
 }
 

@@ -156,6 +156,8 @@ struct MountOptions {
   ContentTimes content_times = ContentTimes::kOurs;
   AccessTimes access_times = AccessTimes::kRelative;
   AccessTimes directory_access_times = AccessTimes::kRelative;
+  // Metadata that is kept in memory, at most, in bytes.
+  std::size_t cache_memory = std::size_t{64} << 20;
   // How this machine and the device are called to others who might mount the same volume (feature mmp).
   std::string node_name = {}, device_name = {};
   // Waits so long, while it is found out whether somebody else has the volume; false: the mount is given up.

@@ -56,7 +56,8 @@ Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& e
       block_size_(block_size),
       block_bits_(static_cast<unsigned>(std::countr_zero(block_size))),
       has_acls_(options.acls == MountOptions::Acls::kServe),
-      cache_(device_, block_size, {.early = cache::BufferCache::Options::Early::kFresh}),
+      cache_(device_, block_size,
+             {.limit = options.cache_memory, .early = cache::BufferCache::Options::Early::kFresh}),
       external_journal_(options.external_journal) {
   if (options.access == cache::Access::kReadOnly) health_ = Health::kReadOnly;
 }

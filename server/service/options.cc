@@ -9,12 +9,15 @@
 #include <cstddef>
 #include <string_view>
 
+#include "base/byte_size.h"
 #include "base/quoted.h"
 
 namespace fuse4fs::service {
 namespace {
 
 constexpr unsigned kMostThreads = 64;
+constexpr std::uint64_t kLeastCache = std::uint64_t{4} << 20;  // bytes
+constexpr std::uint64_t kLargestCache = std::uint64_t{512} << 20;
 // Newer than the C library's list.
 constexpr unsigned long kLazyTime = 1UL << 25;
 constexpr unsigned long kAccessTimes = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
@@ -90,6 +93,14 @@ Outcome<void> apply_threads(Options& options, std::string_view text) {
   return {};
 }
 
+Outcome<void> apply_cache_size(Options& options, std::string_view text) {
+  const auto bytes = parse_byte_size(text);
+  if (!bytes || *bytes < kLeastCache || *bytes > kLargestCache)
+    return fail(Errno(EINVAL), "option cache_size: not an amount of memory from 4m to 512m: " + quoted(text));
+  options.cache_size = *bytes;
+  return {};
+}
+
 Outcome<void> apply_commit(Options& options, std::string_view text) {
   const auto number = parse_number(text);
   if (!number || *number > kLongestCommit)
@@ -137,6 +148,7 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     const std::string_view value = option.substr(equals + 1);
     if (name == "errors") return apply_errors(options, value);
     if (name == "threads") return apply_threads(options, value);
+    if (name == "cache_size") return apply_cache_size(options, value);
     if (name == "commit") return apply_commit(options, value);
     if (name == "max_read") return apply_max_read(options, value);
     if (name == "journal_path") {

@@ -22,11 +22,12 @@ struct Options {
   bool ignore_journal = false;  // noload, norecovery
   std::string journal_path;     // journal_path=: the device of an external journal; empty: none was named
   bool no_acls = false;         // noacl
-  std::optional<ErrorsOption> errors;  // errors=; panic ends the server's service, never the machine
-  std::optional<unsigned> threads;     // threads=N, 1 to 64
-  std::optional<unsigned> commit;      // commit=N, seconds, 1 to kLongestCommit; commit=0 is the default
-  bool id_mapped_mounts = false;       // idmap: copies of the mount may translate user and group ids
-  bool debug = false;                  // debug: log each request
+  std::optional<ErrorsOption> errors;     // errors=; panic ends the server's service, never the machine
+  std::optional<unsigned> threads;        // threads=N, 1 to 64
+  std::optional<std::size_t> cache_size;  // cache_size=, bytes, kLeastCache to kLargestCache
+  std::optional<unsigned> commit;         // commit=N, seconds, 1 to kLongestCommit; commit=0 is the default
+  bool id_mapped_mounts = false;          // idmap: copies of the mount may translate user and group ids
+  bool debug = false;                     // debug: log each request
   // What is passed on to the kernel's mount (OPTS) and as MS_* flags (DOIT).
   std::vector<std::string> kernel_options;
   unsigned long mount_flags = 0;

@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <linux/loop.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +19,7 @@
 
 #include "server/cache/block_device.h"
 #include "server/cache/buffer_cache.h"
+#include "tests/unit/cache/loop_disk.h"
 
 namespace fuse4fs::cache {
 namespace {
@@ -28,7 +27,7 @@ namespace {
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kDirectPiece = std::size_t{64}
                                      << 10;  // from here on file data goes past the page cache
-constexpr std::size_t kDisk = std::size_t{1} << 20;
+constexpr std::size_t kDisk = LoopDisk::kSize;
 constexpr unsigned kThreads = 4;
 
 struct FreeMemory {
@@ -38,37 +37,6 @@ using AlignedMemory = std::unique_ptr<std::byte[], FreeMemory>;
 AlignedMemory aligned_memory(std::size_t bytes) {
   return AlignedMemory(static_cast<std::byte*>(std::aligned_alloc(kPage, bytes)));
 }
-
-// A loop device over a file without a name, free again when its last descriptor is closed; where there are
-// none, the file: its page cache and direct transfers are to be as coherent.
-class Disk {
- public:
-  Disk() : file_(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)) {
-    path_ = fmt::format("/proc/self/fd/{}", file_.get());
-    const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
-    if (!file_ || ::ftruncate(file_.get(), kDisk) != 0 || !control) return;
-    constexpr int kTries = 20;  // others look for a free one, too
-    for (int tried = 0; tried < kTries && !loop_; ++tried) {
-      const std::string path = fmt::format("/dev/loop{}", ::ioctl(control.get(), LOOP_CTL_GET_FREE));
-      loop_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-      loop_config config{};
-      config.fd = static_cast<std::uint32_t>(file_.get());
-      config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-      if (!loop_ || ::ioctl(loop_.get(), LOOP_CONFIGURE, &config) != 0)
-        loop_.reset();
-      else
-        path_ = path;
-    }
-  }
-  [[nodiscard]] UniqueFd open(int flags) const {
-    return UniqueFd(::open(path_.c_str(), O_RDWR | O_CLOEXEC | flags));
-  }
-
- private:
-  UniqueFd file_;
-  UniqueFd loop_;
-  std::string path_;
-};
 
 class RoleChanges : public ::testing::TestWithParam<std::size_t> {
  protected:
@@ -192,7 +160,7 @@ class RoleChanges : public ::testing::TestWithParam<std::size_t> {
 
   static constexpr int kSteps = 500;
   const std::size_t block_size_ = GetParam();
-  Disk disk_;
+  LoopDisk disk_;
   std::unique_ptr<BlockDevice> device_;
   UniqueFd past_cache_;
   std::unique_ptr<BufferCache> cache_;

@@ -30,6 +30,7 @@ std::string example_of(const OptionRow& row) {
   if (row.value == OptionValue::kNone) return text;
   if (row.use == OptionUse::kLog) return text + "=/var/log/x";
   if (row.name == "threads") return text + "=4";
+  if (row.name == "cache_size") return text + "=4m";
   if (row.use == OptionUse::kService) return text + "=/run/x";
   if (row.use == OptionUse::kRefused) return text + "=refuse-me";
   if (row.values.empty()) return text + "=1";
@@ -256,12 +257,13 @@ TEST(MountOptions, ValuesAreChecked) {
         "commit",          "ro=1",          "bdi=fast",        "log=relative",        "log",
         "resuid=5",        "barrier=0",     "data=ordered",    "dax=always",          "dax",
         "loop=/dev/loop3", "service=run/x", "start-timeout=0", "start-timeout=86401", "start-timeout=1s",
-        "journal_path"}) {
+        "journal_path",    "cache_size=3m", "cache_size=513m", "cache_size=64mb",     "cache_size=-1",
+        "cache_size"}) {
     EXPECT_FALSE(parse(wrong)) << wrong;
   }
-  for (const char* const right :
-       {"errors=continue", "errors=remount-ro", "errors=panic", "threads=1", "threads=64", "barrier",
-        "barrier=1", "data=writeback", "dax=never", "loop", "bdi=tune"}) {
+  for (const char* const right : {"errors=continue", "errors=remount-ro", "errors=panic", "threads=1",
+                                  "threads=64", "barrier", "barrier=1", "data=writeback", "dax=never", "loop",
+                                  "bdi=tune", "cache_size=4m", "cache_size=512M", "cache_size=65536k"}) {
     EXPECT_TRUE(parse(right)) << right;
   }
 }

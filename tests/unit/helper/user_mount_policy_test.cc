@@ -159,6 +159,7 @@ TEST(UserMountPolicy, WithAConsentNothingWidens) {
       {"noacl", kNo},
       {"idmap", kNo},
       {"threads=64", kNo},
+      {"cache_size=512m", kNo},
       {"debug", kNo},
       {"remount", kNo},
       {"errors=panic", kNo},

@@ -73,6 +73,7 @@ TEST(Options, TheLastWordCounts) {
       parse("nosuid,nodev,noexec,noatime,sync,lazytime,suid,dev,exec,atime,async,nolazytime")->mount_flags,
       0U);
   EXPECT_EQ(parse("threads=2,threads=5")->threads, 5U);
+  EXPECT_EQ(parse("cache_size=4m,cache_size=512M")->cache_size, std::size_t{512} << 20);
   EXPECT_THAT(parse("max_read=4096,max_read=8192")->kernel_options, ElementsAre("max_read=8192"));
 }
 
@@ -94,9 +95,10 @@ TEST(Options, UnknownOnesAreNamed) {
 }
 
 TEST(Options, BadValuesAreNamed) {
-  for (const char* const word : {"threads=0", "threads=65", "threads=-1", "threads=", "threads=4x",
-                                 "threads= 4", "threads=99999999999", "errors=", "errors=remount",
-                                 "max_read=", "max_read=x", "commit=86401", "commit=-1"}) {
+  for (const char* const word :
+       {"cache_size=3m", "cache_size=513m", "cache_size=4x", "threads=0", "threads=65", "threads=-1",
+        "threads=", "threads=4x", "threads= 4", "threads=99999999999", "errors=", "errors=remount",
+        "max_read=", "max_read=x", "commit=86401", "commit=-1"}) {
     const auto options = parse(word);
     ASSERT_FALSE(options) << word;
     EXPECT_EQ(options.error().error, Errno(EINVAL));

@@ -28,13 +28,14 @@ constexpr std::uint64_t kLogGrowth = 64 * kMebibyte;
 constexpr std::uint64_t kStack = 8 * kMebibyte;
 
 // A server over which a volume has taken control shall not take the machine's memory with it.
-std::uint64_t memory_for(std::uint64_t device_size, unsigned threads) {
-  const std::uint64_t stacks = threads * kStack;
-  const std::uint64_t wanted = kMemoryAtLeast + stacks + device_size / kDeviceBytesPerByte;
+std::uint64_t memory_for(const Confinement::Needs& needs) {
+  const std::uint64_t stacks = needs.threads * kStack;
+  const std::uint64_t wanted =
+      kMemoryAtLeast + needs.cache_size + stacks + needs.device_size / kDeviceBytesPerByte;
   struct sysinfo machine{};
   if (::sysinfo(&machine) != 0) return wanted;
   const std::uint64_t most = std::uint64_t{machine.totalram} * machine.mem_unit / 4 * 3;
-  return std::max(std::min(wanted, most), kMemoryInAnyCase + stacks);
+  return std::max(std::min(wanted, most), kMemoryInAnyCase + needs.cache_size + stacks);
 }
 
 // Stacks are mapped in full, and by default as large as the limit of whoever mounts allows.
@@ -76,7 +77,7 @@ Outcome<void> Confinement::enter(const Needs& needs) {
 
   sandbox::Options options;
   options.kept_descriptors = kept_;
-  options.memory = memory_for(needs.device_size, needs.threads);
+  options.memory = memory_for(needs);
   options.largest_file = std::max(size_of_file(needs.log_file), size_of_file(STDERR_FILENO)) + kLogGrowth;
   fix_size_of_stacks();
   options.start_threads = [&needs]() -> Result<void> {

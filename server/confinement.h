@@ -26,6 +26,8 @@ class Confinement {
     std::uint64_t device_size = 0;
     // Of the regular file that is the log, -1 without one: it may grow by so much and no more.
     int log_file = -1;
+    // Of metadata, in bytes.
+    std::size_t cache_size = 0;
     // Starts all threads that there will ever be, so many. What it throws as std::system_error is a failure
     // of enter().
     unsigned threads = 0;

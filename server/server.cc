@@ -105,6 +105,7 @@ Outcome<void> Server::confine(const cache::BlockDevice& device) {
   constexpr unsigned kOtherThreads = 2;
   return confinement_.enter({.device_size = device.size(),
                              .log_file = log_->fd(),
+                             .cache_size = helper_.options().cache_size.value_or(0),
                              .threads = workers + kOtherThreads,
                              .start_threads = [&] {
                                pool_ = std::make_unique<fuse::WorkerPool>(workers);

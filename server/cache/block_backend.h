@@ -48,6 +48,9 @@ class BlockBackend {
   // Every write that has returned is on the medium when this does.
   virtual Result<void> flush() = 0;
   virtual Result<void> discard(std::uint64_t offset, std::uint64_t length) = 0;
+  // Reads through the page cache bring nothing else along from now on, where there is another way for large
+  // ones.
+  virtual void stop_read_ahead() {}
   // EOPNOTSUPP if it would answer so; discards nothing.
   virtual Result<void> can_discard() = 0;
 };

@@ -74,6 +74,9 @@ class BlockDevice {
   // On the medium when it returns (FUA); other writes need not be.
   Result<void> write_durably(std::uint64_t offset, std::span<const std::byte> from) const;
 
+  // Before the first write of a volume that is served: BlockBackend::stop_read_ahead().
+  void stop_read_ahead() const { backend_->stop_read_ahead(); }
+
   // For good, at once, for all threads: every write from now on is refused with EROFS. What the page cache
   // has already taken may still be written by the kernel.
   void forbid_writes() { *writes_forbidden_ = true; }

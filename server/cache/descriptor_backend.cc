@@ -103,11 +103,6 @@ Outcome<std::unique_ptr<DescriptorBackend>> DescriptorBackend::open(UniqueFd buf
       return fail(Errno(EINVAL), "the two descriptors are of different devices");
     backend->direct_ = std::move(direct);
   }
-  // Read-ahead makes folios of many pages, in which file data and metadata lie side by side. Where data that
-  // goes through the page cache makes one dirty behind a direct write of its neighbour, the kernel tells us
-  // of a lost write that is none (EIO of the next fdatasync(2), seen on 6.18).
-  if (backend->direct_ && access == Access::kReadWrite)
-    ::posix_fadvise(buffered.get(), 0, 0, POSIX_FADV_RANDOM);
   backend->buffered_ = std::move(buffered);
   return backend;
 }
@@ -157,6 +152,13 @@ Result<void> DescriptorBackend::discard(std::uint64_t offset, std::uint64_t leng
   }
   Activity::step();
   return {};
+}
+
+// Read-ahead makes folios of many pages, in which file data and metadata lie side by side. Where data that
+// goes through the page cache makes one dirty behind a direct write of its neighbour, the kernel tells us of
+// a lost write that is none (EIO of the next fdatasync(2), seen on 6.18).
+void DescriptorBackend::stop_read_ahead() {
+  if (direct_) ::posix_fadvise(buffered_.get(), 0, 0, POSIX_FADV_RANDOM);
 }
 
 Result<void> DescriptorBackend::can_discard() {

@@ -30,6 +30,7 @@ class DescriptorBackend final : public BlockBackend {
                      Durability durability) override;
   Result<void> flush() override;
   Result<void> discard(std::uint64_t offset, std::uint64_t length) override;
+  void stop_read_ahead() override;
   Result<void> can_discard() override;
 
  private:

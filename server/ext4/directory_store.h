@@ -88,10 +88,13 @@ class DirectoryStore {
   Result<void> make_first(Inode& directory, Fill fill) {
     forget(directory.number);
     ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(directory, 0), 1));
-    auto block = fresh(directory, 0, run.first, DirectoryForm::kEntries);
-    Result<void> done;
-    if (block) done = change(directory, *block, DirectoryForm::kEntries, fill);
-    return attach_first(directory, run, block ? done : fail(block.error()));
+    return attach_first(directory, run, fill_first(directory, run.first, fill));
+  }
+  // Of a block that was taken for the first one, which nothing leads to yet.
+  template <class Fill>
+  Result<void> fill_first(const Inode& directory, std::uint64_t physical, Fill fill) {
+    ASSIGN_OR_RETURN(DirectoryBlock block, fresh(directory, 0, physical, DirectoryForm::kEntries));
+    return change(directory, block, DirectoryForm::kEntries, fill);
   }
 
   // Credits for a split that only a damaged index wants.

@@ -232,7 +232,7 @@ Result<void> FileData::leave_inode(Inode& inode) {
   bytes.resize(std::min<std::size_t>(bytes.size(), size));
   bytes.resize(volume_.block_size());
   if (size == 0) return metadata_.inline_data.drop(inode);
-  return metadata_.inline_data.move_out(inode, bytes, size);
+  return metadata_.inline_data.move_out(inode, size, bytes);
 }
 
 Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t first, std::uint64_t count) {
@@ -406,7 +406,7 @@ Result<void> FileData::resize(Inode& inode, std::uint64_t size) {
     } else if (size > old) {
       bytes.resize(std::min<std::size_t>(old, bytes.size()));
       bytes.resize(volume_.block_size());
-      RETURN_IF_ERROR(metadata_.inline_data.move_out(inode, bytes, old));
+      RETURN_IF_ERROR(metadata_.inline_data.move_out(inode, old, bytes));
     }
   }
   if (size > size_limit(inode)) return fail(EFBIG);

@@ -34,17 +34,23 @@ Result<void> InlineData::drop(Inode& inode) {
   return volume_.write_inode(inode);
 }
 
-Result<void> InlineData::move_out(Inode& inode, const std::vector<std::byte>& block, std::uint64_t new_size) {
+Result<void> InlineData::move_out(Inode& file, std::uint64_t new_size,
+                                  const std::vector<std::byte>& content) {
+  // To the device and not into the cache: a file's later writes go past the cache.
+  return move_out(file, new_size, [&](std::uint64_t block) {
+    volume_.order().note_contents_moved();
+    return volume_.device().write(block << volume_.block_bits(), content);
+  });
+}
+
+Result<void> InlineData::move_out(Inode& inode, std::uint64_t new_size, const Fill& fill) {
   // The new place first: nothing is lost when there is none.
   ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(inode, 0), 1));
   const auto give_up = [&](Errno error) {
     (void)blocks_.give_back(run, inode.number);
     return fail(error);
   };
-  // To the device and not into the cache: a file's later writes go past the cache.
-  if (const auto written = volume_.device().write(run.first << volume_.block_bits(), block); !written)
-    return give_up(written.error());
-  volume_.order().note_contents_moved();
+  if (const auto filled = fill(run.first); !filled) return give_up(filled.error());
   if (const auto dropped = drop(inode); !dropped) return give_up(dropped.error());
   RETURN_IF_ERROR(extents_.insert(inode, 0, run.first, 1));
   RETURN_IF_ERROR(extents_.add_blocks(inode, 1));

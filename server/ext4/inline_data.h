@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "base/result.h"
@@ -33,8 +34,11 @@ class InlineData {
   Result<std::size_t> room_behind(const Inode& inode) { return xattrs_.room_for_inline_data(inode); }
   // Other content, in the same room or in up to so much more. Writes the inode.
   Result<void> rewrite(Inode& inode, const std::vector<std::byte>& bytes);
-  // The content moves to one block, which holds `block` (one block long) afterwards. Writes the inode.
-  Result<void> move_out(Inode& inode, const std::vector<std::byte>& block, std::uint64_t new_size);
+  // The content moves to one block, which `fill` gives its content. Writes the inode.
+  using Fill = std::function<Result<void>(std::uint64_t block)>;
+  Result<void> move_out(Inode& inode, std::uint64_t new_size, const Fill& fill);
+  // A file's content, one block long.
+  Result<void> move_out(Inode& file, std::uint64_t new_size, const std::vector<std::byte>& content);
   // The content goes; the inode has an empty block map afterwards. Writes the inode.
   Result<void> drop(Inode& inode);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/inline_directory.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "server/ext4/hash_listing.h"
@@ -117,9 +118,10 @@ Result<void> InlineDirectory::move_out(Inode& directory) {
   std::memcpy(block.data() + kParent + kInBlock, bytes.data() + kParent, bytes.size() - kParent);
   entries.set_length(block, last.offset + kInBlock, end - last.offset - kInBlock);
   entries.put_tail(block);
-  // The block goes to the device as it is, so its checksum is needed now.
-  store_.seal(directory, block, DirectoryForm::kEntries);
-  return data_.move_out(directory, block, volume_.block_size());
+  return data_.move_out(directory, volume_.block_size(), [&](std::uint64_t place) {
+    return store_.fill_first(directory, place,
+                             [&](std::span<std::byte> there) { std::ranges::copy(block, there.begin()); });
+  });
 }
 
 Result<void> InlineDirectory::list(const Inode& directory, std::uint64_t cookie, const DirectorySink& sink) {

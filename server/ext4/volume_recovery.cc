@@ -123,6 +123,8 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
                                                    writing ? "" : ", in memory", recovery->summary()));
   }
   if (!writing) return {};
+  // The log was read with it.
+  device_.stop_read_ahead();
   if (recovery != nullptr) {
     RETURN_IF_ERROR(recovery->empty_log());
     if (replayed) JournalRecovery::keep_errors(before, *fs_->super);

@@ -160,6 +160,24 @@ TEST_F(MemoryPressure, TheServerGivesItsCachesBack) {
   unmount_and_check(image);
 }
 
+#ifndef FUSE4FS_SANITIZED
+// 16 MiB of inode tables, all of them read.
+TEST_F(MemoryPressure, TheCacheIsAsLargeAsWasAskedFor) {
+  long memory[2] = {};
+  for (const bool small : {false, true}) {
+    const auto image = make_image("128M", {"-b", "4096", "-I", "1024", "-N", "16000"});
+    mount_or_fail(image, small ? "cache_size=4m" : "");
+    for (int i = 0; i < 15'000; ++i)
+      ASSERT_TRUE(UniqueFd(::open((mount_point() / std::to_string(i)).c_str(), O_CREAT | O_WRONLY, 0600)));
+    EXPECT_EQ(run({"sync", "-f", mount_point()}).status, 0);
+    memory[small ? 1 : 0] = anonymous_memory();
+    unmount_and_check(image);
+  }
+  EXPECT_GT(memory[1], 0);
+  EXPECT_LT(memory[1], memory[0] - 8000) << "in KiB";
+}
+#endif
+
 TEST_F(MemoryPressure, ItHoldsAFileOfItsOwnGroupToo) {
   if (!pressure_is_told()) GTEST_SKIP() << "this kernel tells no memory pressure";
   const fs::path unified = unified_hierarchy();

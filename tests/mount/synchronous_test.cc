@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <thread>
 
 #include "base/unique_fd.h"
 #include "tests/mount/fixture.h"
@@ -32,9 +34,9 @@ void set_flags(const fs::path& path, unsigned flags) {
 
 class Synchronous : public MountTest {
  protected:
-  void start() {
+  void start(const std::string& options = "") {
     image_ = make_image();
-    mount_or_fail(image_);
+    mount_or_fail(image_, options);
   }
   [[nodiscard]] std::string debugfs(const std::string& command) const {
     return run({"debugfs", "-R", command, image_.string()}).output;
@@ -51,6 +53,16 @@ class Synchronous : public MountTest {
  private:
   fs::path image_;
 };
+
+// Nobody syncs: it is due after a second, and a machine that has much to do may take longer.
+TEST_F(Synchronous, WhatNobodySyncsGoesAsCommitSays) {
+  start("commit=1");
+  fs::create_directory(mount_point() / "d");
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (found("d") == "nothing" && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(found("d"), "directory");
+}
 
 class SynchronousDirectory : public Synchronous, public ::testing::WithParamInterface<unsigned> {};
 

@@ -407,6 +407,18 @@ TEST_F(Buffers, StayWithinTheirLimit) {
   EXPECT_EQ(faults_->strikes(), 0U);
 }
 
+// However much may be here.
+TEST_F(Buffers, FewAreDirty) {
+  BufferCache cache(device_, kBlock, {.limit = kBlocks * kBlock, .dirty_limit = 8 * kBlock});
+  for (std::uint64_t block = 0; block < 200; ++block) {
+    auto buffer = cache.get(block);
+    ASSERT_TRUE(buffer);
+    put(*buffer, std::to_string(block));
+    EXPECT_LE(cache.dirty_blocks(), 10U);
+  }
+  EXPECT_EQ(cache.cached_blocks(), 200U);
+}
+
 TEST_F(Buffers, ShrinkUnderPressure) {
   BufferCache cache(device_, kBlock, {.limit = kBlocks * kBlock, .recovery = std::chrono::hours(1)});
   cache.read_ahead(0, kBlocks);

@@ -21,7 +21,7 @@ class LoopDisk {
  public:
   static constexpr std::size_t kSize = std::size_t{1} << 20;  // bytes
 
-  LoopDisk() : file_(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)) {
+  explicit LoopDisk(std::size_t sector = 512) : file_(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)) {
     path_ = fmt::format("/proc/self/fd/{}", file_.get());
     const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
     if (!file_ || ::ftruncate(file_.get(), kSize) != 0 || !control) return;
@@ -31,6 +31,7 @@ class LoopDisk {
       loop_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
       loop_config config{};
       config.fd = static_cast<std::uint32_t>(file_.get());
+      config.block_size = static_cast<std::uint32_t>(sector);
       config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
       if (!loop_ || ::ioctl(loop_.get(), LOOP_CONFIGURE, &config) != 0)
         loop_.reset();

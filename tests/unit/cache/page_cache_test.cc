@@ -32,6 +32,7 @@ class PageCache : public testing::Test {
     auto device = BlockDevice::adopt(disk_.open(0), std::move(direct), Access::kReadWrite);
     ASSERT_TRUE(device) << device.error().message;
     device_.emplace(std::move(*device));
+    device_->stop_read_ahead();
     // Whoever opens a device may look for partitions on it.
     ::posix_fadvise(look.get(), 0, 0, POSIX_FADV_DONTNEED);
     ASSERT_EQ(resident(), std::vector<std::size_t>());

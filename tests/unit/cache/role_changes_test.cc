@@ -38,7 +38,11 @@ AlignedMemory aligned_memory(std::size_t bytes) {
   return AlignedMemory(static_cast<std::byte*>(std::aligned_alloc(kPage, bytes)));
 }
 
-class RoleChanges : public ::testing::TestWithParam<std::size_t> {
+struct Sizes {
+  std::size_t block = 0, sector = 512;
+};
+
+class RoleChanges : public ::testing::TestWithParam<Sizes> {
  protected:
   // One block, whoever has it.
   struct Block {
@@ -82,7 +86,7 @@ class RoleChanges : public ::testing::TestWithParam<std::size_t> {
   }
   // In one piece past the page cache where that may be, through it, or as a file's last bytes go: in two.
   void write_data(std::uint64_t offset, std::span<const std::byte> content, std::uint32_t way) {
-    const AlignedMemory memory = aligned_memory(kPage);
+    const AlignedMemory memory = aligned_memory(std::max(kPage, block_size_));
     const std::span bytes(memory.get(), content.size());
     std::ranges::copy(content, bytes.begin());
     const std::size_t half = content.size() / 2;
@@ -159,8 +163,8 @@ class RoleChanges : public ::testing::TestWithParam<std::size_t> {
   }
 
   static constexpr int kSteps = 500;
-  const std::size_t block_size_ = GetParam();
-  LoopDisk disk_;
+  const std::size_t block_size_ = GetParam().block;
+  LoopDisk disk_{GetParam().sector};
   std::unique_ptr<BlockDevice> device_;
   UniqueFd past_cache_;
   std::unique_ptr<BufferCache> cache_;
@@ -188,8 +192,13 @@ TEST_P(RoleChanges, NobodySeesWhatABlockWas) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(BlockSizes, RoleChanges, ::testing::Values(1024, 2048, 4096),
-                         [](const auto& info) { return fmt::format("Of{}", info.param); });
+INSTANTIATE_TEST_SUITE_P(BlockSizes, RoleChanges,
+                         ::testing::Values(Sizes{1024}, Sizes{2048}, Sizes{4096}, Sizes{65536},
+                                           Sizes{.block = 1024, .sector = 4096},
+                                           Sizes{.block = 4096, .sector = 4096}),
+                         [](const auto& info) {
+                           return fmt::format("Of{}InSectorsOf{}", info.param.block, info.param.sector);
+                         });
 
 }  // namespace
 }  // namespace fuse4fs::cache

@@ -147,6 +147,7 @@ TEST_F(SandboxOnDevice, AllowsAskingForItsSizeAndKind) {
     REQUIRE(::ioctl(fd, BLKGETSIZE64, &size) == 0 && size == LoopDevice::kSize);
     int sector = 0;
     REQUIRE(::ioctl(fd, BLKSSZGET, &sector) == 0 && sector >= 512);
+    REQUIRE(::posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM) == 0);
     REQUIRE(::lseek(fd, 0, SEEK_END) == LoopDevice::kSize);
     struct stat status{};
     REQUIRE(::fstat(fd, &status) == 0 && S_ISBLK(status.st_mode));

@@ -87,6 +87,10 @@ class Ext4FileSystem::Trim {
         .group = group, .next = std::max(wish.first, blocks.first), .end = std::min(wish.end, blocks.end())};
     walk.all = walk.next == blocks.first && walk.end == blocks.end();
     auto& groups = volume_.freed_groups();
+    const auto is_wanted = [&](GroupNumber next) { return !groups.is_trimmed(next, wish.minimum); };
+    if (is_wanted(group))
+      volume_.block_bitmaps().blocks().read_ahead(
+          group, [&](GroupNumber next) { return next <= group_of(wish.end - 1) && is_wanted(next); });
     for (int flushed = 0; walk.next < walk.end;) {
       ASSIGN_OR_RETURN(const Step step, discard_next(wish, walk));
       if (step == Step::kTrimmed) return {};

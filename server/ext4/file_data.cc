@@ -122,11 +122,9 @@ Result<SectorCounts> FileData::write(InodeNumber number, std::uint64_t offset,
     if (before == Before::kClaimMore) {
       // Whole clusters: two writers of one new block must not take it twice.
       write.claimed_from = round_down(write.claimed_from, unit);
-      write.claimed_to_the_end = claim.has_value();
       claim.reset();
-      const auto claimed_end =
-          write.claimed_to_the_end ? RangeClaims::kToTheEnd : round_down(end + unit - 1, unit);
-      claim.emplace(claims_.claim(number, write.claimed_from, claimed_end, RangeClaims::Mode::kExclusive));
+      claim.emplace(claims_.claim(number, write.claimed_from, round_down(end + unit - 1, unit),
+                                  RangeClaims::Mode::kExclusive));
       write.compared = false;
     } else if (before == Before::kCompare) {
       RETURN_IF_ERROR(must_repeat(write));
@@ -161,12 +159,14 @@ Result<FileData::Before> FileData::plan_write(Write& write) {
   write.size = inode.size();
   write.sectors = attributes_of(volume_, inode).sectors;
   if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
-  if (write.end > write.size && (!write.claimed_to_the_end || write.size < write.claimed_from)) {
-    // Growing needs all that lies behind the old end: it turns into zeros, and others may grow it at once.
-    write.claimed_from = std::min(write.offset, write.size);
+  const unsigned bits = volume_.block_bits();
+  // What the block of the old end holds behind it turns into zeros. Others that are about to grow the file do
+  // the same if they come first; where the end is that of a block, they need not wait for each other.
+  if (write.offset > write.size && write.size < write.claimed_from &&
+      write.size != round_down(write.size, volume_.block_size())) {
+    write.claimed_from = write.size;
     return Before::kClaimMore;
   }
-  const unsigned bits = volume_.block_bits();
   const std::uint64_t first = write.offset >> bits;
   if (inode.has(EXT2_APPEND_FL) && write.offset < write.size && !write.compared) {
     if (inode.has(EXT4_INLINE_DATA_FL)) {
@@ -196,9 +196,13 @@ Result<SectorCounts> FileData::finish_write(Write& write) {
   const auto handle = volume_.journal().start(credits::of_map);
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
   if (const auto done = commit(inode, write); !done) {
-    // What lies behind the file's end would be found by e2fsck.
+    // What lies behind the file's end would be found by e2fsck. Not more than our own: others may be writing
+    // there.
     const std::uint64_t blocks = (inode.size() + volume_.block_size() - 1) >> volume_.block_bits();
-    (void)metadata_.extents.truncate(inode, blocks);
+    for (const Piece& piece : write.pieces) {
+      const std::uint64_t first = std::max(piece.where.logical, blocks);
+      if (piece.where.end() > first) (void)metadata_.extents.remove(inode, first, piece.where.end() - first);
+    }
     (void)metadata_.inodes.write(inode);
     return fail(done.error());
   }

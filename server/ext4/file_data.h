@@ -75,7 +75,6 @@ class FileData {
     std::span<const std::byte> from;
     AttributeChanges::Privileges privileges;
     std::uint64_t claimed_from;
-    bool claimed_to_the_end = false;
     bool compared = false;  // what an append-only file has there already
     // Found by plan_write().
     std::uint64_t size = 0;             // before

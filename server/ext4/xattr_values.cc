@@ -201,8 +201,9 @@ Result<void> XattrValues::drop_reference(const Inode& owner, const XattrEntry& e
 }
 
 Result<void> XattrValues::remove(Inode& inode) {
-  known_.forget(inode.number);
   const std::lock_guard lock(mutex_of(inode.number));
+  // With the lock held: a reader may be adding it.
+  known_.forget(inode.number);
   // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
   Result<void> outcome = extents_.check(inode);
   if (outcome) outcome = extents_.truncate(inode, 0);

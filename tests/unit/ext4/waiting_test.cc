@@ -61,6 +61,13 @@ class WaitingTest : public testing::Test {
                     released_.get_future().wait();
                   }});
   }
+  // The next write of anything.
+  void hold_up_a_write() {
+    faults_->add({.operation = Fault::Operation::kWrite, .effect = Fault::Effect::kHold, .held = [this] {
+                    reached_.set_value();
+                    released_.get_future().wait();
+                  }});
+  }
   void wait_until_held_up() { reached_.get_future().wait(); }
   void let_go() { released_.set_value(); }
 
@@ -161,6 +168,24 @@ TEST_F(WaitingTest, ReadersOfAttributesDoNotWaitForAChange) {
   let_go();
   slow.get();
   EXPECT_EQ(attribute(file, "user.block"), in_block("new"));
+}
+
+TEST_F(WaitingTest, WhoMakesAFileLongerDoesNotWaitForWhoElseDoes) {
+  constexpr std::size_t kPiece = 64 << 10;
+  const auto file = volume_.make_file(other_, "long");
+  const std::string a(kPiece, 'a'), b(kPiece, 'b'), c(100, 'c'), d(kPiece, 'd');
+  hold_up_a_write();
+  auto slow = std::async(std::launch::async, [&] { volume_.write(file, 0, a); });
+  wait_until_held_up();
+  EXPECT_TRUE(ends([&] { volume_.write(file, kPiece, b); }));
+  EXPECT_TRUE(ends([&] { volume_.write(file, 2 * kPiece, c); }));
+  // The block of the file's end is cleared behind it.
+  EXPECT_TRUE(ends([&] { volume_.write(file, 3 * kPiece, d); }));
+  EXPECT_EQ(volume_.read(file, 3 * kPiece, kPiece), d);
+  EXPECT_EQ(volume_.read(file, kPiece, kPiece), b);
+  let_go();
+  slow.get();
+  EXPECT_EQ(volume_.read(file, 0, 4 * kPiece), a + b + c + std::string(kPiece - c.size(), '\0') + d);
 }
 
 }  // namespace

@@ -30,11 +30,41 @@ void ExtentMap::initialise(Inode& inode) {
 
 Result<void> ExtentMap::insert(Inode& inode, std::uint64_t logical, std::uint64_t physical,
                                std::uint64_t count, Mapping::Kind kind) {
-  if (inode.has(EXT4_EXTENTS_FL))
-    return write_map(inode, insert_extents(inode, {logical, physical, count, kind}));
+  std::uint64_t mapped = 0;
   Result<void> done;
-  for (; done && count > 0; --count) done = insert_indirect(inode, logical++, physical++);
+  if (inode.has(EXT4_EXTENTS_FL)) {
+    done = insert_extents(inode, {logical, physical, count, kind}, mapped);
+  } else {
+    for (; done && mapped < count; mapped += done ? 1 : 0)
+      done = insert_indirect(inode, logical + mapped, physical + mapped);
+  }
+  // What cannot be undone stays known: the volume is damaged then, and was said to be.
+  if (!done && mapped != 0) (void)unmap(inode, logical, logical + mapped);
   return write_map(inode, done);
+}
+
+Result<void> ExtentMap::unmap(Inode& inode, std::uint64_t first, std::uint64_t end) {
+  if (!inode.has(EXT4_EXTENTS_FL)) {
+    for (; first < end; ++first) RETURN_IF_ERROR(unmap_indirect(inode, first));
+    return {};
+  }
+  ExtentTree tree(volume_, blocks_, inode);
+  while (first < end) {
+    ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
+    const std::uint64_t to = std::min(end, here.end());
+    if (here.kind != Mapping::Kind::kHole) RETURN_IF_ERROR(take_out(tree, first, to));
+    first = to;
+  }
+  return {};
+}
+
+Result<void> ExtentMap::take_out(ExtentTree& tree, std::uint64_t first, std::uint64_t end) {
+  RETURN_IF_ERROR(tree.seek(first));
+  const Mapping whole = *tree.found();
+  std::vector<Mapping> kept;
+  if (whole.logical < first) kept.push_back(part_of(whole, whole.logical, first, whole.kind));
+  if (end < whole.end()) kept.push_back(part_of(whole, end, whole.end(), whole.kind));
+  return tree.replace(kept);
 }
 
 Result<void> ExtentMap::write_map(const Inode& inode, Result<void> done) {
@@ -43,13 +73,17 @@ Result<void> ExtentMap::write_map(const Inode& inode, Result<void> done) {
   return done ? written : done;
 }
 
-Result<void> ExtentMap::insert_extents(Inode& inode, Mapping extents) {
+Result<void> ExtentMap::insert_extents(Inode& inode, Mapping extents, std::uint64_t& mapped) {
   ExtentTree tree(volume_, blocks_, inode);
-  const std::uint64_t longest = longest_extent(extents.kind) & ~(std::uint64_t{volume_.cluster_blocks()} - 1);
+  const std::uint64_t whole_clusters =
+      longest_extent(extents.kind) & ~(std::uint64_t{volume_.cluster_blocks()} - 1);
+  // There are clusters that are longer.
+  const std::uint64_t longest = whole_clusters != 0 ? whole_clusters : longest_extent(extents.kind);
   while (extents.count > 0) {
     Mapping piece = extents;
     piece.count = std::min(extents.count, longest);
     RETURN_IF_ERROR(tree.insert(piece));
+    mapped += piece.count;
     extents.logical += piece.count;
     extents.physical += piece.count;
     extents.count -= piece.count;
@@ -154,12 +188,7 @@ Result<void> ExtentMap::remove_extents(Inode& inode, std::uint64_t first, std::u
     ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
     const std::uint64_t to = std::min(end, here.end());
     if (here.kind != Mapping::Kind::kHole) {
-      RETURN_IF_ERROR(tree.seek(first));
-      const Mapping whole = *tree.found();
-      std::vector<Mapping> pieces;
-      if (whole.logical < first) pieces.push_back(part_of(whole, whole.logical, first, whole.kind));
-      if (to < whole.end()) pieces.push_back(part_of(whole, to, whole.end(), whole.kind));
-      RETURN_IF_ERROR(tree.replace(pieces));
+      RETURN_IF_ERROR(take_out(tree, first, to));
       ASSIGN_OR_RETURN(const std::uint64_t gone, free_extent(inode, first, here.physical, to - first));
       freed += gone;
     }

@@ -24,6 +24,8 @@
 
 namespace fuse4fs::ext4 {
 
+class ExtentTree;
+
 class ExtentMap {
  public:
   ExtentMap(Volume& volume, BlockAllocator& blocks) : volume_(volume), blocks_(blocks) {}
@@ -44,7 +46,8 @@ class ExtentMap {
   // that the caller has begun may be unfinished.
   enum class Handles { kOne, kSeveral };
 
-  // Maps a hole to blocks: to ones that hold its data already, or (with extents) that count as zeros.
+  // Maps a hole to blocks: to ones that hold its data already, or (with extents) that count as zeros. All of
+  // it, or where that fails nothing: then the blocks are still the caller's.
   Result<void> insert(Inode& inode, std::uint64_t logical, std::uint64_t physical, std::uint64_t count,
                       Mapping::Kind kind = Mapping::Kind::kWritten);
   // What is mapped in the range becomes `kind`, kWritten or kUnwritten. With extents only.
@@ -80,7 +83,12 @@ class ExtentMap {
                                Handles handles);
   // Another handle. Until `end` the file is what it was.
   Result<void> begin_anew(Inode& inode, std::uint64_t end, std::uint64_t& freed);
-  Result<void> insert_extents(Inode& inode, Mapping extents);
+  // `mapped` counts the blocks that are, also where it fails.
+  Result<void> insert_extents(Inode& inode, Mapping extents, std::uint64_t& mapped);
+  // Makes a hole of what is mapped there, and frees nothing. Of extents: a part of one.
+  Result<void> unmap(Inode& inode, std::uint64_t first, std::uint64_t end);
+  static Result<void> take_out(ExtentTree& tree, std::uint64_t first, std::uint64_t end);
+  Result<void> unmap_indirect(Inode& inode, std::uint64_t logical);
   // The map and the count of blocks, and nothing behind the fields that all inodes have; also where `done`
   // is a failure, for what was done before it.
   Result<void> write_map(const Inode& inode, Result<void> done);

@@ -103,6 +103,29 @@ Result<void> ExtentMap::insert_indirect(Inode& inode, std::uint64_t logical, std
   return done;
 }
 
+// Indirect blocks stay, even if they map nothing any more: they go with the next cut.
+Result<void> ExtentMap::unmap_indirect(Inode& inode, std::uint64_t logical) {
+  const auto way = indirect_way(logical, volume_.block_size() / 4);
+  if (!way) return fail(EFBIG);
+  if (way->level == 0) {
+    inode.raw.i_block[way->slots[0]] = 0;
+    return {};
+  }
+  std::uint32_t block = inode.raw.i_block[way->slots[0]];
+  for (std::size_t at = 1; at < way->level && block != 0; ++at) {
+    const std::uint64_t place =
+        (std::uint64_t{block} << volume_.block_bits()) + way->slots[at] * sizeof block;
+    if (const auto read = volume_.cache().read(place, std::as_writable_bytes(std::span(&block, 1))); !read)
+      return volume_.check(read.error().value(), inode.number, "reading an indirect block");
+  }
+  if (block == 0) return {};
+  constexpr std::uint32_t kHole = 0;
+  const auto written = volume_.journal().write(block, way->slots[way->level] * sizeof kHole,
+                                               std::as_bytes(std::span(&kHole, 1)));
+  return written ? written
+                 : volume_.check(written.error().value(), inode.number, "writing an indirect block");
+}
+
 struct ExtentMap::Cut {
   std::uint64_t first, end;             // of the file's blocks
   std::vector<BlockRun> freed;          // data, neighbours joined

@@ -5,7 +5,6 @@
 // violation, with both ranks in the message, in whatever test meets it: no unlucky interleaving is needed.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <shared_mutex>
@@ -21,13 +20,17 @@ enum class LockRank : int {
   kInode = 30,            // one inode; of several, by ascending number
   kWriteBackTurn = 31,    // a write-back in order, from its beginning to its end
   kHandle = 32,           // a change of metadata under way
-  kLibrary = 34,          // libext2fs's handle
+  kXattrShare = 33,       // changes of what inodes share of extended attributes
+  kXattrValue = 34,       // the inodes of their values
   kGroup = 35,            // a block group's bitmaps and figures
   kDirectoryPlaces = 36,  // where the blocks of directories lie, the names of those without an index
   kInodeBlock = 37,       // the bytes of blocks of inode tables
-  kWriteBack = 38,        // cached blocks on their way to the device
-  kBlockCache = 40,       // a shard of the cached metadata blocks
+  kXattrBlock = 38,       // the bytes of blocks of extended attributes
+  kSuperblock = 39,       // its fields that change
+  kWriteBack = 40,        // cached blocks on their way to the device
+  kBlockCache = 41,       // a shard of the cached metadata blocks
   kLiveInodes = 42,       // a shard of the table of inodes in memory
+  kDedupIndex = 43,       // what was seen lately that may be shared
   kErrorRecord = 45,      // errors that the superblock is to record
   kWriteOrder = 46,       // what a write-back in order must know, and what is not released yet
   kLogLimit = 80,         // how much was logged lately
@@ -79,40 +82,6 @@ class RankedMutex {
 
  private:
   Mutex mutex_;
-};
-
-// A mutex that its holder may take again: the rank is taken with the first hold and let go with the last.
-// Only for what cannot say yet whether its caller holds it; provisional, until libext2fs is gone.
-template <LockRank kRank>
-class ReentrantMutex {
- public:
-  void lock() {
-    if (is_mine()) {
-      ++holds_;
-      return;
-    }
-    mutex_.lock();
-    owner_.store(me(), std::memory_order_relaxed);
-    holds_ = 1;
-  }
-  void unlock() {
-    if (--holds_ != 0) return;
-    owner_.store(nullptr, std::memory_order_relaxed);
-    mutex_.unlock();
-  }
-  // Whether the calling thread holds it.
-  [[nodiscard]] bool is_mine() const { return owner_.load(std::memory_order_relaxed) == me(); }
-
- private:
-  // The address of something that each thread has: cheaper than its id.
-  static const void* me() {
-    static thread_local const char here = 0;
-    return &here;
-  }
-
-  RankedMutex<std::mutex, kRank> mutex_;
-  std::atomic<const void*> owner_{nullptr};  // only its holder finds itself there
-  unsigned holds_ = 0;                       // under mutex_
 };
 
 // T with its mutex. `auto state = guarded.lock();` then `state->…`, until `state` goes out of scope.

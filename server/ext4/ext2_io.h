@@ -5,7 +5,7 @@
 // under a handle: it goes to the cache directly, while its thread holds all others off
 // (journal::Journal::Pause). Builds without NDEBUG stop where it is done otherwise.
 //
-// Locking: called by libext2fs under Volume::library(); takes the cache's.
+// Locking: its thread's alone; takes the cache's.
 // Errors: those of the C library, as errcode_t.
 #pragma once
 

@@ -335,6 +335,15 @@ Result<void> Volume::write_new_inode(const Inode& inode) {
                "writing an inode");
 }
 
+void Volume::note_xattrs() {
+  // Others test other bits of the word, without the lock: those do not change.
+  std::atomic_ref word(fs_->super->s_feature_compat);
+  if ((word.load(std::memory_order_relaxed) & EXT2_FEATURE_COMPAT_EXT_ATTR) != 0) return;
+  const std::lock_guard lock(superblock_);
+  word.fetch_or(EXT2_FEATURE_COMPAT_EXT_ATTR, std::memory_order_relaxed);
+  ext2fs_mark_super_dirty(fs_);
+}
+
 void Volume::record_error(InodeNumber inode, std::uint64_t block, int error) {
   if (!records_errors_) return;
   auto errors = errors_.lock();

@@ -2,9 +2,10 @@
 // What is mounted: the device, its cache, libext2fs's handle, and how the volume behaves when something is
 // wrong.
 //
-// Locking: any thread, but for what is said to want library(); opening, mark_clean() and close() have the
-// volume for themselves. What tells of an error (corrupted(), failed(), write_failed()) may be called under
-// any lock of the engine: the error waits in a record of its own (rank kErrorRecord) for the next write-back.
+// Locking: any thread; opening, mark_clean() and close() have the volume for themselves. The fields of the
+// superblock that change are under a lock of their own (rank kSuperblock). What tells of an error
+// (corrupted(), failed(), write_failed()) may be called under any lock of the engine: the error waits in a
+// record of its own (rank kErrorRecord) for the next write-back.
 // Errors: see errors.h. Corruption is told to Events and recorded in the superblock here, in corrupted().
 #pragma once
 
@@ -81,17 +82,15 @@ class Volume {
   Result<void> flush_device();
 
   [[nodiscard]] std::string label() const {
-    const auto library = this->library();
+    const std::lock_guard lock(superblock_);
     return label_;
   }
   // At most 16 bytes. Into the superblock and its backups, as the kernel's ext4 does.
   Result<void> set_label(std::string_view label);
 
-  // libext2fs's handle: the fields of the superblock that change, and shared blocks of extended attributes.
-  // Whoever holds it may take it again. Never with an open cache::Change.
-  using LibraryMutex = ReentrantMutex<LockRank::kLibrary>;
-  [[nodiscard]] std::unique_lock<LibraryMutex> library() const { return std::unique_lock(library_); }
-  // Without it: what does not change while the volume is mounted.
+  // An inode has extended attributes from now on: the superblock is to say so. Under a handle.
+  void note_xattrs();
+  // For what does not change while the volume is mounted.
   [[nodiscard]] ext2_filsys fs() { return fs_; }
   [[nodiscard]] const ext2_super_block& super() const { return *fs_->super; }
   // For libext2fs's feature tests, which want it writable.
@@ -234,8 +233,9 @@ class Volume {
   std::uint32_t cluster_blocks_ = 1;
   std::uint64_t blocks_ = 0;
   std::uint64_t overhead_ = 0;
-  std::string label_;
-  mutable LibraryMutex library_;
+  // The superblock's fields that change, and whether it is to be written.
+  mutable RankedMutex<std::mutex, LockRank::kSuperblock> superblock_;
+  std::string label_;  // under superblock_
   ext2_filsys fs_ = nullptr;
   // As soon as fs_ is there.
   std::optional<InodeBlocks> inode_blocks_;

@@ -2,6 +2,7 @@
 // Volume: the label in the superblock and its backups.
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <span>
 
 #include "server/ext4/credits.h"
@@ -20,7 +21,7 @@ void put_label(ext2_super_block& super, std::string_view label) {
 Result<void> Volume::set_label(std::string_view label) {
   {
     const auto handle = journal_.start(credits::of_superblock);
-    const auto library = this->library();
+    const std::lock_guard lock(superblock_);
     put_label(*fs_->super, label);
     label_ = label;
     ext2fs_mark_super_dirty(fs_);
@@ -31,7 +32,7 @@ Result<void> Volume::set_label(std::string_view label) {
     if (block == 0) continue;
     // Each by itself: there may be many, and a volume is whole with any of them.
     const auto handle = journal_.start(credits::of_superblock);
-    const auto library = this->library();
+    const std::lock_guard lock(superblock_);
     const std::uint64_t offset = block << block_bits_;
     ext2_super_block backup{};
     RETURN_IF_ERROR(cache_.read(offset, std::as_writable_bytes(std::span(&backup, 1))));

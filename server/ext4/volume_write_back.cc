@@ -17,7 +17,7 @@ namespace fuse4fs::ext4 {
 
 bool Volume::needs_write_back() {
   if (device_.access() != cache::Access::kReadWrite || health_ == Health::kShutDown) return false;
-  const auto library = this->library();
+  const std::lock_guard lock(superblock_);
   if (errors_wait_.exchange(false)) {
     std::exchange(*errors_.lock(), {}).note_in(*fs_->super);
     ext2fs_mark_super_dirty(fs_);
@@ -29,17 +29,19 @@ bool Volume::needs_write_back() {
 // Bitmaps, descriptors and superblock, into the cache. No change under a handle, but a part of the
 // write-back: under its Pause (see Ext2Io).
 Volume::Pushed Volume::write_summary() {
-  const auto library = this->library();
   const auto failed = [](Errno error) {
     return std::unexpected(PushFailure{.error = error, .words = "the volume's summary cannot be written"});
   };
   for (auto* const bitmaps : {&block_bitmaps_->blocks(), &inode_bitmaps_->blocks()}) {
     if (const auto sealed = bitmaps->seal(); !sealed) return failed(sealed.error());
   }
+  bool note_sums = false;
   if (groups_->has_changed()) {
     if (const auto written = groups_->write(cache_); !written) return failed(written.error());
-    ext2fs_mark_super_dirty(fs_);
+    note_sums = true;
   }
+  const std::lock_guard lock(superblock_);
+  if (note_sums) ext2fs_mark_super_dirty(fs_);
   if ((fs_->flags & EXT2_FLAG_DIRTY) == 0) return {};
   auto& super = *fs_->super;
   const auto now = std::time(nullptr);

@@ -2,7 +2,6 @@
 #include "server/ext4/xattr_store.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "server/ext4/crc32c.h"
@@ -16,7 +15,6 @@ constexpr std::string_view kWriting = "writing extended attributes";
 constexpr std::size_t kHeader = sizeof(ext2_ext_attr_header);
 constexpr std::size_t kMark = sizeof(std::uint32_t);  // in front of those in the inode
 constexpr std::size_t kLongestName = 255;
-constexpr std::size_t kMostKnownBlocks = 4096;
 
 Result<void> judge_name(const XattrName& name) {
   if (name.suffix.size() > kLongestName) return fail(ERANGE);
@@ -97,24 +95,33 @@ std::string_view XattrStore::judge_block(std::uint64_t block, std::span<const st
   return {};
 }
 
-Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
-  const std::uint64_t block = places.block;
-  if (!volume_.may_be_owned(block, 1))
-    return fail(volume_.corrupted(inode.number, block, "extended attributes outside of what a file may own"));
-  // Others need not wait for the device.
-  if (const auto loaded = volume_.cache().get(block); !loaded)
-    return fail(volume_.failed(loaded.error().value(), inode.number, kReading));
-  // Nor may it change while it is judged: another inode may have it, too.
-  const auto library = volume_.library();
+Result<cache::Buffer> XattrStore::open_block(const Inode& inode, std::uint64_t block) {
+  // Nobody else waits for the device with it.
+  const auto loaded = volume_.cache().get(block);
+  if (!loaded) return fail(volume_.failed(loaded.error().value(), inode.number, kReading));
   std::string_view words;
   const auto judge = [&](std::span<const std::byte> bytes) -> Result<void> {
     words = judge_block(block, bytes);
     return words.empty() ? Result<void>() : fail(kCorrupted);
   };
-  const auto buffer = volume_.cache().get(block, {.kind = cache::BlockKind::kXattrs}, judge);
+  auto buffer = [&] {
+    const std::shared_lock still(mutex_of(block));
+    return volume_.cache().get(block, {.kind = cache::BlockKind::kXattrs}, judge);
+  }();
   if (!words.empty()) return fail(volume_.corrupted(inode.number, block, words));
   if (!buffer) return fail(volume_.failed(buffer.error().value(), inode.number, kReading));
-  const std::vector<std::byte> bytes(buffer->bytes().begin(), buffer->bytes().end());
+  return buffer;
+}
+
+Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
+  const std::uint64_t block = places.block;
+  if (!volume_.may_be_owned(block, 1))
+    return fail(volume_.corrupted(inode.number, block, "extended attributes outside of what a file may own"));
+  ASSIGN_OR_RETURN(const auto buffer, open_block(inode, block));
+  const std::vector<std::byte> bytes = [&] {
+    const std::shared_lock still(mutex_of(block));
+    return std::vector(buffer.bytes().begin(), buffer.bytes().end());
+  }();
   // Where the bitmap cannot be read, it is told, and this can be read all the same.
   if (const auto in_use = volume_.block_bitmaps().in_use(block); in_use && !*in_use)
     return fail(volume_.corrupted(inode.number, block, "a block of extended attributes is marked free"));
@@ -125,9 +132,19 @@ Result<void> XattrStore::read_block(const Inode& inode, Places& places) {
   return {};
 }
 
+XattrStore::ShareLock XattrStore::share(const Inode& inode) {
+  ShareLock lock(share_, std::defer_lock);
+  if (inode.xattr_block() != 0) lock.lock();
+  return lock;
+}
+
+bool XattrStore::is_shared(const Places& places) {
+  return !places.in_block.empty() ||
+         std::ranges::any_of(places.in_inode, [](const auto& entry) { return entry.value_inode != 0; });
+}
+
 Result<std::vector<std::byte>> XattrStore::value_of(const Inode& inode, const XattrEntry& entry) {
   if (entry.value_inode == 0) return entry.value;
-  const auto library = volume_.library();
   return values_.read(inode, entry);
 }
 
@@ -205,7 +222,7 @@ Result<XattrStore::Places> XattrStore::plan(const Places& from, XattrEntry entry
 Result<XattrStore::Change> XattrStore::set(Inode& inode, const XattrName& name,
                                            std::span<const std::byte> value, XattrMode mode) {
   RETURN_IF_ERROR(judge_name(name));
-  const auto library = volume_.library();
+  auto lock = share(inode);
   ASSIGN_OR_RETURN(const Places from, read(inode));
   auto found = find_xattr(from.in_inode, name);
   bool exists = found != from.in_inode.end();
@@ -225,6 +242,7 @@ Result<XattrStore::Change> XattrStore::set(Inode& inode, const XattrName& name,
     }
   }
   ASSIGN_OR_RETURN(Places to, plan(from, entry_for(name, value)));
+  if (!lock && (is_shared(from) || is_shared(to))) lock.lock();
   auto placed = find_xattr(to.in_inode, name);
   if (placed == to.in_inode.end()) placed = find_xattr(to.in_block, name);
   InodeNumber fresh = 0;
@@ -247,13 +265,14 @@ Result<XattrStore::Change> XattrStore::remove(Inode& inode, const XattrName& nam
   RETURN_IF_ERROR(judge_name(name));
   ASSIGN_OR_RETURN(const bool may_be_there, may_have(inode, name));
   if (!may_be_there) return Change::kNone;
-  const auto library = volume_.library();
+  auto lock = share(inode);
   ASSIGN_OR_RETURN(const Places from, read(inode));
   Places to = from;
   auto& entries = find_xattr(to.in_inode, name) != to.in_inode.end() ? to.in_inode : to.in_block;
   erase(entries, name);
   if (to.in_inode.size() + to.in_block.size() == from.in_inode.size() + from.in_block.size())
     return Change::kNone;
+  if (!lock && is_shared(from)) lock.lock();
   RETURN_IF_ERROR(change(inode, from, to, 0));
   return Change::kDone;
 }
@@ -266,10 +285,11 @@ Result<bool> XattrStore::may_have(const Inode& inode, const XattrName& name) {
 }
 
 Result<void> XattrStore::set_inline_data(Inode& inode, std::span<const std::byte> value) {
-  const auto library = volume_.library();
+  auto lock = share(inode);
   ASSIGN_OR_RETURN(const Places from, read(inode));
   Places to = from;
   if (!place_in_inode(to, entry_for(kInlineDataXattr, value))) return fail(ENOSPC);
+  if (!lock && is_shared(from)) lock.lock();
   return change(inode, from, to, 0);
 }
 
@@ -280,8 +300,9 @@ Result<std::size_t> XattrStore::room_for_inline_data(const Inode& inode) {
 }
 
 Result<void> XattrStore::release_all(Inode& inode) {
-  const auto library = volume_.library();
+  auto lock = share(inode);
   ASSIGN_OR_RETURN(const Places from, read(inode));
+  if (!lock && is_shared(from)) lock.lock();
   Result<void> outcome = count_blocks(inode, from, {});
   if (const auto dropped = drop_values(inode, from.in_inode, {}); !dropped) outcome = dropped;
   if (from.block == 0) return outcome;
@@ -290,12 +311,7 @@ Result<void> XattrStore::release_all(Inode& inode) {
 }
 
 Result<void> XattrStore::change(Inode& inode, const Places& from, Places& to, InodeNumber fresh) {
-  if (!ext2fs_has_feature_xattr(volume_.super_pointer())) {
-    // At once, for others test other bits of the word, without the lock: those do not change.
-    std::atomic_ref(volume_.super_pointer()->s_feature_compat)
-        .fetch_or(EXT2_FEATURE_COMPAT_EXT_ATTR, std::memory_order_relaxed);
-    ext2fs_mark_super_dirty(volume_.fs());
-  }
+  volume_.note_xattrs();
   RETURN_IF_ERROR(store_block(inode, from, to, fresh));
   RETURN_IF_ERROR(count_blocks(inode, from, to));
   RETURN_IF_ERROR(write_inode(inode, from, to));
@@ -357,7 +373,7 @@ Result<void> XattrStore::take_block(Inode& inode, Places& to, InodeNumber fresh)
 }
 
 Result<void> XattrStore::write_block(const Inode& inode, const Places& places) {
-  forget_block(places.block);
+  known_blocks_.forget(places.block);
   std::vector<std::byte> bytes(volume_.block_size());
   ext2_ext_attr_header header{};
   header.h_magic = EXT2_EXT_ATTR_MAGIC;
@@ -382,6 +398,7 @@ Result<void> XattrStore::seal_and_write(const Inode& inode, std::uint64_t block,
     const std::uint32_t sum = checksum_of_block(block, bytes);
     std::memcpy(bytes.data() + offsetof(ext2_ext_attr_header, h_checksum), &sum, sizeof sum);
   }
+  const std::lock_guard lock(mutex_of(block));
   if (const auto done = volume_.journal().write(block, 0, bytes); !done)
     return fail(volume_.failed(done.error().value(), inode.number, kWriting));
   return {};
@@ -405,7 +422,7 @@ Result<void> XattrStore::write_inode(Inode& inode, const Places& from, const Pla
 
 Result<void> XattrStore::leave_block(Inode& inode, const Places& from) {
   if (from.sharers > 1) return set_sharers(inode, from.block, from.sharers - 1);
-  forget_block(from.block);
+  known_blocks_.forget(from.block);
   const std::uint64_t cluster = volume_.cluster_blocks();
   const auto freed = blocks_.give_back({from.block & ~(cluster - 1), cluster}, inode.number);
   if (freed) volume_.journal().revoke(from.block, 1);
@@ -448,15 +465,11 @@ Result<void> XattrStore::count_blocks(Inode& inode, const Places& from, const Pl
 }
 
 bool XattrStore::find_equal_block(const Inode& inode, Places& places) {
-  const std::uint32_t hash = hash_of_xattrs(places.in_block);
-  std::vector<std::uint64_t> candidates;
-  const auto [from, to] = known_blocks_.equal_range(hash);
-  for (auto known = from; known != to; ++known) candidates.push_back(known->second);
-  for (const std::uint64_t block : candidates) {
+  for (const std::uint64_t block : known_blocks_.find(hash_of_xattrs(places.in_block))) {
     Places other;
     other.block = block;
     if (!read_block(inode, other)) {
-      forget_block(block);
+      known_blocks_.forget(block);
       continue;
     }
     if (other.in_block != places.in_block || other.sharers >= EXT2_EXT_ATTR_REFCOUNT_MAX) continue;
@@ -468,27 +481,10 @@ bool XattrStore::find_equal_block(const Inode& inode, Places& places) {
 }
 
 void XattrStore::remember_block(const Places& places) {
-  const std::uint32_t hash = hash_of_xattrs(places.in_block);
-  if (const auto known = hashes_of_known_.find(places.block); known != hashes_of_known_.end()) {
-    if (known->second == hash) return;
-    forget_block(places.block);
-  }
-  if (hash == 0) return;
-  if (hashes_of_known_.size() >= kMostKnownBlocks) {
-    hashes_of_known_.clear();
-    known_blocks_.clear();
-  }
-  hashes_of_known_.emplace(places.block, hash);
-  known_blocks_.emplace(hash, places.block);
-}
-
-void XattrStore::forget_block(std::uint64_t block) {
-  const auto known = hashes_of_known_.find(block);
-  if (known == hashes_of_known_.end()) return;
-  const auto [from, to] = known_blocks_.equal_range(known->second);
-  const auto at = std::find_if(from, to, [&](const auto& pair) { return pair.second == block; });
-  if (at != to) known_blocks_.erase(at);
-  hashes_of_known_.erase(known);
+  if (const std::uint32_t hash = hash_of_xattrs(places.in_block); hash != 0)
+    known_blocks_.add(hash, places.block);
+  else
+    known_blocks_.forget(places.block);
 }
 
 }  // namespace fuse4fs::ext4

@@ -8,21 +8,27 @@
 // `inode` is written with all that the caller changed in it, and is up to date afterwards. Its ctime and
 // version are the caller's.
 //
-// Locking: any thread that holds the inode's lock, shared or, for changes, exclusive. What inodes share
-// (blocks, inodes of values, and what is remembered of them) is under Volume::library(), which is taken here,
-// but not for what lies inside the inode and is only read. Errors: ENODATA, EEXIST, ENOSPC, ERANGE for a name
-// that is too long, EUCLEAN (told already).
+// Locking: any thread that holds the inode's lock, shared or, for changes, exclusive. Who changes what inodes
+// share (blocks and their counts of sharers, inodes of values) does it one at a time (rank kXattrShare). Who
+// only reads waits for nobody who waits for the device for another block or value: the bytes of a block are
+// kept still for moments (rank kXattrBlock: stripes over the blocks), for its count changes in place, and a
+// damaged volume may have it in use twice; of values see xattr_values.h. Errors: ENODATA, EEXIST, ENOSPC,
+// ERANGE for a name that is too long, EUCLEAN (told already).
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
+#include "base/guarded.h"
 #include "base/result.h"
 #include "server/ext4/block_allocator.h"
+#include "server/ext4/dedup_index.h"
 #include "server/ext4/extent_map.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/inode_allocator.h"
@@ -68,6 +74,8 @@ class XattrStore {
   Result<Places> read(const Inode& inode);
   Result<void> read_inode_part(const Inode& inode, Places& places);
   Result<void> read_block(const Inode& inode, Places& places);
+  // As one of attributes: judged.
+  Result<cache::Buffer> open_block(const Inode& inode, std::uint64_t block);
   std::uint32_t checksum_of_block(std::uint64_t block, std::span<const std::byte> bytes);
   // What is wrong with one, whoever has it; empty if nothing. Asked once while the cache has it.
   std::string_view judge_block(std::uint64_t block, std::span<const std::byte> bytes);
@@ -77,6 +85,12 @@ class XattrStore {
   // What the area says, with what it may not say refused.
   Result<XattrEntries> parse(const Inode& inode, std::span<const std::byte> area, std::size_t first,
                              std::uint64_t block);
+
+  // To be held where what is shared changes, and before a block is read on whose sharers that depends.
+  using ShareLock = std::unique_lock<RankedMutex<std::mutex, LockRank::kXattrShare>>;
+  // Held already where the inode has a block.
+  ShareLock share(const Inode& inode);
+  [[nodiscard]] static bool is_shared(const Places& places);
 
   // Put the attribute into the list if it fits there.
   static bool place_in_inode(Places& places, const XattrEntry& entry);
@@ -103,15 +117,19 @@ class XattrStore {
   // A block that others have, with these attributes.
   bool find_equal_block(const Inode& inode, Places& places);
   void remember_block(const Places& places);
-  void forget_block(std::uint64_t block);
 
   Volume& volume_;
   BlockAllocator& blocks_;
   ExtentMap& extents_;
   XattrValues values_;
-  // Under Volume::library(). By the hash of all that is in them: blocks that may be shared. Each block once.
-  std::unordered_multimap<std::uint32_t, std::uint64_t> known_blocks_;
-  std::unordered_map<std::uint64_t, std::uint32_t> hashes_of_known_;
+  RankedMutex<std::mutex, LockRank::kXattrShare> share_;
+  DedupIndex<std::uint64_t> known_blocks_;  // by the hash of all that is in them
+  // In cache lines of their own.
+  struct alignas(64) Stripe {
+    RankedMutex<std::shared_mutex, LockRank::kXattrBlock> mutex;
+  };
+  [[nodiscard]] auto& mutex_of(std::uint64_t block) { return stripes_[block % stripes_.size()].mutex; }
+  std::array<Stripe, 64> stripes_;
 };
 
 }  // namespace fuse4fs::ext4

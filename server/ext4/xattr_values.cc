@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <tuple>
 
 #include "server/ext4/crc32c.h"
@@ -13,7 +14,6 @@ namespace fuse4fs::ext4 {
 namespace {
 
 constexpr std::uint32_t kLongestValue = 64 << 10;  // bytes; of a system call
-constexpr std::size_t kMostKnown = 4096;
 
 std::uint64_t references(const Inode& inode) {
   return static_cast<std::uint64_t>(inode.raw.i_ctime) << 32 | inode.raw.osd1.linux1.l_i_version;
@@ -74,6 +74,7 @@ Result<std::vector<std::byte>> XattrValues::content(const Inode& inode) {
 
 Result<std::vector<std::byte>> XattrValues::read(const Inode& owner, const XattrEntry& entry) {
   if (entry.value_size > kLongestValue) return fail(E2BIG);
+  const std::shared_lock lock(mutex_of(entry.value_inode));
   ASSIGN_OR_RETURN(const Inode inode, open(owner, entry.value_inode));
   if (inode.size() != entry.value_size)
     return fail(volume_.corrupted(owner.number, 0, "an extended attribute of another size than its inode"));
@@ -83,19 +84,14 @@ Result<std::vector<std::byte>> XattrValues::read(const Inode& owner, const Xattr
   // The name's part of an old entry's hash may have been made with signed characters: not judged.
   if (checksum != inode.raw.i_atime)
     return fail(volume_.corrupted(owner.number, 0, "an extended attribute's value has another checksum"));
-  if (known_.size() < kMostKnown) {
-    const auto [from, to] = known_.equal_range(checksum);
-    if (std::none_of(from, to, [&](const auto& known) { return known.second == inode.number; }))
-      known_.emplace(checksum, inode.number);
-  }
+  known_.add(checksum, inode.number);
   return value;
 }
 
 Result<XattrValues::Stored> XattrValues::store(const Inode& owner, std::span<const std::byte> value) {
   const std::uint32_t checksum = checksum_of(value);
-  const auto [from, to] = known_.equal_range(checksum);
-  for (auto known = from; known != to; ++known) {
-    ASSIGN_OR_RETURN(Inode inode, open(owner, known->second));
+  for (const InodeNumber known : known_.find(checksum)) {
+    ASSIGN_OR_RETURN(Inode inode, open(owner, known));
     if (inode.size() != value.size() || inode.raw.i_atime != checksum) continue;
     ASSIGN_OR_RETURN(const auto there, content(inode));
     if (!std::ranges::equal(there, value)) continue;
@@ -123,14 +119,18 @@ Result<XattrValues::Stored> XattrValues::create(const Inode& owner, std::span<co
   inode.raw.i_atime = checksum;
   set_references(inode, 1);
   extents_.initialise(inode);
-  auto done = volume_.write_new_inode(inode);
-  if (done) done = fill(inode, value);
-  if (!done) {
+  if (const auto done = begin(inode, value); !done) {
     (void)remove(inode);
     return fail(done.error());
   }
-  if (known_.size() < kMostKnown) known_.emplace(checksum, number);
+  known_.add(checksum, number);
   return Stored{number, checksum};
+}
+
+Result<void> XattrValues::begin(Inode& inode, std::span<const std::byte> value) {
+  const std::lock_guard lock(mutex_of(inode.number));
+  RETURN_IF_ERROR(volume_.write_new_inode(inode));
+  return fill(inode, value);
 }
 
 Result<void> XattrValues::fill(Inode& inode, std::span<const std::byte> value) {
@@ -201,7 +201,8 @@ Result<void> XattrValues::drop_reference(const Inode& owner, const XattrEntry& e
 }
 
 Result<void> XattrValues::remove(Inode& inode) {
-  std::erase_if(known_, [&](const auto& known) { return known.second == inode.number; });
+  known_.forget(inode.number);
+  const std::lock_guard lock(mutex_of(inode.number));
   // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
   Result<void> outcome = extents_.check(inode);
   if (outcome) outcome = extents_.truncate(inode, 0);

@@ -5,17 +5,22 @@
 // the version elsewhere (ctime and version the count, atime the value's checksum). Old Lustre volumes have
 // one inode for each value, without count and checksum, but with its owner's number as mtime.
 //
-// Locking: Volume::library(). Errors: ENOSPC, EUCLEAN (told already).
+// Locking: read() any thread that holds the owner's lock; it keeps those out that fill or delete such an
+// inode (rank kXattrValue: stripes over them, shared by readers, and held across their I/O). The others one
+// thread at a time (XattrStore's rank kXattrShare). Errors: ENOSPC, EUCLEAN (told already).
 // Format: Documentation/filesystems/ext4/attributes.rst.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <shared_mutex>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
+#include "base/guarded.h"
 #include "base/result.h"
+#include "server/ext4/dedup_index.h"
 #include "server/ext4/extent_map.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/inode_allocator.h"
@@ -48,6 +53,7 @@ class XattrValues {
   Result<Inode> open(const Inode& owner, InodeNumber number);
   Result<std::vector<std::byte>> content(const Inode& inode);
   Result<Stored> create(const Inode& owner, std::span<const std::byte> value, std::uint32_t checksum);
+  Result<void> begin(Inode& inode, std::span<const std::byte> value);
   Result<void> fill(Inode& inode, std::span<const std::byte> value);
   Result<void> count(Inode& inode, int change);
   void ensure_credits(std::size_t bytes);
@@ -61,8 +67,14 @@ class XattrValues {
   BlockAllocator& blocks_;
   ExtentMap& extents_;
   InodeAllocator& inodes_;
-  // By checksum: inodes that were seen to hold such a value.
-  std::unordered_multimap<std::uint32_t, InodeNumber> known_;
+  DedupIndex<InodeNumber> known_;  // by the value's checksum
+  // Whatever a damaged volume says of who else has the inode: its map holds still while it is read. In cache
+  // lines of their own.
+  struct alignas(64) Stripe {
+    RankedMutex<std::shared_mutex, LockRank::kXattrValue> mutex;
+  };
+  [[nodiscard]] auto& mutex_of(InodeNumber number) { return stripes_[number % stripes_.size()].mutex; }
+  std::array<Stripe, 64> stripes_;
 };
 
 }  // namespace fuse4fs::ext4

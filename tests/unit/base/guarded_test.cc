@@ -56,49 +56,7 @@ TEST(RankedMutex, ReadersShare) {
   std::jthread([&mutex] { std::shared_lock theirs(mutex); }).join();
 }
 
-TEST(ReentrantMutex, LetsItsHolderInAgainAndNobodyElse) {
-  ReentrantMutex<LockRank::kLibrary> mutex;
-  int count = 0;
-  {
-    std::vector<std::jthread> threads;
-    for (int i = 0; i < 4; ++i) {
-      threads.emplace_back([&] {
-        for (int j = 0; j < 1000; ++j) {
-          const std::lock_guard once(mutex);
-          const std::lock_guard twice(mutex);
-          EXPECT_TRUE(mutex.is_mine());
-          ++count;
-        }
-        EXPECT_FALSE(mutex.is_mine());
-      });
-    }
-  }
-  EXPECT_EQ(count, 4000);
-}
-
-TEST(ReentrantMutex, TheSecondTimeIsNoMatterOfRanks) {
-  ReentrantMutex<LockRank::kLibrary> mutex;
-  Guarded<int, LockRank::kBlockCache> high{0};
-  for (int i = 0; i < 2; ++i) {
-    const std::lock_guard once(mutex);
-    const auto above = high.lock();
-    const std::lock_guard twice(mutex);
-  }
-}
-
 #ifndef NDEBUG
-TEST(GuardedDeathTest, AReentrantMutexHasItsPlaceInTheOrder) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  ReentrantMutex<LockRank::kLibrary> mutex;
-  Guarded<int, LockRank::kBlockCache> high{0};
-  EXPECT_DEATH(
-      {
-        const auto above = high.lock();
-        const std::lock_guard late(mutex);
-      },
-      "rank 34 taken while rank 40 is held");
-}
-
 TEST(GuardedDeathTest, StopsAtTheFirstLockOutOfOrder) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Guarded<int, LockRank::kRange> low{0};

@@ -13,7 +13,7 @@ namespace fuse4fs {
 namespace {
 
 using Mutex = KeyedMutex<LockRank::kInode>;
-using Library = Guarded<int, LockRank::kLibrary>;
+using Higher = Guarded<int, LockRank::kGroup>;
 
 TEST(KeyedMutex, SeveralMayBeHeldInTheOrderOfTheirKeys) {
   Mutex one(1), two(2), three(3);
@@ -83,12 +83,12 @@ TEST(KeyedMutexDeathTest, StopsUnderAHigherRank) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
       {
-        Library higher{0};
+        Higher higher{0};
         const auto held = higher.lock();
         Mutex mutex(7);
         mutex.lock();
       },
-      "rank 30 taken while rank 34 is held");
+      "rank 30 taken while rank 35 is held");
 }
 #endif
 

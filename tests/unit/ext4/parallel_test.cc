@@ -233,6 +233,41 @@ INSTANTIATE_TEST_SUITE_P(Forms, ParallelTest,
                                          Form{"ext2", "-t ext2"}),
                          [](const auto& of) { return std::string(of.param.name); });
 
+// Both believe that it is theirs alone. For the thread sanitizer.
+TEST(ParallelXattrs, ABlockThatIsInUseTwiceHoldsStillForItsReaders) {
+  TestVolume volume("-t ext4 -b 1024 -q");
+  volume.mount();
+  const auto file = volume.make_file(kRootInode, "file");
+  const auto value = [](int i) { return fmt::format("value {}{}", i, std::string(300, 'v')); };
+  ASSERT_TRUE(
+      volume.fs().set_xattr(file, "user.name", bytes_of(value(0)), XattrMode::kCreate, SetgidBit::kKeep));
+  volume.make_file(kRootInode, "second");
+  volume.unmount();
+  const auto block = volume.image_bytes().find(value(0)) / 1024;
+  ASSERT_EQ(
+      run(fmt::format("debugfs -w -R 'sif second file_acl {}' {}", block, volume.image().string())).status,
+      0);
+  auto& fs = volume.mount();
+  const auto first = fs.lookup(kRootInode, "file")->inode;
+  const auto second = fs.lookup(kRootInode, "second")->inode;
+  constexpr int kChanges = 300;
+  std::jthread changes([&] {
+    for (int i = 1; i <= kChanges; ++i)
+      EXPECT_TRUE(
+          fs.set_xattr(first, "user.name", bytes_of(value(i)), XattrMode::kReplace, SetgidBit::kKeep));
+  });
+  std::vector<std::byte> seen;
+  while (seen != bytes_of(value(kChanges))) {
+    const auto got = fs.xattr(second, "user.name");
+    ASSERT_TRUE(got);
+    const std::string text(reinterpret_cast<const char*>(got->data()), got->size());
+    EXPECT_EQ(text, value(std::stoi(text.substr(6))));
+    seen = *got;
+  }
+  changes.join();
+  EXPECT_TRUE(volume.events.corruptions.empty());
+}
+
 TEST(ParallelErrors, AreAllCounted) {
   constexpr int kErrors = 200;
   TestVolume volume;
@@ -243,8 +278,8 @@ TEST(ParallelErrors, AreAllCounted) {
     for (int thread = 0; thread < kThreads; ++thread) {
       threads.emplace_back([&open, thread] {
         // Whatever it holds.
-        const auto library =
-            thread % 2 == 0 ? open.volume().library() : std::unique_lock<Volume::LibraryMutex>();
+        auto group = open.volume().groups().lock(0);
+        if (thread % 2 == 0) group.unlock();
         for (int i = 0; i < kErrors; ++i)
           EXPECT_EQ(open.volume().corrupted(100 + thread, 0, "this is a test"), kCorrupted);
       });
@@ -278,7 +313,7 @@ TEST(ParallelErrors, AShutDownWritesNothingButTheError) {
     handle.reset();
     {
       Guarded<int, LockRank::kBlockCache> high{0};
-      const auto library = lower.volume.library();
+      const auto group = lower.volume.groups().lock(0);
       const auto held = high.lock();
       EXPECT_EQ(lower.volume.corrupted(17, 1234, "this is a test"), kCorrupted);
     }

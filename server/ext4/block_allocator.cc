@@ -61,6 +61,9 @@ Result<BlockRun> BlockAllocator::search_from(std::uint64_t goal, BlockBitmaps::S
     if (tried == 0) where = {goal, where.end() - goal};
     if (tried == groups.count()) where.count = goal - where.first;
     if (where.count != 0 && groups.free_clusters(group) != 0) {
+      // Most find what they want where they begin: that is one bitmap.
+      if (tried != 0)
+        bitmaps.blocks().read_ahead(group, [&](auto next) { return groups.free_clusters(next) != 0; });
       const auto run = bitmaps.take_first(where, search);
       if (!run)
         error = run.error();

@@ -28,6 +28,23 @@ class BlockRuns {
   void add(const BlockRuns& others) {
     for (const auto& [first, end] : others.runs_) add(first, end - first);
   }
+  // What of these is in it.
+  void remove(std::uint64_t first, std::uint64_t count) {
+    if (count == 0) return;
+    const std::uint64_t end = first + count;
+    auto next = runs_.upper_bound(first);
+    if (next != runs_.begin() && std::prev(next)->second > first) --next;
+    while (next != runs_.end() && next->first < end) {
+      const auto [run_first, run_end] = *next;
+      next = runs_.erase(next);
+      count_ -= std::min(run_end, end) - std::max(run_first, first);
+      if (run_first < first) runs_.emplace_hint(next, run_first, first);
+      if (run_end > end) next = runs_.emplace_hint(next, end, run_end);
+    }
+  }
+  void remove(const BlockRuns& others) {
+    for (const auto& [first, end] : others.runs_) remove(first, end - first);
+  }
   [[nodiscard]] bool contains(std::uint64_t block) const { return behind(block) != block; }
   // The first block from here on that is not in it.
   [[nodiscard]] std::uint64_t behind(std::uint64_t block) const {

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <tuple>
 
 #include "server/ext4/bitmap_bits.h"
@@ -16,6 +17,8 @@ namespace {
 
 constexpr cache::BlockRole kRole{.kind = cache::BlockKind::kBitmap, .owner = 0};
 constexpr std::uint32_t kBitsPerByte = 8;
+// As many groups as mke2fs puts together.
+constexpr GroupNumber kMostAhead = 16;
 
 }  // namespace
 
@@ -72,6 +75,19 @@ Result<cache::Buffer> GroupBitmaps::get(GroupNumber group) {
   return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
 }
 
+void GroupBitmaps::read_ahead(GroupNumber group, const Wanted& wanted) {
+  const std::uint64_t first = block_of(group);
+  if (is_unwritten(group) || is_damaged(group) || volume_.cache().has(first)) return;
+  const GroupNumber most = std::min(kMostAhead, groups_.count() - group);
+  // Over what is not wanted, to what is.
+  GroupNumber count = 1;
+  for (GroupNumber i = 1; i < most && block_of(group + i) == first + i && !is_unwritten(group + i); ++i) {
+    if (wanted(group + i)) count = i + 1;
+  }
+  // One by itself is read when it is wanted.
+  if (count > 1) volume_.cache().read_ahead(first, count);
+}
+
 Result<cache::Buffer*> GroupBitmaps::hold(GroupNumber group) {
   if (is_damaged(group)) return fail(kCorrupted);
   auto& kept = kept_[GroupDescriptors::stripe_of(group)];
@@ -116,6 +132,7 @@ Errno GroupBitmaps::corrupted(GroupNumber group, std::string_view words) {
 Result<bool> GroupBitmaps::are_sound() {
   for (GroupNumber group = 0; group < groups_.count(); ++group) {
     if (is_unwritten(group)) continue;
+    read_ahead(group);
     const auto buffer = volume_.cache().get(block_of(group));
     if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
     if (!is_right(group, buffer->bytes())) return false;

@@ -9,9 +9,9 @@
 // bytes as there are bits for, and all bits behind the last are ones. Where they are not, e2fsck may mind:
 // nothing here reads them.
 //
-// Locking: get() any thread, at_hand() under the group's shared lock (GroupDescriptors), the others under its
-// lock, but for those that look at all: those are for a write-back, and for before others have the volume.
-// Errors: EUCLEAN and the device's, told already.
+// Locking: get() and read_ahead() any thread, at_hand() under the group's shared lock (GroupDescriptors), the
+// others under its lock, but for those that look at all: those are for a write-back, and for before others
+// have the volume. Errors: EUCLEAN and the device's, told already.
 #pragma once
 
 #include <array>
@@ -42,7 +42,16 @@ class GroupBitmaps {
   void set_judge(Judge judge) { judge_ = std::move(judge); }
 
   Result<cache::Buffer> get(GroupNumber group);
-  // The same, or null: it stays at hand for those that want bits of that group next, until the next
+  // Somebody goes from group to group and comes to this one. If its bitmap is not here, it is read, and with
+  // it what lies right behind it and will be wanted by all that is known: with flex_bg a piece of a row, in
+  // one request. What was never written ends it. Under no lock.
+  using Wanted = std::function<bool(GroupNumber)>;
+  void read_ahead(GroupNumber group, const Wanted& wanted);
+  // Of all groups.
+  void read_ahead(GroupNumber group) {
+    read_ahead(group, [](GroupNumber) { return true; });
+  }
+  // The same as get(), or null: it stays at hand for those that want bits of that group next, until the next
   // write-back or another group wants its place.
   [[nodiscard]] const cache::Buffer* at_hand(GroupNumber group) const {
     const auto& kept = kept_[GroupDescriptors::stripe_of(group)];

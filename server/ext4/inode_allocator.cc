@@ -20,6 +20,9 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
   GroupNumber group = spread ? roomiest_group() : bitmaps.group_of(parent);
   for (GroupNumber tried = 0; tried < groups.count() && groups.free_inodes() != 0; ++tried) {
     if (groups.free_inodes(group) != 0) {
+      // Most find one in the first.
+      if (tried != 0)
+        bitmaps.blocks().read_ahead(group, [&](auto next) { return groups.free_inodes(next) != 0; });
       const auto number = bitmaps.take_lowest(group, what_is(mode));
       if (!number)
         error = number.error();

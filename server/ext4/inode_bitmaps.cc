@@ -98,8 +98,9 @@ Result<InodeNumber> InodeBitmaps::next_in_use(InodeNumber from) {
   if (from == 0) from = 1;
   for (GroupNumber group = group_of(from); group < groups_.count(); ++group) {
     if (groups_.has_no_inodes(group)) continue;
-    ASSIGN_OR_RETURN(const auto buffer, blocks_.get(group));
     const std::uint32_t begin = group == group_of(from) ? index_of(from) : 0;
+    if (begin == 0) blocks_.read_ahead(group);
+    ASSIGN_OR_RETURN(const auto buffer, blocks_.get(group));
     const auto index = bits::first_one(buffer.bytes(), begin, per_group_);
     if (index < per_group_) return number_of(group, static_cast<std::uint32_t>(index));
   }

@@ -127,6 +127,7 @@ Result<void> count_all(Volume& volume) {
     ASSIGN_OR_RETURN(const std::uint32_t free, bitmaps.count_free(group));
     free_inodes += free;
     groups.set_inodes(group, free, directories[group], unused[group]);
+    volume.block_bitmaps().blocks().read_ahead(group);
     ASSIGN_OR_RETURN(const std::uint32_t clusters, volume.block_bitmaps().count_free(group));
     groups.set_free_clusters(group, clusters);
     groups.note_changed(group);

@@ -2,6 +2,8 @@
 // Ext4FileSystem: changes that are on the medium when they are answered (chattr +S and +D).
 //
 // The border of each operation that changes something: with no lock held, as sync(2).
+#include <cstdint>
+#include <optional>
 #include <type_traits>
 
 #include "server/ext4/ext4_file_system.h"
@@ -23,12 +25,21 @@ Result<void> Ext4FileSystem::sync_if_asked(Changed changed, std::initializer_lis
   return asked ? sync() : Result<void>();
 }
 
-// What was freed lately is not given out before a write-back: where nothing else is left, that is done now.
+// What was freed lately is not given out before a write-back, and what is being discarded not before that has
+// ended: where nothing else is left, that is done now, or waited for.
 template <class Operation>
 auto Ext4FileSystem::retried(const Operation& operation) {
   constexpr int kTries = 3;
+  auto& unreleased = volume_->order().unreleased();
+  const std::uint64_t ended = unreleased.discards_ended();
   auto done = operation();
-  for (int i = 1; i < kTries && !done && done.error() == Errno(ENOSPC) && volume_->has_unreleased(); ++i) {
+  const auto found_no_room = [&] { return !done && done.error() == Errno(ENOSPC); };
+  std::optional<Unreleased::NoDiscards> no_discards;
+  if (found_no_room() && unreleased.discards_begun() > ended) {
+    no_discards.emplace(unreleased);
+    done = operation();
+  }
+  for (int i = 1; i < kTries && found_no_room() && volume_->has_unreleased(); ++i) {
     if (!write_back()) break;
     done = operation();
   }

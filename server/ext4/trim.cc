@@ -3,10 +3,11 @@
 //
 // What is discarded is lost for good, so a block must be free on the medium and not only in memory: until
 // then a crash brings back the file that it was freed from. Whatever was freed since the last flush is
-// therefore written first. Discards go out in pieces under the lock of their group: nobody can allocate the
-// piece meanwhile.
+// therefore written first. Discards go out in pieces, which nobody can allocate meanwhile (unreleased.h), and
+// for which nobody waits who finds other blocks.
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "server/ext4/ext4_file_system.h"
 
@@ -16,7 +17,7 @@ namespace {
 // Few devices can discard less than this. (The kernel knows each one's granularity; the server's descriptor
 // does not tell.)
 constexpr std::uint64_t kLeast = 4096;
-constexpr std::uint64_t kAtOnce = std::uint64_t{256} << 20;  // bytes under one hold of the lock
+constexpr std::uint64_t kAtOnce = std::uint64_t{256} << 20;  // bytes out of reach of others
 // How often frees by others may send us back to flush before the rest of a group is left for the next time.
 constexpr int kPatience = 3;
 
@@ -71,60 +72,90 @@ class Ext4FileSystem::Trim {
     return volume_.block_bitmaps().group_of(block);
   }
 
+  // How far it is through a group.
+  struct Walk {
+    GroupNumber group;
+    std::uint64_t next, end;
+    std::uint64_t began = 0;    // by the clock of FreedGroups
+    std::uint64_t run_end = 0;  // up to here a run is known to be long enough
+    bool all = false;           // nothing was left out
+  };
+
   Result<void> trim_group(const Wish& wish, GroupNumber group) {
     const BlockRun blocks = volume_.block_bitmaps().blocks_of(group);
-    std::uint64_t next = std::max(wish.first, blocks.first);
-    const std::uint64_t end = std::min(wish.end, blocks.end());
-    const bool all = next == blocks.first && end == blocks.end();
-    std::uint64_t began = 0;
-    std::uint64_t run_end = 0;  // up to here a run is known to be long enough
-    for (int flushed = 0; next < end;) {
-      let_others_in();
-      auto lock = volume_.groups().lock(group);
-      RETURN_IF_ERROR(volume_.check_writable());
-      auto& groups = volume_.freed_groups();
-      if (began == 0) {
-        if (groups.is_trimmed(group, wish.minimum)) return {};
-        began = groups.now();
-      }
-      if (groups.freed_since(group, settled_)) {
-        lock.unlock();
-        if (flushed++ == kPatience) return {};
-        RETURN_IF_ERROR(settle());
-        continue;
-      }
-      RETURN_IF_ERROR(discard_next(wish, next, end, run_end));
-      if (next == end && all) groups.note_trimmed(group, began);
+    Walk walk{
+        .group = group, .next = std::max(wish.first, blocks.first), .end = std::min(wish.end, blocks.end())};
+    walk.all = walk.next == blocks.first && walk.end == blocks.end();
+    auto& groups = volume_.freed_groups();
+    const auto is_wanted = [&](GroupNumber next) { return !groups.is_trimmed(next, wish.minimum); };
+    if (is_wanted(group))
+      volume_.block_bitmaps().blocks().read_ahead(
+          group, [&](GroupNumber next) { return next <= group_of(wish.end - 1) && is_wanted(next); });
+    for (int flushed = 0; walk.next < walk.end;) {
+      ASSIGN_OR_RETURN(const Step step, discard_next(wish, walk));
+      if (step == Step::kTrimmed) return {};
+      if (step == Step::kDiscarded) continue;
+      if (flushed++ == kPatience) return {};
+      RETURN_IF_ERROR(settle());
     }
+    if (walk.all) groups.note_trimmed(group, walk.began);
     return {};
   }
 
-  // With the group locked. Discards up to kAtOnce behind `next`, and moves it there.
-  Result<void> discard_next(const Wish& wish, std::uint64_t& next, std::uint64_t end,
-                            std::uint64_t& run_end) {
-    const std::uint64_t most = std::max(kAtOnce >> volume_.block_bits(), std::uint64_t{1});
-    std::uint64_t sent = 0;
-    while (next < end && sent < most) {
-      ASSIGN_OR_RETURN(const BlockRun run, volume_.block_bitmaps().next_free({next, end - next}));
-      if (run.count == 0) {
-        next = end;
-        return {};
+  // kFreed: blocks that are perhaps not free on the medium. kTrimmed: it was done before.
+  enum class Step { kDiscarded, kFreed, kTrimmed };
+
+  // Up to kAtOnce.
+  Result<Step> discard_next(const Wish& wish, Walk& walk) {
+    Unreleased::Discard discard(volume_.order().unreleased());
+    std::vector<BlockRun> runs;
+    {
+      const auto lock = volume_.groups().lock(walk.group);
+      RETURN_IF_ERROR(volume_.check_writable());
+      auto& groups = volume_.freed_groups();
+      if (walk.began == 0) {
+        if (groups.is_trimmed(walk.group, wish.minimum)) return Step::kTrimmed;
+        walk.began = groups.now();
       }
-      const std::uint64_t first = run.first;
-      const std::uint64_t behind = run.end();
-      next = behind;
-      // The rest of a long run is wanted whatever its length.
-      if (first >= run_end && behind - first < wish.minimum) continue;
-      run_end = behind;
-      const std::uint64_t count = std::min<std::uint64_t>(behind - first, most - sent);
-      if (!volume_.may_be_owned(first, count))
-        return fail(volume_.corrupted(0, first, "the bitmap calls the volume's own blocks free"));
-      RETURN_IF_ERROR(volume_.device().discard(first << volume_.block_bits(), count << volume_.block_bits()));
-      discarded_ += count;
-      sent += count;
-      next = first + count;
+      if (groups.freed_since(walk.group, settled_)) return Step::kFreed;
+      ASSIGN_OR_RETURN(runs, find_next(wish, walk));
+      for (const BlockRun run : runs) discard.add(run.first, run.count);
     }
-    return {};
+    const unsigned bits = volume_.block_bits();
+    for (const BlockRun run : runs) {
+      RETURN_IF_ERROR(volume_.device().discard(run.first << bits, run.count << bits));
+      discarded_ += run.count;
+    }
+    return Step::kDiscarded;
+  }
+
+  // With the group locked: what is to be discarded next.
+  Result<std::vector<BlockRun>> find_next(const Wish& wish, Walk& walk) {
+    const std::uint64_t most = std::max(kAtOnce >> volume_.block_bits(), std::uint64_t{1});
+    std::vector<BlockRun> runs;
+    for (std::uint64_t found = 0; walk.next < walk.end && found < most;) {
+      ASSIGN_OR_RETURN(const BlockRun free,
+                       volume_.block_bitmaps().next_free({walk.next, walk.end - walk.next}));
+      if (free.count == 0) {
+        walk.next = walk.end;
+        break;
+      }
+      // Another one may be discarding some of it: nobody knows yet whether that goes well.
+      const auto usable = volume_.order().unreleased().first_free(free.first, free.end());
+      if (usable.first != free.first || usable.end != free.end()) walk.all = false;
+      walk.next = usable.end;
+      const std::uint64_t length = usable.end - usable.first;
+      // The rest of a long run is wanted whatever its length.
+      if (length == 0 || (usable.first >= walk.run_end && length < wish.minimum)) continue;
+      walk.run_end = usable.end;
+      const BlockRun run{usable.first, std::min(length, most - found)};
+      if (!volume_.may_be_owned(run.first, run.count))
+        return fail(volume_.corrupted(0, run.first, "the bitmap calls the volume's own blocks free"));
+      runs.push_back(run);
+      found += run.count;
+      walk.next = run.end();
+    }
+    return runs;
   }
 
   // All that is free in memory is free on the medium.

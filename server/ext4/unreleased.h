@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+// What is free and not to be had yet.
+//
 // Blocks and inode numbers that were freed, until their release is on the medium: before that nobody gets
 // them. Or a power cut could leave them with two owners: a file that was truncated would show what was
 // written to another one afterwards, a name would lead to an inode that was made after it was gone.
 //
-// In the bitmaps they are free, and they are counted as free; the allocators pass over them. Where nothing
-// else is left, a write-back helps.
+// Blocks that the device is just told to discard, until it has answered: or it would discard what their next
+// owner writes. As in the kernel, no lock is held for that.
 //
-// Locking: any thread; one lock (rank kWriteOrder) for moments.
+// In the bitmaps they are free, and they are counted as free; the allocators pass over them. Where nothing
+// else is left, a write-back helps, or that no discard is under way (NoDiscards).
+//
+// Locking: any thread; one lock (rank kWriteOrder) for moments. A Discard waits for those who want none, and
+// a NoDiscards for the discards under way: neither is begun with any lock held.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
 #include <cstdint>
 
 #include "base/guarded.h"
@@ -28,13 +36,14 @@ class Unreleased {
   };
   [[nodiscard]] Free first_free(std::uint64_t first, std::uint64_t end) {
     auto state = state_.lock();
+    const auto& [now, begun, discarded, discards, held_off] = *state;
     while (first < end) {
-      const std::uint64_t behind = state->begun.blocks.behind(state->now.blocks.behind(first));
+      const std::uint64_t behind = discarded.behind(begun.blocks.behind(now.blocks.behind(first)));
       if (behind == first) break;
       first = behind;
     }
     if (first >= end) return {end, end};
-    return {first, std::min({end, state->now.blocks.next(first), state->begun.blocks.next(first)})};
+    return {first, std::min({end, now.blocks.next(first), begun.blocks.next(first), discarded.next(first)})};
   }
   // From this number on.
   [[nodiscard]] InodeNumber first_free_inode(InodeNumber number) {
@@ -48,8 +57,9 @@ class Unreleased {
   // Blocks that are in no bitmap's way, but are not to be had.
   [[nodiscard]] std::uint64_t blocks() {
     auto state = state_.lock();
-    return state->now.blocks.count() + state->begun.blocks.count();
+    return state->now.blocks.count() + state->begun.blocks.count() + state->discarded.count();
   }
+  // Nothing waits for its release.
   [[nodiscard]] bool is_empty() {
     auto state = state_.lock();
     return state->now.is_empty() && state->begun.is_empty();
@@ -65,6 +75,35 @@ class Unreleased {
   // It is on the medium. A failure is no call: they wait for the next one.
   void release() { state_.lock()->begun.clear(); }
 
+  // A discard under way: what is added is out of reach until this goes, whatever the device said.
+  class Discard {
+   public:
+    explicit Discard(Unreleased& unreleased);
+    Discard(const Discard&) = delete;
+    Discard& operator=(const Discard&) = delete;
+    ~Discard();
+    // Blocks that are free and may be given out; with their group locked, so that nobody just takes them.
+    void add(std::uint64_t first, std::uint64_t count);
+
+   private:
+    Unreleased& unreleased_;
+    BlockRuns blocks_;
+  };
+  // While it lives no discard is under way.
+  class NoDiscards {
+   public:
+    explicit NoDiscards(Unreleased& unreleased);
+    NoDiscards(const NoDiscards&) = delete;
+    NoDiscards& operator=(const NoDiscards&) = delete;
+    ~NoDiscards();
+
+   private:
+    Unreleased& unreleased_;
+  };
+  // Since the mount. Where more have begun now than had ended then, one was under way between.
+  [[nodiscard]] std::uint64_t discards_begun() const { return discards_begun_; }
+  [[nodiscard]] std::uint64_t discards_ended() const { return discards_ended_; }
+
  private:
   struct Freed {
     BlockRuns blocks;
@@ -77,8 +116,13 @@ class Unreleased {
   };
   struct State {
     Freed now, begun;
+    BlockRuns discarded;
+    unsigned discards = 0;  // under way
+    unsigned held_off = 0;  // by so many
   };
   Guarded<State, LockRank::kWriteOrder> state_;
+  std::condition_variable_any changed_;
+  std::atomic<std::uint64_t> discards_begun_{0}, discards_ended_{0};  // changed under state_
 };
 
 }  // namespace fuse4fs::ext4

@@ -154,11 +154,13 @@ std::uint32_t InodeTable::draw_generation() {
 // A number in whose lock somebody has his hands, who has it from a file handle, is left to him, and another
 // one taken: nobody waits for an inode's lock while a handle is open.
 Result<InodeTable::Exclusive> InodeTable::take(const Inode& parent, mode_t mode) {
+  const auto kind =
+      parent.has(EXT2_TOPDIR_FL) ? InodeAllocator::Parent::kTop : InodeAllocator::Parent::kOrdinary;
   std::array<InodeNumber, 16> left{};
   std::size_t count = 0;
   const auto find = [&]() -> Result<Exclusive> {
     while (count < left.size()) {
-      ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, mode));
+      ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, mode, kind));
       if (auto lock = live_.try_lock(number)) return *std::move(lock);
       left[count++] = number;
     }

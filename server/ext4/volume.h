@@ -103,10 +103,15 @@ class Volume {
   [[nodiscard]] GroupDescriptors& groups() { return *groups_; }
   [[nodiscard]] InodeBitmaps& inode_bitmaps() { return *inode_bitmaps_; }
   [[nodiscard]] BlockBitmaps& block_bitmaps() { return *block_bitmaps_; }
-  // The first block of the group that the inode lies in.
-  [[nodiscard]] std::uint64_t group_begin_of(InodeNumber number) const {
-    return block_bitmaps_->blocks_of(inode_bitmaps_->group_of(number)).first;
+  // Groups whose bitmaps and tables lie together in the first of them; 1: each has its own.
+  [[nodiscard]] std::uint64_t flex_size() const {
+    return ext2fs_has_feature_flex_bg(fs_->super) ? std::uint64_t{1} << fs_->super->s_log_groups_per_flex : 1;
   }
+  // Where the blocks of an inode begin: with the group that it lies in. Of a flex group of some size the
+  // first group is left to metadata, which is read together; data of files begins with the next one. As the
+  // kernel, but that each process begins elsewhere in the group there: here nobody knows which one writes.
+  enum class Contents { kData, kMetadata };
+  [[nodiscard]] std::uint64_t goal_of(InodeNumber number, Contents contents) const;
   [[nodiscard]] std::uint32_t checksum_seed() const { return fs_->csum_seed; }
   [[nodiscard]] bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
 

@@ -26,9 +26,18 @@ class BlockAllocator {
   // Blocks that were freed lately are free, but not to be had yet (unreleased.h): where nothing else is left,
   // ENOSPC is answered, and Volume::has_unreleased() says that a write-back may help.
 
-  // A free run of at most `most` blocks (whole clusters), at or behind `goal` where there is one. Taken
+  struct Request {
+    std::uint64_t goal = 0;
+    std::uint64_t most = 1;  // blocks
+    // Of a file that grows: so many more will be wanted behind these. They become its window, which others
+    // pass over while they find anything else (reservation_windows.h).
+    InodeNumber owner = 0;
+    std::uint64_t ahead = 0;
+  };
+  // A free run of at most so many blocks (whole clusters), at or behind the goal where there is one. Taken
   // already.
-  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most);
+  Result<BlockRun> take(const Request& request);
+  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most) { return take({.goal = goal, .most = most}); }
   // One cluster for a node of a map, which may come from those that are kept.
   Result<BlockRun> take_for_map(std::uint64_t goal);
   // Gives whole clusters back and drops what the cache holds of them. A run that is not in use, or that a
@@ -50,7 +59,8 @@ class BlockAllocator {
   [[nodiscard]] std::uint64_t kept_blocks() const;
 
  private:
-  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most, std::uint64_t kept);
+  Result<BlockRun> take(const Request& request, std::uint64_t kept);
+  Result<BlockRun> search(const BlockBitmaps::Search& wish);
   Result<BlockRun> search_from(std::uint64_t goal, BlockBitmaps::Search& search);
   [[nodiscard]] BlockRun whole(BlockRun run) const;
 

@@ -91,8 +91,11 @@ class FileData {
   static Result<void> must_be_file(const Inode& inode);
   Result<Before> plan_write(Write& write);
   Result<SectorCounts> finish_write(Write& write);
-  Result<std::vector<Piece>> plan(Inode& inode, std::uint64_t first, std::uint64_t count);
-  Result<void> fill_hole(Inode& inode, Mapping hole, std::vector<Piece>& pieces);
+  // `ahead`: blocks that the file will probably want behind these.
+  Result<std::vector<Piece>> plan(Inode& inode, std::uint64_t first, std::uint64_t count,
+                                  std::uint64_t ahead);
+  Result<void> fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead, std::vector<Piece>& pieces);
+  [[nodiscard]] std::uint64_t wanted_ahead(const Write& write) const;
   void abandon(InodeNumber number, const std::vector<Piece>& pieces);
   Result<void> transfer(const Write& write);
   // Sets the size, too.

@@ -195,7 +195,7 @@ Result<void> FileData::allocate_run(Inode& inode, std::uint64_t& first, std::uin
       continue;
     }
     std::vector<Piece> pieces;
-    const auto filled = fill_hole(inode, part, pieces);
+    const auto filled = fill_hole(inode, part, 0, pieces);
     for (Piece& piece : pieces) {
       const Mapping& where = piece.where;
       auto done = go_on(inode);

@@ -230,6 +230,8 @@ void InodeTable::discard(Fresh& fresh) {
 }
 
 Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
+  // Nobody has it open any more, or it is only a matter of speed.
+  volume_.reservations().forget(number);
   if (!live_.forget(number, count)) return {};
   const auto held = live_.lock(number);
   ASSIGN_OR_RETURN(Inode inode, read_for_change(held));
@@ -272,6 +274,7 @@ Result<void> InodeTable::remove(const Exclusive& held, Inode& inode) {
 }
 
 Result<void> InodeTable::release(Inode& inode) {
+  volume_.reservations().forget(inode.number);
   // A crash may have come when a symbolic link had lost its size, but not its block. A short target beside
   // the flag is no map.
   if (inode.is_symlink() && inode.size() < sizeof inode.raw.i_block && inode.has(EXT4_EXTENTS_FL) &&

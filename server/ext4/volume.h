@@ -38,6 +38,7 @@
 #include "server/ext4/inode_bitmaps.h"
 #include "server/ext4/inode_blocks.h"
 #include "server/ext4/multi_mount_protection.h"
+#include "server/ext4/reservation_windows.h"
 #include "server/ext4/superblock_check.h"
 #include "server/ext4/write_order.h"
 #include "server/journal/change_log.h"
@@ -163,6 +164,7 @@ class Volume {
   // The inode, before what is about to be done to it, is what a write-back shows first (write_order.h).
   Result<void> keep_earlier(InodeNumber number, EarlierInode::Keeps what);
   [[nodiscard]] WriteOrder& order() { return order_; }
+  [[nodiscard]] ReservationWindows& reservations() { return reservations_; }
   // Changes begin their handles here, and change blocks through it; a write-back holds them off while it
   // looks at what is dirty.
   [[nodiscard]] journal::Journal& journal() { return journal_; }
@@ -233,6 +235,7 @@ class Volume {
   journal::Journal journal_{log_};
   RankedMutex<std::mutex, LockRank::kWriteBackTurn> write_back_turn_;
   WriteOrder order_{*this};
+  ReservationWindows reservations_;
   // From here on an order matters: until then the next mount would begin anew.
   std::atomic<bool> serves_{false};
   std::uint32_t cluster_blocks_ = 1;

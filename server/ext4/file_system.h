@@ -154,6 +154,9 @@ struct MountOptions {
   // does it by set_attributes(), before or after.
   enum class ContentTimes { kOurs, kCallers };
   ContentTimes content_times = ContentTimes::kOurs;
+  // Whether the device is told what was freed, once that is on its medium.
+  enum class Discards { kOnRequest, kWhatIsFreed };
+  Discards discards = Discards::kOnRequest;
   AccessTimes access_times = AccessTimes::kRelative;
   AccessTimes directory_access_times = AccessTimes::kRelative;
   // Metadata that is kept in memory, at most, in bytes.

@@ -220,6 +220,10 @@ class Volume {
   };
   using Pushed = std::expected<void, PushFailure>;
   Pushed write_in_order();
+  // What was freed and is to be discarded goes to `freed`: when nobody waits for the next write-back any
+  // more.
+  Pushed write_in_order(std::unique_ptr<Unreleased::Discard>& freed);
+  void discard(const BlockRuns& blocks);
   Pushed write_summary();
   static Pushed pushed(const cache::WriteOutcome& written);
 
@@ -252,6 +256,7 @@ class Volume {
   std::optional<BlockBitmaps> block_bitmaps_;
   // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
   bool bitmaps_alone_ = false;
+  std::atomic<bool> discards_freed_{false};
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};

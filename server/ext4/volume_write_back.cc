@@ -4,6 +4,7 @@
 
 #include <array>
 #include <ctime>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -65,6 +66,24 @@ Volume::Pushed Volume::pushed(const cache::WriteOutcome& written) {
 }
 
 Volume::Pushed Volume::write_in_order() {
+  std::unique_ptr<Unreleased::Discard> freed;
+  auto outcome = write_in_order(freed);
+  if (freed) discard(freed->blocks());
+  return outcome;
+}
+
+void Volume::discard(const BlockRuns& blocks) {
+  blocks.for_each([this](std::uint64_t first, std::uint64_t count) {
+    if (!discards_freed_) return;
+    const auto done = device_.discard(first << block_bits_, count << block_bits_);
+    // It is a service to the device: nothing depends on it.
+    if (!done && discards_freed_.exchange(false))
+      tell(fmt::format("freed blocks are not discarded any more: the device said: {}",
+                       done.error().message()));
+  });
+}
+
+Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& freed) {
   const std::lock_guard turn(write_back_turn_);
   std::optional<cache::WriteBack> blocks;
   OrderNotes notes;
@@ -100,7 +119,11 @@ Volume::Pushed Volume::write_in_order() {
   blocks.reset();
   if (!has_unreleased()) return outcome;
   flush();
-  if (outcome) order_.unreleased().release();
+  if (!outcome) return outcome;
+  if (discards_freed_)
+    freed = order_.unreleased().release_to_discard();
+  else
+    order_.unreleased().release();
   return outcome;
 }
 

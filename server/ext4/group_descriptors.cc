@@ -49,6 +49,16 @@ std::uint32_t GroupDescriptors::unused_inodes(GroupNumber group) const {
   return has_checksums_ ? std::min(get(group, kUnusedInodes), fs_.super->s_inodes_per_group) : 0;
 }
 
+bool GroupDescriptors::has_right_sums() const {
+  std::uint64_t inodes = 0, clusters = 0, directories = 0;
+  for (GroupNumber group = 0; group < count(); ++group) {
+    inodes += free_inodes(group);
+    clusters += free_clusters(group);
+    directories += used_directories(group);
+  }
+  return inodes == free_inodes() && clusters == free_clusters() && directories == used_directories();
+}
+
 void GroupDescriptors::note_inode_taken(GroupNumber group, std::uint32_t index, What what) {
   // Where a damaged volume has counted fewer, the sums stay those of the groups.
   if (const auto free = free_inodes(group); free != 0) {

@@ -78,6 +78,9 @@ class GroupDescriptors {
     return directories_.load(std::memory_order_relaxed);
   }
 
+  // Those of the groups. Looks at all of them; for when nothing changes.
+  [[nodiscard]] bool has_right_sums() const;
+
   // All that follows: under the group's lock.
   enum class What { kFile, kDirectory };
   // The inode in this place of the table was free and is not, or the other way round.

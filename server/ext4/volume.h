@@ -225,6 +225,9 @@ class Volume {
   Pushed write_in_order(std::unique_ptr<Unreleased::Discard>& freed);
   void discard(const BlockRuns& blocks);
   Pushed write_summary();
+#ifndef NDEBUG
+  void check_sums() const;
+#endif
   static Pushed pushed(const cache::WriteOutcome& written);
 
   enum class Health { kGood, kReadOnly, kShutDown };
@@ -257,6 +260,9 @@ class Volume {
   // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
   bool bitmaps_alone_ = false;
   std::atomic<bool> discards_freed_{false};
+#ifndef NDEBUG
+  bool had_right_sums_ = false;  // when it began to serve
+#endif
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <memory>
 #include <mutex>
@@ -26,6 +28,14 @@ bool Volume::needs_write_back() {
   const bool dirty = (fs_->flags & EXT2_FLAG_DIRTY) != 0 || cache_.dirty_blocks() != 0;
   return (fs_->flags & EXT2_FLAG_RW) != 0 && dirty;
 }
+
+#ifndef NDEBUG
+void Volume::check_sums() const {
+  if (!had_right_sums_ || groups_->has_right_sums()) return;
+  std::fputs("the sums of what is free are not those of the groups any more\n", stderr);
+  std::abort();
+}
+#endif
 
 // Bitmaps, descriptors and superblock, into the cache. No change under a handle, but a part of the
 // write-back: under its Pause (see Ext2Io).
@@ -167,6 +177,9 @@ Result<void> Volume::write_out() {
 
 Result<void> Volume::mark_clean() {
   if (!records_errors_) return {};
+#ifndef NDEBUG
+  check_sums();
+#endif
   // All else first: the volume is clean when this bit arrives, not before.
   RETURN_IF_ERROR(write_out());
   if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};

@@ -21,7 +21,26 @@ BlockRun BlockAllocator::whole(BlockRun run) const {
   return {run.first, (run.count + cluster - 1) & ~(cluster - 1)};
 }
 
-Result<BlockRun> BlockAllocator::take(const Request& request) { return take(request, kept_blocks()); }
+Result<BlockRun> BlockAllocator::take(const Request& request) {
+  const bool is_open = request.reserve == Request::Reserve::kOpen;
+  return take(request, kept_blocks() + (is_open ? 0 : reserved_blocks()));
+}
+
+BlockAllocator::Request::Reserve BlockAllocator::reserve_for(const Inode& inode) const {
+  const Caller who = inode.caller.value_or(Caller{inode.uid(), inode.gid()});
+  const auto& super = volume_.super();
+  // As the kernel: group 0 would be most daemons'.
+  const bool is_named =
+      who.uid == super.s_def_resuid || (super.s_def_resgid != 0 && who.gid == super.s_def_resgid);
+  return who.uid == 0 || is_named ? Request::Reserve::kOpen : Request::Reserve::kKept;
+}
+
+std::uint64_t BlockAllocator::reserved_blocks() const {
+  const std::uint64_t cluster = volume_.cluster_blocks();
+  const std::uint64_t reserved =
+      std::min<std::uint64_t>(ext2fs_r_blocks_count(volume_.super_pointer()), volume_.blocks());
+  return reserved & ~(cluster - 1);
+}
 
 Result<BlockRun> BlockAllocator::take_for_map(std::uint64_t goal) {
   volume_.order().note_tree_grew();

@@ -87,7 +87,7 @@ class DirectoryStore {
   template <class Fill>
   Result<void> make_first(Inode& directory, Fill fill) {
     forget(directory.number);
-    ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(directory, 0), 1));
+    ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(directory, extents_.goal_for(directory, 0)));
     auto block = fresh(directory, 0, run.first, DirectoryForm::kEntries);
     Result<void> done;
     if (block) done = change(directory, *block, DirectoryForm::kEntries, fill);

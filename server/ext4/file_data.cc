@@ -284,9 +284,11 @@ Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead
                    ? pieces.back().where.physical + pieces.back().where.count
                    : metadata_.extents.goal_for(inode, hole.logical);
       std::ignore = volume_.journal().ensure(credits::of_run);
-      ASSIGN_OR_RETURN(
-          piece.taken,
-          metadata_.blocks.take({.goal = goal, .most = count, .owner = inode.number, .ahead = ahead}));
+      ASSIGN_OR_RETURN(piece.taken, metadata_.blocks.take({.goal = goal,
+                                                           .most = count,
+                                                           .owner = inode.number,
+                                                           .ahead = ahead,
+                                                           .reserve = metadata_.blocks.reserve_for(inode)}));
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
       piece.fresh = piece.taken.count / cluster;

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -36,7 +37,7 @@ class FileData {
 
   // What FileSystem says of them: file_ranges.cc.
   Result<void> change_range(InodeNumber number, RangeChange change, ByteRange range, EndOfFile end_of_file,
-                            AttributeChanges::Privileges privileges);
+                            AttributeChanges::Privileges privileges, std::optional<Caller> caller);
   Result<std::uint64_t> seek(InodeNumber number, std::uint64_t offset, SeekTarget target);
   Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
                                    std::uint64_t to_offset, std::uint64_t length,
@@ -111,7 +112,8 @@ class FileData {
   // What a change of content does to the rest of the inode. The caller writes it.
   Result<void> note_change(Inode& inode, AttributeChanges::Privileges privileges);
   Result<void> punch(InodeNumber number, std::uint64_t offset, std::uint64_t end);
-  Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end);
+  Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end,
+                        std::optional<Caller> caller);
   Result<void> allocate_run(Inode& inode, std::uint64_t& first, std::uint64_t count);
   // Zeros in what the range covers of its first and last block, if not all.
   Result<void> zero_edges(InodeNumber number, std::uint64_t offset, std::uint64_t end);

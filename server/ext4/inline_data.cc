@@ -36,7 +36,7 @@ Result<void> InlineData::drop(Inode& inode) {
 
 Result<void> InlineData::move_out(Inode& inode, const std::vector<std::byte>& block, std::uint64_t new_size) {
   // The new place first: nothing is lost when there is none.
-  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(inode, 0), 1));
+  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(inode, extents_.goal_for(inode, 0)));
   const auto give_up = [&](Errno error) {
     (void)blocks_.give_back(run, inode.number);
     return fail(error);

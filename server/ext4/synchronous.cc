@@ -111,8 +111,9 @@ Result<SectorCounts> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offs
 }
 
 Result<void> Ext4FileSystem::change_range(InodeNumber inode, RangeChange change, ByteRange range,
-                                          EndOfFile end_of_file, AttributeChanges::Privileges privileges) {
-  return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges); },
+                                          EndOfFile end_of_file, AttributeChanges::Privileges privileges,
+                                          std::optional<Caller> caller) {
+  return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges, caller); },
                 Changed::kInode, {inode});
 }
 

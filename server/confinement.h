@@ -22,7 +22,7 @@ class Confinement {
   void keep(int descriptor);
 
   struct Needs {
-    // Of the volume, in bytes: what libext2fs keeps in memory grows with it.
+    // Of the volume, in bytes: what is in memory of each block group grows with it.
     std::uint64_t device_size = 0;
     // Of the regular file that is the log, -1 without one: it may grow by so much and no more.
     int log_file = -1;

@@ -117,14 +117,11 @@ Result<void> BlockAllocator::give_back(BlockRun run, InodeNumber owner) {
       run.first < volume_.blocks() ? std::min(run.count, volume_.blocks() - run.first) : 0;
   if (inside == 0 || !volume_.may_be_owned(run.first, inside))
     return fail(volume_.corrupted(owner, run.first, "a file owns blocks that it cannot"));
-  ASSIGN_OR_RETURN(const auto unused, bitmaps.first_unused({run.first, inside}));
-  if (unused) return fail(volume_.corrupted(owner, *unused, "a block that a file owns is marked free"));
-  volume_.note_freed(run.first, run.count);
-  if (keeper_) {
-    keeper_(run);
-    return {};
-  }
-  return bitmaps.give_back({run.first, inside});
+  if (!keeper_) return bitmaps.give_back({run.first, inside}, owner);
+  RETURN_IF_ERROR(bitmaps.check_in_use({run.first, inside}, owner));
+  volume_.journal().forget(run.first, run.count);
+  keeper_(run);
+  return {};
 }
 
 Result<std::vector<BlockRun>> BlockAllocator::take_free(BlockRun run) {

@@ -107,19 +107,20 @@ Result<bool> BlockBitmaps::in_use(std::uint64_t block) {
 Result<std::optional<std::uint64_t>> BlockBitmaps::first_unused(BlockRun run) {
   // What lies outside has no bits.
   if (run.end() > volume_.blocks()) return std::max(run.first, volume_.blocks());
-  for (const std::uint64_t end = run.end(); run.first < end;) {
-    const BlockRun part = first_part({run.first, end - run.first});
-    const GroupNumber group = group_of(part.first);
+  std::optional<std::uint64_t> unused;
+  const auto look_at = [&](GroupNumber group, BlockRun part) -> Result<void> {
+    if (unused) return {};
     std::size_t free = 0;
     const auto see = [&](std::span<const std::byte> bytes) {
       free = bits::first_zero(bytes, bit_of(part.first), behind(part));
     };
     const auto lock = groups_.lock_shared(group);
     RETURN_IF_ERROR(look(group, see));
-    if (free != behind(part)) return std::max(part.first, block_of(group, free));
-    run.first = part.end();
-  }
-  return std::nullopt;
+    if (free != behind(part)) unused = std::max(part.first, block_of(group, free));
+    return {};
+  };
+  RETURN_IF_ERROR(in_each_group(run, look_at));
+  return unused;
 }
 
 // As much of the run as is left to this one, from its beginning.
@@ -213,9 +214,7 @@ Result<BlockRun> BlockBitmaps::take_best(const Search& search) {
 
 Result<std::vector<BlockRun>> BlockBitmaps::take_free(BlockRun run) {
   std::vector<BlockRun> taken;
-  for (const std::uint64_t end = run.end(); run.first < end;) {
-    const BlockRun part = first_part({run.first, end - run.first});
-    const GroupNumber group = group_of(part.first);
+  const auto take = [&](GroupNumber group, BlockRun part) -> Result<void> {
     const auto lock = groups_.lock(group);
     ASSIGN_OR_RETURN(auto* const buffer, open(group));
     for (std::size_t bit = bit_of(part.first); bit < behind(part);) {
@@ -232,27 +231,46 @@ Result<std::vector<BlockRun>> BlockBitmaps::take_free(BlockRun run) {
       groups_.note_clusters_taken(group, bit - first, groups_.claim_clusters(bit - first, 0));
       taken.push_back(free);
     }
-    run.first = part.end();
-  }
+    return {};
+  };
+  RETURN_IF_ERROR(in_each_group(run, take));
   return taken;
 }
 
-Result<void> BlockBitmaps::give_back(BlockRun run) {
-  for (const std::uint64_t end = run.end(); run.first < end;) {
-    const BlockRun part = first_part({run.first, end - run.first});
-    const GroupNumber group = group_of(part.first);
+Errno BlockBitmaps::found_free(std::uint64_t block, InodeNumber owner) {
+  return volume_.corrupted(owner, block, "a block that a file owns is marked free");
+}
+
+Result<void> BlockBitmaps::check_in_use(BlockRun run, InodeNumber owner) {
+  ASSIGN_OR_RETURN(const auto unused, first_unused(run));
+  if (unused) return fail(found_free(*unused, owner));
+  return {};
+}
+
+Result<void> BlockBitmaps::give_back(BlockRun run, InodeNumber owner) {
+  // One in several groups is under no lock as a whole.
+  if (first_part(run).count != run.count) RETURN_IF_ERROR(check_in_use(run, owner));
+  const auto clear = [&](GroupNumber group, BlockRun part) -> Result<void> {
     const auto lock = groups_.lock(group);
-    if (groups_.has_no_blocks(group)) return fail(blocks_.corrupted(group, "lacks blocks that a file had"));
+    if (groups_.has_no_blocks(group)) return fail(found_free(part.first, owner));
     ASSIGN_OR_RETURN(auto* const buffer, blocks_.hold(group));
     const auto first = bit_of(part.first);
-    if (bits::first_zero(buffer->bytes(), first, behind(part)) != behind(part))
-      return fail(volume_.corrupted(0, part.first, "blocks that were freed were free"));
+    if (const auto free = bits::first_zero(buffer->bytes(), first, behind(part)); free != behind(part))
+      return fail(found_free(std::max(part.first, block_of(group, free)), owner));
     ASSIGN_OR_RETURN(const auto change, blocks_.change(group, *buffer));
+    // Before anybody can find them.
+    volume_.note_freed(group, part);
     bits::clear(change.bytes(), first, behind(part));
     groups_.note_clusters_freed(group, behind(part) - first);
-    run.first = part.end();
-  }
-  return {};
+    return {};
+  };
+  return in_each_group(run, [&](GroupNumber group, BlockRun part) -> Result<void> {
+    RETURN_IF_ERROR(clear(group, part));
+    // May wait for a write of one of them, so not under the group's lock. Nobody gets them before the next
+    // write-back, which waits for the caller's handle.
+    volume_.journal().forget(part.first, part.count);
+    return {};
+  });
 }
 
 Result<std::uint32_t> BlockBitmaps::count_free(GroupNumber group) {

@@ -60,8 +60,11 @@ class BlockBitmaps {
   Result<BlockRun> take_best(const Search& search);
   // Takes all that is free of the run.
   Result<std::vector<BlockRun>> take_free(BlockRun run);
-  // All of it is in use.
-  Result<void> give_back(BlockRun run);
+  // Where some of it is free already, that is told as corruption of `owner`, and nothing is changed. What the
+  // cache has of it goes. Under a handle.
+  Result<void> give_back(BlockRun run, InodeNumber owner);
+  // EUCLEAN, told, where some of it is free.
+  Result<void> check_in_use(BlockRun run, InodeNumber owner);
 
   // The next free run in `where`, which lies in one group; empty if there is none. Under the group's lock.
   Result<BlockRun> next_free(BlockRun where);
@@ -79,6 +82,17 @@ class BlockBitmaps {
   [[nodiscard]] std::size_t bit_of(std::uint64_t block) const;
   [[nodiscard]] std::uint64_t block_of(GroupNumber group, std::size_t bit) const;
   [[nodiscard]] std::size_t behind(BlockRun run) const;  // the bit behind its last one
+  // Calls `visit(group, part)` for what of the run lies in each group, until that fails.
+  template <class Visit>
+  Result<void> in_each_group(BlockRun run, const Visit& visit) const {
+    for (const std::uint64_t end = run.end(); run.first < end;) {
+      const BlockRun part = first_part({run.first, end - run.first});
+      RETURN_IF_ERROR(visit(group_of(part.first), part));
+      run.first = part.end();
+    }
+    return {};
+  }
+  Errno found_free(std::uint64_t block, InodeNumber owner);
   [[nodiscard]] std::size_t bits_of(GroupNumber group) const { return behind(blocks_of(group)); }
   void mark_own(GroupNumber group, std::span<std::byte> bytes) const;
   [[nodiscard]] bool has_own(GroupNumber group, std::span<const std::byte> bytes) const;

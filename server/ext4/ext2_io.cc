@@ -1,39 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/ext2_io.h"
 
-#include <cassert>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <new>
 #include <span>
 #include <string>
-#include <utility>
 
 namespace fuse4fs::ext4 {
 namespace {
 
 thread_local cache::BufferCache* cache_to_open = nullptr;
-thread_local journal::Journal* journal_to_open = nullptr;
 
 struct Channel {
   struct_io_channel face{};
   std::string name;
   cache::BufferCache* cache = nullptr;
-  journal::Journal* journal = nullptr;
 };
 
 Channel& channel_of(io_channel face) { return *static_cast<Channel*>(face->private_data); }
-
-// `transfer` moves bytes. Nothing may be thrown through libext2fs.
-template <class Transfer>
-errcode_t code_of(const Transfer& transfer) {
-  try {
-    const Result<void> done = transfer();
-    return done ? 0 : done.error().value();
-  } catch (const std::bad_alloc&) {
-    return EXT2_ET_NO_MEMORY;
-  }
-}
 
 // A negative count is a number of bytes.
 bool length_of(io_channel face, unsigned long long block, int count, std::uint64_t& offset,
@@ -42,12 +28,6 @@ bool length_of(io_channel face, unsigned long long block, int count, std::uint64
   length = count < 0 ? static_cast<std::size_t>(-static_cast<std::int64_t>(count))
                      : static_cast<std::size_t>(count) * block_size;
   return !__builtin_mul_overflow(static_cast<std::uint64_t>(block), block_size, &offset);
-}
-
-Result<void> write(io_channel face, std::uint64_t offset, std::span<const std::byte> from) {
-  const Channel& channel = channel_of(face);
-  assert(channel.journal->has_pause() && "libext2fs writes outside of a write-back");
-  return channel.cache->write(offset, from);
 }
 
 errcode_t open_channel(const char* name, int, io_channel* opened) {
@@ -60,7 +40,6 @@ errcode_t open_channel(const char* name, int, io_channel* opened) {
     return EXT2_ET_NO_MEMORY;
   }
   channel->cache = cache_to_open;
-  channel->journal = journal_to_open;
   channel->face.magic = EXT2_ET_MAGIC_IO_CHANNEL;
   channel->face.manager = Ext2Io::manager();
   channel->face.name = channel->name.data();
@@ -87,47 +66,26 @@ errcode_t read_blocks64(io_channel face, unsigned long long block, int count, vo
   std::uint64_t offset = 0;
   std::size_t length = 0;
   if (!length_of(face, block, count, offset, length)) return EXT2_ET_BAD_BLOCK_NUM;
-  return code_of(
-      [&] { return channel_of(face).cache->read(offset, std::span(static_cast<std::byte*>(data), length)); });
-}
-
-errcode_t write_blocks64(io_channel face, unsigned long long block, int count, const void* data) {
-  std::uint64_t offset = 0;
-  std::size_t length = 0;
-  if (!length_of(face, block, count, offset, length)) return EXT2_ET_BAD_BLOCK_NUM;
-  return code_of([&] { return write(face, offset, std::span(static_cast<const std::byte*>(data), length)); });
+  // Nothing may be thrown through libext2fs.
+  try {
+    const auto done = channel_of(face).cache->read(offset, std::span(static_cast<std::byte*>(data), length));
+    return done ? 0 : done.error().value();
+  } catch (const std::bad_alloc&) {
+    return EXT2_ET_NO_MEMORY;
+  }
 }
 
 errcode_t read_blocks(io_channel face, unsigned long block, int count, void* data) {
   return read_blocks64(face, block, count, data);
 }
 
-errcode_t write_blocks(io_channel face, unsigned long block, int count, const void* data) {
-  return write_blocks64(face, block, count, data);
-}
-
-errcode_t write_bytes(io_channel face, unsigned long offset, int count, const void* data) {
-  if (count < 0) return EXT2_ET_INVALID_ARGUMENT;
-  return code_of([&] {
-    return write(face, offset,
-                 std::span(static_cast<const std::byte*>(data), static_cast<std::size_t>(count)));
-  });
-}
-
-// The cache is flushed by Volume, which knows when.
-errcode_t flush_nothing(io_channel) { return 0; }
+errcode_t refuse(io_channel, unsigned long, int, const void*) { return EROFS; }
+errcode_t refuse64(io_channel, unsigned long long, int, const void*) { return EROFS; }
 
 }  // namespace
 
-Ext2Io::Ext2Io(cache::BufferCache& cache, journal::Journal& journal) {
-  cache_to_open = &cache;
-  journal_to_open = &journal;
-}
-
-Ext2Io::~Ext2Io() {
-  cache_to_open = nullptr;
-  journal_to_open = nullptr;
-}
+Ext2Io::Ext2Io(cache::BufferCache& cache) { cache_to_open = &cache; }
+Ext2Io::~Ext2Io() { cache_to_open = nullptr; }
 
 io_manager Ext2Io::manager() {
   // Never written to after this, but libext2fs's type is a plain pointer.
@@ -139,11 +97,10 @@ io_manager Ext2Io::manager() {
     fresh.close = close_channel;
     fresh.set_blksize = set_block_size;
     fresh.read_blk = read_blocks;
-    fresh.write_blk = write_blocks;
-    fresh.flush = flush_nothing;
-    fresh.write_byte = write_bytes;
+    fresh.write_blk = refuse;
+    fresh.write_byte = refuse;
     fresh.read_blk64 = read_blocks64;
-    fresh.write_blk64 = write_blocks64;
+    fresh.write_blk64 = refuse64;
     return fresh;
   }();
   return &manager;

@@ -59,7 +59,7 @@ class Replay {
   Result<void> mark_owned();
 
   [[nodiscard]] bool in_use(InodeNumber number) const {
-    return metadata_.inode_bitmap.in_use(number) && !unborn_.contains(number);
+    return metadata_.inode_allocator.in_use(number) && !unborn_.contains(number);
   }
   [[nodiscard]] const InodeImage* image_behind(InodeNumber number);
   Result<Touched*> touch(InodeNumber number);
@@ -168,7 +168,7 @@ Result<void> Replay::note_orphans() {
 Result<void> Replay::note_unborn() {
   const std::unordered_set<InodeNumber> chain(chain_.members.begin(), chain_.members.end());
   for (const auto& [number, images] : images_) {
-    if (!metadata_.inode_bitmap.in_use(number)) continue;
+    if (!metadata_.inode_allocator.in_use(number)) continue;
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_raw(number));
     // An orphan still has its blocks. The lists may have been written as well, but never named one without a
     // type.
@@ -288,7 +288,7 @@ Result<void> Replay::apply(const InodeImage& image) {
   const InodeNumber number = image.inode;
   const ext2_inode_large raw = fields_of(image);
   // It is counted already.
-  if (unborn_.erase(number) != 0) RETURN_IF_ERROR(metadata_.inode_bitmap.give_back(number, raw.i_mode));
+  if (unborn_.erase(number) != 0) RETURN_IF_ERROR(metadata_.inode_allocator.give_back(number, raw.i_mode));
   ASSIGN_OR_RETURN(const bool there, keep_for(image));
   if (there) {
     RETURN_IF_ERROR(update_from_image(metadata_, image));

@@ -10,8 +10,8 @@
 // wants one of many does not pay for all. (Of blocks with more inodes than the cache has bits for, the others
 // each time.)
 //
-// What libext2fs reads and writes by itself, where it changes maps, comes here as well (Volume::start()): so
-// it keeps no copies, and writes no neighbour.
+// What libext2fs reads by itself, where it goes through a map (block_owners), comes from here as well
+// (Volume::start()): so it keeps no copies.
 //
 // Facts: the kernel's Documentation/filesystems/ext4 (inodes, checksums). Which damage is accepted is as in
 // libext2fs: an inode whose first 128 bytes are zeros needs no checksum, for one was never there.

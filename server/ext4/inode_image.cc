@@ -90,7 +90,7 @@ Result<void> create_from_image(Metadata& metadata, const InodeImage& image) {
   }
   Whole whole(std::max(inode_size(metadata), sizeof inode.raw));
   put(whole, inode.raw, image, end_of_fields(inode, image));
-  RETURN_IF_ERROR(metadata.inode_bitmap.take_this(inode.number, inode.mode()));
+  RETURN_IF_ERROR(metadata.inode_allocator.take_this(inode.number, inode.mode()));
   return metadata.volume.write_inode(inode.number, whole);
 }
 

@@ -25,17 +25,17 @@ struct Metadata {
       : volume(the_volume),
         blocks(volume),
         extents(volume, blocks),
-        inode_bitmap(volume),
-        xattrs(volume, blocks, extents, inode_bitmap),
+        inode_allocator(volume),
+        xattrs(volume, blocks, extents, inode_allocator),
         acls(volume, xattrs),
         inline_data(volume, blocks, extents, xattrs),
-        inodes(volume, inode_bitmap, extents, xattrs, acls),
+        inodes(volume, inode_allocator, extents, xattrs, acls),
         directories(volume, blocks, extents, inline_data) {}
 
   Volume& volume;
   BlockAllocator blocks;
   ExtentMap extents;
-  InodeAllocator inode_bitmap;
+  InodeAllocator inode_allocator;
   XattrStore xattrs;
   AclStore acls;
   InlineData inline_data;

@@ -38,7 +38,7 @@ Result<OrphanVerdict> judge_orphan(Metadata& metadata, InodeNumber number) {
   };
   if (number == kRootInode || !metadata.inodes.may_be_a_file(number))
     return wrong("has a number that no file can have");
-  if (!metadata.inode_bitmap.in_use(number)) return wrong("is not in use");
+  if (!metadata.inode_allocator.in_use(number)) return wrong("is not in use");
   ASSIGN_OR_RETURN(Inode inode, metadata.inodes.read_raw(number));
   verdict.next = inode.raw.i_dtime;
   if (inode.raw.i_links_count != 0 && !has_blocks_to_truncate(volume, inode))

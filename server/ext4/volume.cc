@@ -113,7 +113,7 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   set_com_err_hook(stay_silent);
   const bool writing = handle != Handle::kReads;
   {
-    const Ext2Io io(cache_, journal_);
+    const Ext2Io io(cache_);
     // FORCE: the features were judged. SKIP_MMP: libext2fs would open the device by its name.
     const int flags = EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP | EXT2_FLAG_FORCE | EXT2_FLAG_MASTER_SB_ONLY |
                       (writing ? EXT2_FLAG_RW : 0);
@@ -142,17 +142,10 @@ Outcome<void> Volume::start(const MountOptions& options, Handle handle, const Jo
   RETURN_IF_ERROR(judge_bitmaps(handle));
   fs_->priv_data = this;
   records_errors_ = writing;
-  // Its own way would write the whole block, over what others do to the neighbours. It asks for the short
-  // inode, whatever it does to maps, and keeps no copy of what it gets here.
+  // It keeps no copy of what it gets here. It asks for the short inode, where it goes through a map.
   fs_->read_inode = [](ext2_filsys fs, ext2_ino_t number, ext2_inode* inode) {
     return caught(
         [&] { return of(fs).inode_blocks_->read(number, std::as_writable_bytes(std::span(inode, 1))); });
-  };
-  fs_->write_inode = [](ext2_filsys fs, ext2_ino_t number, ext2_inode* inode) {
-    return caught([&] {
-      return of(fs).inode_blocks_->write(number, std::as_bytes(std::span(inode, 1)),
-                                         InodeBlocks::Rest::kKept);
-    });
   };
   return {};
 }
@@ -391,15 +384,9 @@ std::uint64_t Volume::goal_of(InodeNumber number, Contents contents) const {
   return block_bitmaps_->blocks_of(static_cast<GroupNumber>(group)).first;
 }
 
-void Volume::note_freed(std::uint64_t first, std::uint64_t count) {
-  journal_.forget(first, count);
-  if (serves_) order_.unreleased().add_blocks(first, count);
-  const std::uint64_t end = std::min(first + count, blocks_);
-  for (std::uint64_t block = first; block < end;) {
-    const GroupNumber group = block_bitmaps_->group_of(block);
-    freed_groups_->note_freed(group);
-    block = block_bitmaps_->blocks_of(group).end();
-  }
+void Volume::note_freed(GroupNumber group, BlockRun run) {
+  if (serves_) order_.unreleased().add_blocks(run.first, run.count);
+  freed_groups_->note_freed(group);
 }
 
 bool Volume::is_inode_table(std::uint64_t block) const {

@@ -152,9 +152,9 @@ class Volume {
       see(std::max(next->first, first), std::min(next->second, end));
   }
 
-  // Blocks went back to the bitmap: the cache forgets them, for their next owner may be a file's data. Nobody
-  // gets them before that is on the medium.
-  void note_freed(std::uint64_t first, std::uint64_t count);
+  // Blocks of the group are about to go back to its bitmap, under its lock: nobody gets them before that is
+  // on the medium.
+  void note_freed(GroupNumber group, BlockRun run);
   // Likewise.
   void note_inode_freed(InodeNumber number) {
     if (serves_) order_.unreleased().add_inode(number);

@@ -38,7 +38,7 @@ void Volume::check_sums() const {
 #endif
 
 // Bitmaps, descriptors and superblock, into the cache. No change under a handle, but a part of the
-// write-back: under its Pause (see Ext2Io).
+// write-back: under its Pause.
 Volume::Pushed Volume::write_summary() {
   const auto failed = [](Errno error) {
     return std::unexpected(PushFailure{.error = error, .words = "the volume's summary cannot be written"});

@@ -103,10 +103,10 @@ TEST_F(BitmapReadAhead, ASearchReadsAheadWhenItLeavesItsGroup) {
     EXPECT_TRUE(inodes_here().empty());
     // Likewise inodes: 256 a group.
     for (int i = 0; i < 200; ++i)
-      ASSERT_TRUE(open.changing([&] { return metadata.inode_bitmap.take(kRootInode, S_IFREG); }));
+      ASSERT_TRUE(open.changing([&] { return metadata.inode_allocator.take(kRootInode, S_IFREG); }));
     EXPECT_EQ(inodes_here(), std::vector<GroupNumber>{0});
     for (int i = 0; i < 100; ++i)
-      ASSERT_TRUE(open.changing([&] { return metadata.inode_bitmap.take(kRootInode, S_IFREG); }));
+      ASSERT_TRUE(open.changing([&] { return metadata.inode_allocator.take(kRootInode, S_IFREG); }));
     EXPECT_EQ(inodes_here().size(), 16U);
   }
 }

@@ -269,6 +269,18 @@ TEST_F(DamagedBlocks, NothingIsFreedTwice) {
   ASSERT_EQ(volume.events.corruptions.size(), 1U);
   EXPECT_EQ(volume.events.corruptions[0],
             fmt::format("a block that a file owns is marked free, inode 77, block {}", run->first));
+  // Of one in two groups nothing is, where some of it is free.
+  auto& bitmaps = open.volume().block_bitmaps();
+  const BlockRun both{bitmaps.blocks_of(10).end() - 5, 10};
+  ASSERT_TRUE(open.volume().may_be_owned(both.first, both.count));
+  ASSERT_TRUE(open.changing([&] { return blocks.take_free(both); }));
+  ASSERT_TRUE(open.changing([&] { return blocks.give_back({both.end() - 1, 1}, 0); }));
+  EXPECT_EQ(open.changing([&] { return blocks.give_back(both, 77); }), fail(kCorrupted));
+  EXPECT_EQ(volume.events.corruptions.back(),
+            fmt::format("a block that a file owns is marked free, inode 77, block {}", both.end() - 1));
+  EXPECT_EQ(*bitmaps.first_unused(both), both.end() - 1);
+  ASSERT_TRUE(open.changing([&] { return blocks.give_back({both.first, 9}, 0); }));
+  EXPECT_EQ(*bitmaps.first_unused(both), both.first);
   // In a group that was never written.
   auto& groups = open.volume().groups();
   GroupNumber group = groups.count() - 1;

@@ -64,7 +64,7 @@ class EachFormat : public testing::TestWithParam<Format> {
 TEST_P(EachFormat, EachNumberIsGivenOnce) {
   OpenVolume open(volume_);
   auto& volume = open.volume();
-  auto& inodes = open.metadata().inode_bitmap;
+  auto& inodes = open.metadata().inode_allocator;
   const auto free = volume.groups().free_inodes();
   std::set<InodeNumber> taken;
   while (true) {
@@ -157,17 +157,18 @@ TEST_P(EachFormat, ThreadsKeepItConsistent) {
       for (unsigned i = 0; i < 300; ++i) {
         EXPECT_TRUE(i % 100 != 50 || volume.write_back());
         const auto number =
-            open.changing([&] { return open.metadata().inode_bitmap.take(1 + t * 50, S_IFREG); });
+            open.changing([&] { return open.metadata().inode_allocator.take(1 + t * 50, S_IFREG); });
         if (number) mine.push_back(*number);
         if (i % 3 == 2 && !mine.empty()) {
-          EXPECT_TRUE(open.metadata().inode_bitmap.in_use(mine.back()));
+          EXPECT_TRUE(open.metadata().inode_allocator.in_use(mine.back()));
           EXPECT_TRUE(
-              open.changing([&] { return open.metadata().inode_bitmap.give_back(mine.back(), S_IFREG); }));
+              open.changing([&] { return open.metadata().inode_allocator.give_back(mine.back(), S_IFREG); }));
           mine.pop_back();
         }
       }
       for (const auto number : mine)
-        EXPECT_TRUE(open.changing([&] { return open.metadata().inode_bitmap.give_back(number, S_IFREG); }));
+        EXPECT_TRUE(
+            open.changing([&] { return open.metadata().inode_allocator.give_back(number, S_IFREG); }));
     });
   }
   threads.clear();
@@ -215,7 +216,7 @@ TEST_F(Damaged, IsToldOnceAndCostsItsGroup) {
   EXPECT_EQ(volume_.unmount_and_check(), "");
   damage(0);
   OpenVolume open(volume_);
-  auto& inodes = open.metadata().inode_bitmap;
+  auto& inodes = open.metadata().inode_allocator;
   EXPECT_TRUE(volume_.events.corruptions.empty());
   // What lies there can be read.
   EXPECT_TRUE(inodes.in_use(file));
@@ -253,13 +254,13 @@ TEST_F(Damaged, WhereAllGroupsAreThereIsNoNumber) {
   auto& groups = open.volume().groups();
   ASSERT_EQ(groups.count(), 1U);
   std::ignore = open.volume().inode_bitmaps().blocks().corrupted(0, "is a test");
-  EXPECT_EQ(open.changing([&] { return open.metadata().inode_bitmap.take(kRootInode, S_IFREG); }),
+  EXPECT_EQ(open.changing([&] { return open.metadata().inode_allocator.take(kRootInode, S_IFREG); }),
             fail(kCorrupted));
 }
 
 TEST_F(Damaged, NothingIsTakenOrFreedTwice) {
   OpenVolume open(volume_);
-  auto& inodes = open.metadata().inode_bitmap;
+  auto& inodes = open.metadata().inode_allocator;
   const auto number = open.changing([&] { return inodes.take(kRootInode, S_IFREG); });
   ASSERT_TRUE(number);
   EXPECT_EQ(open.changing([&] { return inodes.take_this(*number, S_IFREG); }), fail(kCorrupted));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Inodes in their tables: what libext2fs makes of what we wrote, and we of what it wrote; damage, and numbers
-// and places that cannot be.
+// Inodes in their tables: what libext2fs makes of what we wrote; damage, and numbers and places that cannot
+// be.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
@@ -60,22 +60,11 @@ class InodeBlocksTest : public testing::TestWithParam<Form> {
     fs->read_inode = hook;
     return bytes;
   }
-  void write_by_library(InodeNumber number, Bytes bytes) {
-    auto* const fs = volume().fs();
-    const auto hook = std::exchange(fs->write_inode, nullptr);
-    const auto pause = volume().journal().pause();
-    EXPECT_EQ(ext2fs_write_inode_full(fs, number, as_inode(bytes), static_cast<int>(bytes.size())), 0);
-    fs->write_inode = hook;
-  }
-  // As it does where it changes maps.
+  // As it does where it goes through a map.
   Bytes read_shortly_by_library(InodeNumber number) {
     Bytes bytes(sizeof(ext2_inode));
     EXPECT_EQ(ext2fs_read_inode(volume().fs(), number, as_inode(bytes)), 0);
     return bytes;
-  }
-  void write_shortly_by_library(InodeNumber number, Bytes bytes) {
-    const auto handle = open_->change();
-    EXPECT_EQ(ext2fs_write_inode(volume().fs(), number, as_inode(bytes)), 0);
   }
   Result<void> write(InodeNumber number, std::span<const std::byte> bytes) {
     const auto handle = open_->change();
@@ -104,7 +93,7 @@ class InodeBlocksTest : public testing::TestWithParam<Form> {
   InodeNumber first_ = 0;
 };
 
-TEST_P(InodeBlocksTest, EachReadsWhatTheOtherWrote) {
+TEST_P(InodeBlocksTest, TheLibraryReadsWhatWasWritten) {
   for (InodeNumber number = first_; number < first_ + 40; ++number) {
     ASSERT_EQ(read(number), read_by_library(number)) << number;
     Bytes bytes = read(number);
@@ -117,12 +106,6 @@ TEST_P(InodeBlocksTest, EachReadsWhatTheOtherWrote) {
     ASSERT_EQ(read(number), there) << number;
     ASSERT_EQ(there[2], bytes[2]);
     ASSERT_EQ(there.back(), bytes.back());
-
-    bytes = there;
-    bytes[2] ^= std::byte{0xff};
-    write_by_library(number, bytes);
-    ASSERT_EQ(read(number), read_by_library(number)) << number;
-    ASSERT_EQ(read(number)[2], bytes[2]);
   }
   for (InodeNumber number = first_; number < first_ + 40; ++number) {
     Bytes bytes = read(number);
@@ -162,7 +145,7 @@ TEST_P(InodeBlocksTest, WhatIsNotWrittenStays) {
 TEST_P(InodeBlocksTest, TheLibraryKeepsNoCopies) {
   const InodeNumber second = first_ + 1;
   Bytes mine = read(second);
-  const Bytes its = read_shortly_by_library(first_);
+  (void)read_shortly_by_library(first_);
   (void)read_shortly_by_library(second);
   mine[2] ^= std::byte{0xff};
   mine.back() ^= std::byte{0x55};
@@ -171,24 +154,13 @@ TEST_P(InodeBlocksTest, TheLibraryKeepsNoCopies) {
   (void)read_shortly_by_library(first_);
   mine[2] ^= std::byte{0x0f};
   ASSERT_TRUE(write(second, mine));
-  write_shortly_by_library(first_, its);
-  EXPECT_EQ(read(second)[2], mine[2]);
-  EXPECT_EQ(read(second), read_by_library(second));
-  // What lies behind its short inode stays.
-  Bytes brief = read_shortly_by_library(second);
-  brief[2] ^= std::byte{0xf0};
-  write_shortly_by_library(second, brief);
-  EXPECT_EQ(read(second)[2], brief[2]);
-  if (inode_size() > sizeof(ext2_inode)) {
-    EXPECT_EQ(read(second).back(), mine.back());
-  }
-  EXPECT_EQ(read(second), read_by_library(second));
+  EXPECT_EQ(read_shortly_by_library(second)[2], mine[2]);
 }
 
-TEST_P(InodeBlocksTest, WhatTheLibraryWritesLeavesTheBlockAnInodeTables) {
-  Bytes brief = read_shortly_by_library(first_);
-  brief[2] ^= std::byte{0xff};
-  write_shortly_by_library(first_, brief);
+TEST_P(InodeBlocksTest, AWriteLeavesTheBlockAnInodeTables) {
+  Bytes bytes = read(first_);
+  bytes[2] ^= std::byte{0xff};
+  ASSERT_TRUE(write(first_, bytes));
   const auto block = ext2fs_inode_table_loc(volume().fs(), 0) +
                      std::uint64_t{first_ - 1} * inode_size() / volume().block_size();
   int judged = 0;
@@ -218,11 +190,7 @@ TEST_P(InodeBlocksTest, ThreadsWriteNeighbours) {
           Bytes bytes = shortly ? read_shortly_by_library(number) : read(number);
           ASSERT_EQ(std::to_integer<int>(bytes[8]), (round - 1) % 256);
           bytes[8] = std::byte(round % 256);  // atime
-          if (shortly) {
-            write_shortly_by_library(number, bytes);
-          } else {
-            ASSERT_TRUE(write(number, bytes));
-          }
+          ASSERT_TRUE(write(number, bytes));
         }
       });
     }
@@ -288,8 +256,6 @@ TEST_P(InodeBlocksTest, FieldsThatEndBeforeTheHalfOfTheChecksumHaveTheOther) {
     const Bytes there = read_by_library(first_);
     EXPECT_EQ(read(first_), there) << extra;
     EXPECT_EQ(there[kVersionHigh], std::byte{0x55});
-    write_by_library(first_, there);
-    EXPECT_EQ(read(first_), there) << extra;
   }
 }
 

@@ -76,7 +76,7 @@ class Orphans : public testing::TestWithParam<Form> {
     return done ? *done : OrphanSummary{};
   }
   [[nodiscard]] bool in_use(int index) {
-    return metadata().inode_bitmap.in_use(files_[static_cast<std::size_t>(index)]);
+    return metadata().inode_allocator.in_use(files_[static_cast<std::size_t>(index)]);
   }
 
   TestVolume volume_;

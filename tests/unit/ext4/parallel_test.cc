@@ -60,7 +60,7 @@ class ParallelTest : public testing::TestWithParam<Form> {
   Inode make_file(Inode& directory, std::string_view name) {
     auto& lower = metadata();
     Inode file;
-    const auto number = lower.inode_bitmap.take(directory.number, S_IFREG);
+    const auto number = lower.inode_allocator.take(directory.number, S_IFREG);
     EXPECT_TRUE(number);
     file.number = *number;
     file.raw.i_mode = S_IFREG | 0644;
@@ -82,8 +82,8 @@ class ParallelTest : public testing::TestWithParam<Form> {
     file.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
     file.set_size(0);
     EXPECT_TRUE(lower.volume.write_inode(file));
-    lower.inode_bitmap.give_back(file.number, file.mode());
-    EXPECT_FALSE(lower.inode_bitmap.in_use(file.number));
+    lower.inode_allocator.give_back(file.number, file.mode());
+    EXPECT_FALSE(lower.inode_allocator.in_use(file.number));
   }
   // In pieces of a block with holes between them, so that its map needs more than the inode has room for.
   void fill(Inode& file, std::uint64_t pieces) {
@@ -128,7 +128,7 @@ TEST_P(ParallelTest, DirectoriesOfTheirOwnAndOneOfAll) {
       const auto& common = common_name((i * 7 + thread) % kCommonNames);
       const auto found = lower.directories.find(common_, common);
       ASSERT_TRUE(found && *found) << common;
-      ASSERT_TRUE(lower.inode_bitmap.in_use(**found));
+      ASSERT_TRUE(lower.inode_allocator.in_use(**found));
     }
     for (int i = 0; i < kNames; ++i) {
       if (i % 3 == 0) {

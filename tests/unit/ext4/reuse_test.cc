@@ -59,7 +59,7 @@ TEST(Reuse, WaitsForAWriteBack) {
   TestVolume volume("-t ext4 -b 1024 -O ^has_journal", "8M");
   OpenVolume open(volume);
   auto& blocks = open.metadata().blocks;
-  auto& inodes = open.metadata().inode_bitmap;
+  auto& inodes = open.metadata().inode_allocator;
   std::optional handle(open.change());
   const auto run = blocks.take(5000, 10);
   ASSERT_TRUE(run);

@@ -70,7 +70,7 @@ Result<BlockRun> BlockAllocator::take(const Request& request, std::uint64_t kept
       wish.wanted = std::min(wish.wanted, up(rest.count));
     wish.most = std::min(wish.wanted + ahead, most);
     auto run = search(wish);
-    if (!run && run.error() == Errno(ENOSPC) && windows.forget_all()) continue;
+    if (!run && windows.forget_all()) continue;
     RETURN_IF_ERROR(run);
     if (run->count == 0) continue;  // somebody else was faster
     if (ahead != 0) windows.take(request.owner, whole(*run), ahead);

@@ -6,7 +6,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <numeric>
+#include <random>
 #include <sstream>
 #include <thread>
 
@@ -131,21 +132,24 @@ TEST_F(Growing, ThreadsToo) {
   for (int i = 0; i < 3; ++i) EXPECT_LE(extents_of(fmt::format("/{}", i)), 10U);
 }
 
+// As the kernel's write-back sends it to a server with several threads. A piece that comes before the one in
+// front of it leaves room for that.
 TEST_F(Growing, OutOfOrderToo) {
   auto& fs = volume_.mount();
   const auto file = volume_.make_file(kRootInode, "file");
   const auto other = volume_.make_file(kRootInode, "other");
   const std::string bytes(kPiece, 'o');
-  const auto write = [&](std::uint64_t piece) {
+  std::vector<std::uint64_t> pieces(128);
+  std::iota(pieces.begin(), pieces.end(), 0);
+  std::mt19937 random(5);
+  for (std::size_t i = 4; i + 4 <= pieces.size(); i += 4) std::shuffle(&pieces[i], &pieces[i] + 4, random);
+  for (const std::uint64_t piece : pieces) {
     ASSERT_TRUE(fs.write(file, piece * kPiece, std::as_bytes(std::span(bytes)), {}));
     append(other, kPiece);
-  };
-  for (std::uint64_t piece = 0; piece < 128; piece += 2) {
-    write(piece + 1);
-    write(piece);
   }
   EXPECT_EQ(volume_.unmount_and_check(), "");
-  EXPECT_LE(extents_of("/file"), 16U);
+  EXPECT_LE(extents_of("/file"), 32U) << volume_.debugfs("stat /file");
+  EXPECT_LE(extents_of("/other"), 10U);
 }
 
 TEST_F(Growing, SmallFilesLieCloseTogether) {
@@ -185,8 +189,8 @@ TEST_F(Growing, AFullVolumeTakesTheLastBlock) {
   std::uint64_t size = 0;
   while (fs.write(last, size, std::as_bytes(std::span(much)), {})) size += much.size();
   while (fs.write(last, size, std::as_bytes(std::span(block)), {})) size += block.size();
-  // What is kept for maps: a fiftieth.
-  EXPECT_LE(fs.statistics()->free_blocks, fs.statistics()->blocks / 50 + 40);
+  // What is kept for maps: a fiftieth of all blocks.
+  EXPECT_LE(fs.statistics()->free_blocks, 65536U / 50);
   EXPECT_EQ(volume_.unmount_and_check(), "");
 }
 
@@ -205,8 +209,10 @@ TEST_F(Growing, WindowsGoWithTheirFiles) {
   (void)open.metadata().inodes.forget(12, 1);
   EXPECT_EQ(windows.size(), 1U);
   // Nothing else is left: they go as well.
-  while (open.changing([&] { return blocks.take(0, 1 << 16); })) {
+  while (open.changing([&] { return blocks.take(0, 1 << 16); }) ||
+         open.changing([&] { return blocks.take_for_map(0); })) {
   }
+  EXPECT_EQ(blocks.free_blocks(), 0U);
   EXPECT_EQ(windows.size(), 0U);
 }
 

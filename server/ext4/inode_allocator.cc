@@ -17,10 +17,12 @@ Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode, Parent
   auto& bitmaps = volume_.inode_bitmaps();
   Errno error(ENOSPC);
   GroupNumber group = group_for(parent, mode, kind);
+  // A directory's files are many: where its own group is full, they go through the others.
+  const bool has_left = !S_ISDIR(mode) && group != bitmaps.group_of(parent);
   for (GroupNumber tried = 0; tried < groups.count() && groups.free_inodes() != 0; ++tried) {
     if (groups.free_inodes(group) != 0) {
       // Most find one in the first.
-      if (tried != 0)
+      if (tried != 0 || has_left)
         bitmaps.blocks().read_ahead(group, [&](auto next) { return groups.free_inodes(next) != 0; });
       const auto number = bitmaps.take_lowest(group, what_is(mode));
       if (!number)

@@ -144,7 +144,6 @@ ExitStatus mount_source(const CommandLine& line) {
 
 ExitStatus run(const CommandLine& line) {
   for (const std::string& remark : line.options.remarks) log_info("{}", remark);
-  for (const std::string& warning : line.options.warnings) log_warning("{}", warning);
   switch (line.action) {
     case Action::kShowText:
       fmt::print("{}", line.text);

@@ -117,8 +117,7 @@ class Parser {
     if (row == nullptr) return true;
     if (is_vfs_flag(*row)) return false;
     return row->use == OptionUse::kServer || row->use == OptionUse::kIgnored ||
-           row->use == OptionUse::kWarned || row->use == OptionUse::kRefused ||
-           row->use == OptionUse::kJournalPath;
+           row->use == OptionUse::kRefused || row->use == OptionUse::kJournalPath;
   }
 
   Outcome<void> take_unknown(const Item& item) {
@@ -145,9 +144,6 @@ class Parser {
         return {};
       case OptionUse::kIgnored:
         remark(item, row.reason);
-        return {};
-      case OptionUse::kWarned:
-        options.warnings.push_back(fmt::format("option {} has no effect yet: {}", item.text, row.reason));
         return {};
       case OptionUse::kRefused:
         return refuse(item, row.reason);

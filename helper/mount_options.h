@@ -34,9 +34,8 @@ struct MountOptions {
   std::chrono::seconds start_timeout{900};
   std::string journal_path;  // as for the source: a path or a tag; empty: the journal is on the volume
   bool no_fail = false;
-  std::string user;                   // user=NAME
-  std::vector<std::string> remarks;   // for -v: what was left out, and why
-  std::vector<std::string> warnings;  // the same, for everybody: what was left out would be missed
+  std::string user;                  // user=NAME
+  std::vector<std::string> remarks;  // for -v: what was left out, and why
 };
 
 struct OptionRules {

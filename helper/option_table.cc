@@ -30,9 +30,6 @@ constexpr OptionRow refused_flag(std::string_view name, unsigned long set, unsig
                                  std::string_view reason) {
   return {name, kNone, OptionUse::kRefused, set, clear, "", reason};
 }
-constexpr OptionRow warned(std::string_view name, std::string_view reason) {
-  return {name, kNone, OptionUse::kWarned, 0, 0, "", reason};
-}
 constexpr OptionRow server(std::string_view name, OptionValue value, std::string_view reason,
                            std::string_view values = "") {
   return {name, value, OptionUse::kServer, 0, 0, values, reason};
@@ -178,8 +175,8 @@ constexpr OptionRow kTable[] = {
     // ---- of ext4(5): speed ----
     ignored("delalloc", kNone, "the kernel's write-back cache delays writes by itself"),
     silent("nodelalloc", kNone, "always so"),
-    warned("discard", "freed blocks are not handed back to the device"),
-    silent("nodiscard", kNone, "always so"),
+    server("discard", kNone, "the device is told what was freed"),
+    server("nodiscard", kNone, "fstrim(8) tells it; the default"),
     ignored("stripe", kRequired, kAllocator),
     ignored("inode_readahead_blks", kRequired, kAllocator),
     ignored("mb_optimize_scan", kRequired, kAllocator),

@@ -17,7 +17,6 @@ enum class OptionUse {
   kServer,   // handed to the server as it was written
   kSilent,   // asks for what is so anyway, or is for programs above us
   kIgnored,  // only tunes speed, and has nothing to tune here: said with -v
-  kWarned,   // promises what is not given yet, and is harmless to leave out: said always
   kRefused,  // promises what is not given
   kKernel,   // set by the helper; tolerated on remount, where mount(8) repeats what is in /proc/mounts
   kRemount,

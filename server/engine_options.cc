@@ -25,6 +25,7 @@ ext4::MountOptions engine_options(const service::Options& options, cache::Access
   ext4::MountOptions engine;
   engine.access = access;
   if (options.no_acls) engine.acls = ext4::MountOptions::Acls::kIgnore;
+  if (options.discard) engine.discards = ext4::MountOptions::Discards::kWhatIsFreed;
   if (options.ignore_journal) engine.journal = ext4::MountOptions::Journal::kIgnore;
   if (options.errors) engine.errors = error_policy(*options.errors);
   if (options.cache_size) engine.cache_memory = *options.cache_size;

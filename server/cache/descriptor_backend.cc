@@ -141,14 +141,9 @@ Result<void> DescriptorBackend::discard(std::uint64_t offset, std::uint64_t leng
     Activity::step();
     return {};
   }
-  // Where the device is mounted the kernel refuses to drop what its page cache still has to write there, or
-  // in the pages that the range shares with its neighbours.
-  constexpr int kTries = 3;
   std::uint64_t range[] = {offset, length};
-  for (int tried = 1; ::ioctl(buffered_.get(), BLKDISCARD, range) != 0; ++tried) {
-    if (errno == EINTR) continue;
-    if (errno != EBUSY || tried == kTries) return fail_last();
-    RETURN_IF_ERROR(flush());
+  while (::ioctl(buffered_.get(), BLKDISCARD, range) != 0) {
+    if (errno != EINTR) return fail_last();
   }
   Activity::step();
   return {};

@@ -10,6 +10,8 @@ namespace {
 constexpr int kPatience = 32;
 // What was found may be gone before it is taken.
 constexpr int kTries = 16;
+// Of what is free a window gets no more than this part, or few files would leave nothing to others.
+constexpr std::uint64_t kLargestShare = 32;
 
 }  // namespace
 
@@ -19,35 +21,68 @@ BlockRun BlockAllocator::whole(BlockRun run) const {
   return {run.first, (run.count + cluster - 1) & ~(cluster - 1)};
 }
 
-Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most) {
-  return take(goal, most, kept_blocks());
+Result<BlockRun> BlockAllocator::take(const Request& request) {
+  const bool is_open = request.reserve == Request::Reserve::kOpen;
+  return take(request, kept_blocks() + (is_open ? 0 : reserved_blocks()));
+}
+
+BlockAllocator::Request::Reserve BlockAllocator::reserve_for(const Inode& inode) const {
+  const Caller who = inode.caller.value_or(Caller{inode.uid(), inode.gid()});
+  const auto& super = volume_.super();
+  // As the kernel: group 0 would be most daemons'.
+  const bool is_named =
+      who.uid == super.s_def_resuid || (super.s_def_resgid != 0 && who.gid == super.s_def_resgid);
+  return who.uid == 0 || is_named ? Request::Reserve::kOpen : Request::Reserve::kKept;
+}
+
+std::uint64_t BlockAllocator::reserved_blocks() const {
+  const std::uint64_t cluster = volume_.cluster_blocks();
+  const std::uint64_t reserved =
+      std::min<std::uint64_t>(ext2fs_r_blocks_count(volume_.super_pointer()), volume_.blocks());
+  return reserved & ~(cluster - 1);
 }
 
 Result<BlockRun> BlockAllocator::take_for_map(std::uint64_t goal) {
   volume_.order().note_tree_grew();
-  return take(goal, volume_.cluster_blocks(), 0);
+  return take({.goal = goal, .most = volume_.cluster_blocks()}, 0);
 }
 
-Result<BlockRun> BlockAllocator::take(std::uint64_t goal, std::uint64_t most, std::uint64_t kept) {
+Result<BlockRun> BlockAllocator::take(const Request& request, std::uint64_t kept) {
   const std::uint64_t cluster = volume_.cluster_blocks();
+  const auto up = [&](std::uint64_t blocks) { return (blocks + cluster - 1) & ~(cluster - 1); };
   const std::uint64_t begin = volume_.super().s_first_data_block;
+  std::uint64_t goal = request.goal;
   if (goal < begin || goal >= volume_.blocks()) goal = begin;
   goal = std::max(goal & ~(cluster - 1), begin);
+  auto& windows = volume_.reservations();
   for (int tried = 0; tried < kTries; ++tried) {
     const std::uint64_t free = usable_blocks();
     if (free < kept + cluster) return fail(ENOSPC);
-    const std::uint64_t wanted = std::max(cluster, (most + cluster - 1) & ~(cluster - 1));
-    BlockBitmaps::Search search{.most = std::min(wanted, (free - kept) & ~(cluster - 1)),
-                                .kept = kept + volume_.order().unreleased().blocks(),
-                                .patience = kPatience};
-    ASSIGN_OR_RETURN(BlockRun run, search_from(goal, search));
-    if (run.count == 0) {
-      ASSIGN_OR_RETURN(run, volume_.block_bitmaps().take_best(search));
-    }
-    if (run.count != 0) return whole(run);
-    // Somebody else was faster.
+    const std::uint64_t most = (free - kept) & ~(cluster - 1);
+    const std::uint64_t ahead = up(std::min(request.ahead, free / kLargestShare));
+    BlockBitmaps::Search wish{.wanted = std::min(std::max(cluster, up(request.most)), most),
+                              .kept = kept + volume_.order().unreleased().blocks(),
+                              .goal = goal,
+                              .owner = request.owner,
+                              .patience = kPatience};
+    // What is left of its own window comes first, however little.
+    if (const auto rest = windows.rest(request.owner, goal); request.owner != 0 && rest.count != 0)
+      wish.wanted = std::min(wish.wanted, up(rest.count));
+    wish.most = std::min(wish.wanted + ahead, most);
+    auto run = search(wish);
+    if (!run && windows.forget_all()) continue;
+    RETURN_IF_ERROR(run);
+    if (run->count == 0) continue;  // somebody else was faster
+    if (ahead != 0) windows.take(request.owner, whole(*run), ahead);
+    return whole(*run);
   }
   return fail(ENOSPC);
+}
+
+Result<BlockRun> BlockAllocator::search(const BlockBitmaps::Search& wish) {
+  BlockBitmaps::Search search = wish;
+  ASSIGN_OR_RETURN(const BlockRun run, search_from(search.goal, search));
+  return run.count != 0 ? run : volume_.block_bitmaps().take_best(search);
 }
 
 // The goal's group from there on, the others, and what lies before the goal.
@@ -72,7 +107,9 @@ Result<BlockRun> BlockAllocator::search_from(std::uint64_t goal, BlockBitmaps::S
     }
     group = group + 1 < groups.count() ? group + 1 : 0;
   }
-  if (search.best.count == 0) return fail(error);
+  // What waits for its release may do, whatever a damaged group would have had.
+  if (search.best.count == 0)
+    return fail(volume_.order().unreleased().blocks() != 0 ? Errno(ENOSPC) : error);
   return BlockRun{};
 }
 

@@ -4,9 +4,10 @@
 // A group whose bitmap is damaged or cannot be read is passed over.
 //
 // Locking: any thread (block_bitmaps.h). A keeper is set while one thread has the volume. Errors:
-// ENOSPC; where no group has room, and one was passed over, what was wrong with it, told already. The root's
-// reserve is not kept from anybody: writes carry no credentials (write-back by the kernel has none), so the
-// reserve is only shown, in VolumeStatistics::available_blocks.
+// ENOSPC; where no group has room, and one was passed over, what was wrong with it, told already.
+//
+// The reserve (mke2fs -m) is for root and whom the superblock names. Written-back data carries no
+// credentials, so it goes by who owns the file, but where a request says who asks (Inode::caller).
 #pragma once
 
 #include <cstdint>
@@ -26,9 +27,25 @@ class BlockAllocator {
   // Blocks that were freed lately are free, but not to be had yet (unreleased.h): where nothing else is left,
   // ENOSPC is answered, and Volume::has_unreleased() says that a write-back may help.
 
-  // A free run of at most `most` blocks (whole clusters), at or behind `goal` where there is one. Taken
+  struct Request {
+    std::uint64_t goal = 0;
+    std::uint64_t most = 1;  // blocks
+    // Of a file that grows: so many more will be wanted behind these. They become its window, which others
+    // pass over while they find anything else (reservation_windows.h).
+    InodeNumber owner = 0;
+    std::uint64_t ahead = 0;
+    enum class Reserve { kOpen, kKept };
+    Reserve reserve = Reserve::kOpen;
+  };
+  // A free run of at most so many blocks (whole clusters), at or behind the goal where there is one. Taken
   // already.
-  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most);
+  Result<BlockRun> take(const Request& request);
+  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most) { return take({.goal = goal, .most = most}); }
+  // For an inode: what it holds besides a file's data.
+  Result<BlockRun> take(const Inode& inode, std::uint64_t goal, std::uint64_t most = 1) {
+    return take({.goal = goal, .most = most, .reserve = reserve_for(inode)});
+  }
+  [[nodiscard]] Request::Reserve reserve_for(const Inode& inode) const;
   // One cluster for a node of a map, which may come from those that are kept.
   Result<BlockRun> take_for_map(std::uint64_t goal);
   // Gives whole clusters back and drops what the cache holds of them. A run that is not in use, or that a
@@ -48,9 +65,12 @@ class BlockAllocator {
   // Of those take() gives none: an extent tree can still split when the volume is full. As the kernel: a
   // fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/ sysfs-fs-ext4, reserved_clusters).
   [[nodiscard]] std::uint64_t kept_blocks() const;
+  // The root's, in whole clusters.
+  [[nodiscard]] std::uint64_t reserved_blocks() const;
 
  private:
-  Result<BlockRun> take(std::uint64_t goal, std::uint64_t most, std::uint64_t kept);
+  Result<BlockRun> take(const Request& request, std::uint64_t kept);
+  Result<BlockRun> search(const BlockBitmaps::Search& wish);
   Result<BlockRun> search_from(std::uint64_t goal, BlockBitmaps::Search& search);
   [[nodiscard]] BlockRun whole(BlockRun run) const;
 

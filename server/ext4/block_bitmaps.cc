@@ -155,6 +155,21 @@ Result<BlockRun> BlockBitmaps::next_free(BlockRun where) {
   return found;
 }
 
+BlockRun BlockBitmaps::usable_part(BlockRun free, const Search& search) {
+  while (free.count != 0) {
+    const auto released = volume_.order().unreleased().first_free(free.first, free.end());
+    const BlockRun part =
+        volume_.reservations().first_free({released.first, released.end - released.first}, search.owner);
+    // Windows may end inside of a cluster.
+    const std::uint64_t cluster = std::uint64_t{1} << cluster_bits_;
+    const std::uint64_t first =
+        ((part.first - first_block_ + cluster - 1) >> cluster_bits_ << cluster_bits_) + first_block_;
+    if (first < part.end()) return {first, part.end() - first};
+    free = {part.end(), free.end() - std::min(part.end(), free.end())};
+  }
+  return free;
+}
+
 Result<BlockRun> BlockBitmaps::take_first(BlockRun where, Search& search) {
   const GroupNumber group = group_of(where.first);
   const auto lock = groups_.lock(group);
@@ -168,18 +183,22 @@ Result<BlockRun> BlockBitmaps::take_first(BlockRun where, Search& search) {
   for (std::size_t next = bit_of(where.first); search.patience > 0;) {
     const auto first = bits::first_zero(buffer->bytes(), next, end);
     if (first == end) break;
-    next = bits::first_one(buffer->bytes(), first, std::min(end, first + most));
+    // To its real end, so that what cannot be had is passed over in one step.
+    next = bits::first_one(buffer->bytes(), first, end);
     const std::uint64_t block = block_of(group, first);
     const std::uint64_t behind_run = std::min(block_of(group, next), end_);
-    const auto usable = volume_.order().unreleased().first_free(block, behind_run);
-    if (usable.first >= usable.end) continue;
-    const BlockRun run{usable.first, usable.end - usable.first};
-    if (usable.end < behind_run) next = bit_of(usable.end);
+    BlockRun run = usable_part({block, behind_run - block}, search);
+    if (run.count == 0) continue;
+    run.count = std::min(run.count, std::uint64_t{most} << cluster_bits_);
+    if (run.end() < behind_run) next = bit_of(run.end());
     if (run.count > search.best.count) search.best = run;
     // From the goal to its group's end: the next run may go on there.
     const bool goes_on = run.first == where.first && to_the_end && run.end() == where.end();
-    if (goes_on || behind(run) - bit_of(run.first) >= enough)
+    const bool is_next = run.first == search.goal && run.count >= search.wanted;
+    if (goes_on || is_next || behind(run) - bit_of(run.first) >= enough) {
+      run.count = std::min(run.count, search.wanted);
       return take_here(group, *buffer, run, search.kept);
+    }
     --search.patience;
   }
   return BlockRun{};
@@ -193,10 +212,10 @@ Result<BlockRun> BlockBitmaps::take_best(const Search& search) {
   const auto first = bit_of(run.first);
   const auto free = bits::first_one(buffer->bytes(), first, behind(run));
   if (free == first) return BlockRun{};
-  const auto usable =
-      volume_.order().unreleased().first_free(run.first, std::min(run.end(), block_of(group, free)));
-  if (usable.first != run.first || usable.first >= usable.end) return BlockRun{};
-  return take_here(group, *buffer, {usable.first, usable.end - usable.first}, search.kept);
+  const std::uint64_t end = std::min(run.end(), block_of(group, free));
+  const BlockRun usable = usable_part({run.first, end - run.first}, search);
+  if (usable.first != run.first || usable.count == 0) return BlockRun{};
+  return take_here(group, *buffer, {usable.first, std::min(usable.count, search.wanted)}, search.kept);
 }
 
 Result<std::vector<BlockRun>> BlockBitmaps::take_free(BlockRun run) {

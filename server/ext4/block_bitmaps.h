@@ -43,14 +43,18 @@ class BlockBitmaps {
 
   // What take_first() looks for, and what it saw on its way through groups.
   struct Search {
-    std::uint64_t most = 0;  // blocks
-    std::uint64_t kept = 0;  // blocks that are to stay free in the volume
-    int patience = 0;        // how many shorter runs are passed over
-    BlockRun best = {};      // the longest of them
+    std::uint64_t most = 0;    // blocks of a run that is long enough
+    std::uint64_t wanted = 0;  // so many of them are taken, at most
+    std::uint64_t kept = 0;    // blocks that are to stay free in the volume
+    std::uint64_t goal = 0;    // a run that begins here need not be longer than what is wanted
+    InodeNumber owner = 0;     // whose window is no obstacle (reservation_windows.h)
+    int patience = 0;          // how many shorter runs are passed over
+    BlockRun best = {};        // the longest of them
   };
-  // Takes the first run of `most` blocks in `where`, which lies in one group: or of an eighth of a group, or
-  // one from its beginning to the group's end, to which the next group may be added. What cannot be had yet
-  // (unreleased.h) is none. Empty: there is none, but perhaps a shorter one in `search`.
+  // Takes of the first run of `most` blocks in `where`, which lies in one group: or of an eighth of a group,
+  // or one from its beginning to the group's end, to which the next group may be added. What cannot be had
+  // yet (unreleased.h), or is left to others, is none. Empty: there is none, but perhaps a shorter one in
+  // `search`.
   Result<BlockRun> take_first(BlockRun where, Search& search);
   // Takes the best of a search, or what is left of its beginning.
   Result<BlockRun> take_best(const Search& search);
@@ -97,6 +101,8 @@ class BlockBitmaps {
   Result<void> look(GroupNumber group, const Look& see);
   // One that is to be changed.
   Result<cache::Buffer*> open(GroupNumber group);
+  // The first part of a free run that `search` may have; it may be empty, at the run's end.
+  [[nodiscard]] BlockRun usable_part(BlockRun free, const Search& search);
   Result<BlockRun> take_here(GroupNumber group, cache::Buffer& buffer, BlockRun run, std::uint64_t kept);
 
   Volume& volume_;

@@ -59,6 +59,11 @@ class BlockRuns {
     return found == runs_.end() ? UINT64_MAX : found->first;
   }
   [[nodiscard]] std::uint64_t count() const { return count_; }
+  // Calls `see(first, count)` for each run, from the first on.
+  template <class See>
+  void for_each(const See& see) const {
+    for (const auto& [first, end] : runs_) see(first, end - first);
+  }
   void clear() {
     runs_.clear();
     count_ = 0;

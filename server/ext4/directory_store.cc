@@ -263,7 +263,7 @@ Result<DirectoryStore::Place> DirectoryStore::place_for_next(Inode& directory) {
   Place place{.index = logical, .physical = 0, .fresh = {}};
   ASSIGN_OR_RETURN(place.physical, extents_.implied_block(directory, logical));
   if (place.physical == 0) {
-    ASSIGN_OR_RETURN(place.fresh, blocks_.take(extents_.goal_for(directory, logical), 1));
+    ASSIGN_OR_RETURN(place.fresh, blocks_.take(directory, extents_.goal_for(directory, logical)));
     place.physical = place.fresh.first + (logical & (volume_.cluster_blocks() - 1));
   }
   return place;

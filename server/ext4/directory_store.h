@@ -87,7 +87,7 @@ class DirectoryStore {
   template <class Fill>
   Result<void> make_first(Inode& directory, Fill fill) {
     forget(directory.number);
-    ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(directory, 0), 1));
+    ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(directory, extents_.goal_for(directory, 0)));
     return attach_first(directory, run, fill_first(directory, run.first, fill));
   }
   // Of a block that was taken for the first one, which nothing leads to yet.

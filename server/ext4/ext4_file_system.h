@@ -55,7 +55,7 @@ class Ext4FileSystem final : public FileSystem {
   Result<SectorCounts> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                              AttributeChanges::Privileges privileges) override;
   Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range, EndOfFile end_of_file,
-                            AttributeChanges::Privileges privileges) override;
+                            AttributeChanges::Privileges privileges, std::optional<Caller> caller) override;
   Result<std::uint64_t> seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) override;
   Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
                                    std::uint64_t to_offset, std::uint64_t length,

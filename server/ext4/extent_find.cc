@@ -106,13 +106,35 @@ std::uint64_t ExtentMap::block_limit(const Inode& inode) const {
   return std::min(mapped, kLimit);
 }
 
+// The last extent that begins at `logical` or before it; where all lie behind it, the first of its leaf. Of a
+// damaged or an empty map: none.
+std::optional<Mapping> ExtentMap::extent_near(const Inode& inode, std::uint64_t logical) {
+  cache::Buffer buffer;
+  auto node = extent_root(volume_, inode);
+  while (node && node->entries() != 0) {
+    const std::size_t index = std::max<std::size_t>(node->behind(logical), 1) - 1;
+    if (node->depth() == 0) return node->extent(index);
+    cache::Buffer below;
+    node = extent_node(volume_, inode, node->child(index), node->depth() - 1, below);
+    buffer = std::move(below);
+  }
+  return std::nullopt;
+}
+
 std::uint64_t ExtentMap::goal_for(const Inode& inode, std::uint64_t logical) {
-  if (logical > 0 && inode.has_blocks_map()) {
+  if (inode.has_blocks_map() && inode.has(EXT4_EXTENTS_FL)) {
+    // Where it would lie if the file had no hole between: that may be filled one day.
+    if (const auto near = extent_near(inode, logical)) {
+      const std::uint64_t goal = near->physical + logical - near->logical;
+      if (volume_.may_be_owned(goal, 1)) return goal;
+    }
+  } else if (inode.has_blocks_map() && logical > 0) {
     // Behind the block before it; a hole there says nothing.
     if (const auto before = find(inode, logical - 1); before && before->kind != Mapping::Kind::kHole)
       return before->physical + 1;
   }
-  return volume_.group_begin_of(inode.number);
+  return volume_.goal_of(inode.number,
+                         inode.is_regular() ? Volume::Contents::kData : Volume::Contents::kMetadata);
 }
 
 Result<void> ExtentMap::check(const Inode& inode) {

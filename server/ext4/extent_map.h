@@ -64,11 +64,13 @@ class ExtentMap {
   Result<std::uint64_t> implied_block(const Inode& inode, std::uint64_t logical);
   // The file's share of the volume grew.
   Result<void> add_blocks(Inode& inode, std::uint64_t clusters);
-  // Where its next block should be.
+  // Where a block that it gets here should be: near its neighbours (which may be in use, or none of a
+  // file's); the first one at the beginning of the inode's (flex) group (Volume::goal_of).
   std::uint64_t goal_for(const Inode& inode, std::uint64_t logical);
 
  private:
   Result<Mapping> find(const Inode& inode, std::uint64_t logical);
+  std::optional<Mapping> extent_near(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_extent(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_indirect(const Inode& inode, std::uint64_t logical);
   Result<void> check_node(const Inode& inode, const ExtentNode& node, std::uint64_t block,

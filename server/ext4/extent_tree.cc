@@ -270,7 +270,7 @@ Result<void> ExtentTree::split(std::size_t level) {
 }
 
 Result<std::uint64_t> ExtentTree::add_node(int depth, std::span<const ExtentNode::Entry> entries) {
-  const std::uint64_t goal = volume_.group_begin_of(inode_.number);
+  const std::uint64_t goal = volume_.goal_of(inode_.number, Volume::Contents::kMetadata);
   ASSIGN_OR_RETURN(const BlockRun run, blocks_.take_for_map(goal));
   const ext2_inode_large before = inode_.raw;
   auto done = volume_.count_blocks(inode_, 1);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <optional>
 #include <tuple>
@@ -15,6 +16,9 @@ namespace {
 
 // From here on a transfer goes past the device's page cache.
 constexpr std::size_t kDirectFrom = 64 << 10;
+// Windows of files that grow, in bytes.
+constexpr std::uint64_t kLeastAhead = 64 << 10, kMostAhead = 8 << 20;
+constexpr std::uint64_t kFewBlocks = 4;
 
 constexpr std::uint64_t round_down(std::uint64_t value, std::uint64_t unit) { return value & ~(unit - 1); }
 
@@ -183,7 +187,7 @@ Result<FileData::Before> FileData::plan_write(Write& write) {
     ASSIGN_OR_RETURN(write.tail, tail_between(inode, write.size, write.offset));
   }
   const std::uint64_t last = (write.end - 1) >> bits;
-  ASSIGN_OR_RETURN(write.pieces, plan(inode, first, last - first + 1));
+  ASSIGN_OR_RETURN(write.pieces, plan(inode, first, last - first + 1, wanted_ahead(write)));
   return Before::kReady;
 }
 
@@ -239,7 +243,16 @@ Result<void> FileData::leave_inode(Inode& inode) {
   return metadata_.inline_data.move_out(inode, size, bytes);
 }
 
-Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t first, std::uint64_t count) {
+// As much as the file has, as the kernel's ext4. What grows for the first time is as a rule complete, and
+// small files are to lie close together.
+std::uint64_t FileData::wanted_ahead(const Write& write) const {
+  if (write.end <= write.size || write.size == 0 || write.end <= kFewBlocks << volume_.block_bits()) return 0;
+  return std::clamp(std::bit_ceil(std::min(write.end, kMostAhead)), kLeastAhead, kMostAhead) >>
+         volume_.block_bits();
+}
+
+Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t first, std::uint64_t count,
+                                                    std::uint64_t ahead) {
   ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, count));
   std::vector<Piece> pieces;
   std::optional<journal::Handle> handle;
@@ -249,7 +262,7 @@ Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t 
       continue;
     }
     if (!handle) handle.emplace(volume_.journal().start(credits::of_run));
-    if (const auto filled = fill_hole(inode, part, pieces); !filled) {
+    if (const auto filled = fill_hole(inode, part, ahead, pieces); !filled) {
       abandon(inode.number, pieces);
       return fail(filled.error());
     }
@@ -257,7 +270,8 @@ Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t 
   return pieces;
 }
 
-Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::vector<Piece>& pieces) {
+Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead,
+                                 std::vector<Piece>& pieces) {
   const std::uint64_t cluster = volume_.cluster_blocks();
   std::uint64_t goal = 0;
   while (hole.count > 0) {
@@ -274,7 +288,11 @@ Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::vector<Piece>&
                    ? pieces.back().where.physical + pieces.back().where.count
                    : metadata_.extents.goal_for(inode, hole.logical);
       std::ignore = volume_.journal().ensure(credits::of_run);
-      ASSIGN_OR_RETURN(piece.taken, metadata_.blocks.take(goal, count));
+      ASSIGN_OR_RETURN(piece.taken, metadata_.blocks.take({.goal = goal,
+                                                           .most = count,
+                                                           .owner = inode.number,
+                                                           .ahead = ahead,
+                                                           .reserve = metadata_.blocks.reserve_for(inode)}));
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
       piece.fresh = piece.taken.count / cluster;
@@ -417,6 +435,7 @@ Result<void> FileData::resize(Inode& inode, std::uint64_t size) {
   // The smaller size first: e2fsck forgives blocks behind the end less than a crash does blocks before it.
   inode.set_size(size);
   if (size > old) return {};
+  volume_.reservations().forget(inode.number);
   // The old size again gives back what was allocated behind it.
   return metadata_.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits(),
                                     ExtentMap::Handles::kSeveral);

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -36,7 +37,7 @@ class FileData {
 
   // What FileSystem says of them: file_ranges.cc.
   Result<void> change_range(InodeNumber number, RangeChange change, ByteRange range, EndOfFile end_of_file,
-                            AttributeChanges::Privileges privileges);
+                            AttributeChanges::Privileges privileges, std::optional<Caller> caller);
   Result<std::uint64_t> seek(InodeNumber number, std::uint64_t offset, SeekTarget target);
   Result<std::uint64_t> copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,
                                    std::uint64_t to_offset, std::uint64_t length,
@@ -90,8 +91,11 @@ class FileData {
   static Result<void> must_be_file(const Inode& inode);
   Result<Before> plan_write(Write& write);
   Result<SectorCounts> finish_write(Write& write);
-  Result<std::vector<Piece>> plan(Inode& inode, std::uint64_t first, std::uint64_t count);
-  Result<void> fill_hole(Inode& inode, Mapping hole, std::vector<Piece>& pieces);
+  // `ahead`: blocks that the file will probably want behind these.
+  Result<std::vector<Piece>> plan(Inode& inode, std::uint64_t first, std::uint64_t count,
+                                  std::uint64_t ahead);
+  Result<void> fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead, std::vector<Piece>& pieces);
+  [[nodiscard]] std::uint64_t wanted_ahead(const Write& write) const;
   void abandon(InodeNumber number, const std::vector<Piece>& pieces);
   Result<void> transfer(const Write& write);
   // Sets the size, too.
@@ -107,7 +111,8 @@ class FileData {
   // What a change of content does to the rest of the inode. The caller writes it.
   Result<void> note_change(Inode& inode, AttributeChanges::Privileges privileges);
   Result<void> punch(InodeNumber number, std::uint64_t offset, std::uint64_t end);
-  Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end);
+  Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end,
+                        std::optional<Caller> caller);
   Result<void> allocate_run(Inode& inode, std::uint64_t& first, std::uint64_t count);
   // Zeros in what the range covers of its first and last block, if not all.
   Result<void> zero_edges(InodeNumber number, std::uint64_t offset, std::uint64_t end);

@@ -42,7 +42,8 @@ std::uint64_t FileData::volume_size_limit() const {
 }
 
 Result<void> FileData::change_range(InodeNumber number, RangeChange change, ByteRange range,
-                                    EndOfFile end_of_file, AttributeChanges::Privileges privileges) {
+                                    EndOfFile end_of_file, AttributeChanges::Privileges privileges,
+                                    std::optional<Caller> caller) {
   if (range.length == 0) return fail(EINVAL);
   if (range.offset > INT64_MAX || range.length > INT64_MAX - range.offset) return fail(EFBIG);
   const std::uint64_t end = range.offset + range.length;
@@ -69,7 +70,8 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
   const unsigned bits = volume_.block_bits();
   const std::uint64_t first_whole = round_up(range.offset, volume_.block_size()) >> bits;
   const std::uint64_t behind_whole = end >> bits;
-  RETURN_IF_ERROR(allocate(number, range.offset >> bits, round_up(end, volume_.block_size()) >> bits));
+  RETURN_IF_ERROR(
+      allocate(number, range.offset >> bits, round_up(end, volume_.block_size()) >> bits, caller));
   if (change == RangeChange::kZero) {
     RETURN_IF_ERROR(zero_edges(number, range.offset, end));
     RETURN_IF_ERROR(in_parts(number, first_whole, behind_whole,
@@ -168,12 +170,14 @@ Result<void> FileData::zero_edges(InodeNumber number, std::uint64_t offset, std:
   return {};
 }
 
-Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::uint64_t end) {
+Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::uint64_t end,
+                                std::optional<Caller> caller) {
   for (bool again = false; first < end; again = true) {
     if (again) let_others_in();
     const auto held = metadata_.inodes.lock(number);
     RETURN_IF_ERROR(volume_.check_writable());
     ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
+    inode.caller = caller;
     const auto handle = volume_.journal().start(credits::of_map);
     Result<void> done;
     for (int run = 0; done && first < end && run < kRunsAtOnce; ++run)
@@ -195,7 +199,7 @@ Result<void> FileData::allocate_run(Inode& inode, std::uint64_t& first, std::uin
       continue;
     }
     std::vector<Piece> pieces;
-    const auto filled = fill_hole(inode, part, pieces);
+    const auto filled = fill_hole(inode, part, 0, pieces);
     for (Piece& piece : pieces) {
       const Mapping& where = piece.where;
       auto done = go_on(inode);

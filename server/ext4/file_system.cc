@@ -222,7 +222,10 @@ Result<void> Ext4FileSystem::sync() {
   return {};
 }
 
-Result<void> Ext4FileSystem::write_back() { return volume_->write_back(); }
+Result<void> Ext4FileSystem::write_back() {
+  volume_->reservations().age();
+  return volume_->write_back();
+}
 
 Result<void> Ext4FileSystem::unmount() {
   // Before the last writes, which may be many. What it finds is told, and write_out() fails.

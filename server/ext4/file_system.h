@@ -83,6 +83,12 @@ struct NewInode {
   dev_t device = 0;
 };
 
+// Who asks for something.
+struct Caller {
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
 enum class RenameMode { kReplace, kNoReplace, kExchange };
 struct RenameOptions {
   RenameMode mode = RenameMode::kReplace;
@@ -154,6 +160,9 @@ struct MountOptions {
   // does it by set_attributes(), before or after.
   enum class ContentTimes { kOurs, kCallers };
   ContentTimes content_times = ContentTimes::kOurs;
+  // Whether the device is told what was freed, once that is on its medium.
+  enum class Discards { kOnRequest, kWhatIsFreed };
+  Discards discards = Discards::kOnRequest;
   AccessTimes access_times = AccessTimes::kRelative;
   AccessTimes directory_access_times = AccessTimes::kRelative;
   // Metadata that is kept in memory, at most, in bytes.
@@ -252,9 +261,11 @@ class FileSystem {
                                      AttributeChanges::Privileges privileges) = 0;
 
   // fallocate(2); EOPNOTSUPP for what the inode's form of map cannot. After a failure some of it may be done;
-  // the size is then as it was.
+  // the size is then as it was. The root's reserve is the caller's to use or not; without one, the file's
+  // owner's.
   virtual Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range,
-                                    EndOfFile end_of_file, AttributeChanges::Privileges privileges) = 0;
+                                    EndOfFile end_of_file, AttributeChanges::Privileges privileges,
+                                    std::optional<Caller> caller = std::nullopt) = 0;
   // SEEK_DATA, SEEK_HOLE. ENXIO at or behind the end of file.
   virtual Result<std::uint64_t> seek(InodeNumber inode, std::uint64_t offset, SeekTarget target) = 0;
   // Answers the bytes copied: less than asked for at the source's end, or where the rest could not be. Holes

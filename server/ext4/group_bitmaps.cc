@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <tuple>
 
 #include "server/ext4/bitmap_bits.h"
@@ -29,7 +31,27 @@ GroupBitmaps::GroupBitmaps(Volume& volume, GroupDescriptors& groups, Kind kind, 
       bits_(bits),
       has_checksums_(volume.has_checksums()),
       changed_(groups.count()),
-      damaged_(groups.count()) {}
+      damaged_(groups.count())
+#ifndef NDEBUG
+      ,
+      was_right_(groups.count())
+#endif
+{
+}
+
+#ifndef NDEBUG
+bool GroupBitmaps::has_right_figure(GroupNumber group, std::span<const std::byte> bytes) const {
+  const std::uint32_t free =
+      kind_ == Kind::kInodes ? groups_.free_inodes(group) : groups_.free_clusters(group);
+  return bits::count_zeros(bytes, 0, bits_) == free;
+}
+
+void GroupBitmaps::recount(GroupNumber group, std::span<const std::byte> bytes) const {
+  if (!was_right_[group] || has_right_figure(group, bytes)) return;
+  fmt::print(stderr, "{} and the figure of its group differ, and did not before\n", name_of(group));
+  std::abort();
+}
+#endif
 
 std::uint64_t GroupBitmaps::block_of(GroupNumber group) const {
   return kind_ == Kind::kInodes ? groups_.inode_bitmap(group) : groups_.block_bitmap(group);
@@ -117,6 +139,9 @@ Result<cache::Buffer*> GroupBitmaps::hold_new(GroupNumber group, std::size_t bit
 Result<cache::Change> GroupBitmaps::change(GroupNumber group, cache::Buffer& buffer) {
   auto& journal = volume_.journal();
   std::ignore = journal.ensure(credits::of_bitmap);
+#ifndef NDEBUG
+  if (!changed_[group]) was_right_[group] = has_right_figure(group, buffer.bytes());
+#endif
   auto change = journal.modify(buffer);
   if (!change) return change;
   changed_[group].store(true, std::memory_order_relaxed);
@@ -154,6 +179,9 @@ Result<void> GroupBitmaps::seal() {
     kept_[GroupDescriptors::stripe_of(group)] = {};
     const auto buffer = volume_.cache().get(block_of(group));
     if (!buffer) return fail(volume_.failed(buffer.error().value(), 0, "reading " + name_of(group)));
+#ifndef NDEBUG
+    recount(group, buffer->bytes());
+#endif
     if (has_checksums_) {
       const std::uint32_t sum = sum_of(buffer->bytes());
       kind_ == Kind::kInodes ? groups_.set_inode_bitmap_sum(group, sum)

@@ -103,6 +103,12 @@ class GroupBitmaps {
   std::atomic<bool> believed_{false};  // one of them was, and that was told
   std::atomic<bool> any_changed_{false};
   std::vector<std::atomic<bool>> changed_, damaged_;  // by group
+#ifndef NDEBUG
+  // By brute force: the figure of a group that was right before a change is right when its checksum is made.
+  [[nodiscard]] bool has_right_figure(GroupNumber group, std::span<const std::byte> bytes) const;
+  void recount(GroupNumber group, std::span<const std::byte> bytes) const;
+  std::vector<std::atomic<bool>> was_right_;
+#endif
   // Each under its stripe's lock.
   std::array<Kept, GroupDescriptors::kStripes> kept_;
 };

@@ -14,7 +14,9 @@ GroupDescriptors::GroupDescriptors(struct_ext2_filsys& fs)
       is_long_(size_ >= sizeof(ext4_group_desc)),
       has_checksums_(ext2fs_has_group_desc_csum(&fs) != 0),
       free_inodes_(fs.super->s_free_inodes_count),
-      free_clusters_(ext2fs_free_blocks_count(fs.super) >> fs.cluster_ratio_bits) {}
+      free_clusters_(ext2fs_free_blocks_count(fs.super) >> fs.cluster_ratio_bits) {
+  for (GroupNumber group = 0; group < count(); ++group) directories_ += used_directories(group);
+}
 
 // What is read meanwhile is never too small: a group that has room is not taken for full.
 void GroupDescriptors::set(GroupNumber group, Field field, std::uint32_t value) {
@@ -25,6 +27,13 @@ void GroupDescriptors::set(GroupNumber group, Field field, std::uint32_t value) 
   if (grows) put(field.high, value >> 16);
   put(field.low, value);
   if (is_long_ && !grows) put(field.high, value >> 16);
+}
+
+void GroupDescriptors::set_directories(GroupNumber group, std::uint32_t value) {
+  const std::uint32_t before = used_directories(group);
+  set(group, kDirectories, value);
+  // As with unsigned numbers: less is more beyond the highest.
+  directories_.fetch_add(std::uint64_t{used_directories(group)} - before, std::memory_order_relaxed);
 }
 
 bool GroupDescriptors::is_sum(GroupNumber group, Field field, std::uint32_t sum) const {
@@ -40,13 +49,23 @@ std::uint32_t GroupDescriptors::unused_inodes(GroupNumber group) const {
   return has_checksums_ ? std::min(get(group, kUnusedInodes), fs_.super->s_inodes_per_group) : 0;
 }
 
+bool GroupDescriptors::has_right_sums() const {
+  std::uint64_t inodes = 0, clusters = 0, directories = 0;
+  for (GroupNumber group = 0; group < count(); ++group) {
+    inodes += free_inodes(group);
+    clusters += free_clusters(group);
+    directories += used_directories(group);
+  }
+  return inodes == free_inodes() && clusters == free_clusters() && directories == used_directories();
+}
+
 void GroupDescriptors::note_inode_taken(GroupNumber group, std::uint32_t index, What what) {
   // Where a damaged volume has counted fewer, the sums stay those of the groups.
   if (const auto free = free_inodes(group); free != 0) {
     set(group, kFreeInodes, free - 1);
     free_inodes_.fetch_sub(1, std::memory_order_relaxed);
   }
-  if (what == What::kDirectory) set(group, kDirectories, used_directories(group) + 1);
+  if (what == What::kDirectory) set_directories(group, used_directories(group) + 1);
   if (!has_checksums_) return;
   const std::uint32_t behind = fs_.super->s_inodes_per_group - 1 - index;
   if (unused_inodes(group) > behind) set(group, kUnusedInodes, behind);
@@ -58,13 +77,13 @@ void GroupDescriptors::note_inode_freed(GroupNumber group, What what) {
     free_inodes_.fetch_add(1, std::memory_order_relaxed);
   }
   const auto directories = used_directories(group);
-  if (what == What::kDirectory && directories != 0) set(group, kDirectories, directories - 1);
+  if (what == What::kDirectory && directories != 0) set_directories(group, directories - 1);
 }
 
 void GroupDescriptors::set_inodes(GroupNumber group, std::uint32_t free, std::uint32_t directories,
                                   std::uint32_t unused) {
   set(group, kFreeInodes, free);
-  set(group, kDirectories, directories);
+  set_directories(group, directories);
   if (has_checksums_ && unused < get(group, kUnusedInodes)) set(group, kUnusedInodes, unused);
 }
 

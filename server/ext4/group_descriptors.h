@@ -74,6 +74,12 @@ class GroupDescriptors {
   [[nodiscard]] std::uint32_t unused_inodes(GroupNumber group) const;
   [[nodiscard]] std::uint64_t free_clusters() const { return free_clusters_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t free_inodes() const { return free_inodes_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t used_directories() const {
+    return directories_.load(std::memory_order_relaxed);
+  }
+
+  // Those of the groups. Looks at all of them; for when nothing changes.
+  [[nodiscard]] bool has_right_sums() const;
 
   // All that follows: under the group's lock.
   enum class What { kFile, kDirectory };
@@ -144,6 +150,7 @@ class GroupDescriptors {
     return low | std::uint32_t{half(group, field.high).load(std::memory_order_relaxed)} << 16;
   }
   void set(GroupNumber group, Field field, std::uint32_t value);
+  void set_directories(GroupNumber group, std::uint32_t value);
   [[nodiscard]] std::uint64_t place(GroupNumber group, std::size_t low, std::size_t high) const {
     const auto part = [&](std::size_t offset) {
       std::uint32_t value = 0;
@@ -169,7 +176,7 @@ class GroupDescriptors {
   const bool is_long_;        // it has the high halves
   const bool has_checksums_;  // of descriptors
   std::array<Stripe, kStripes> stripes_;
-  std::atomic<std::uint64_t> free_inodes_, free_clusters_;
+  std::atomic<std::uint64_t> free_inodes_, free_clusters_, directories_{0};
   std::set<GroupNumber> changed_;
 };
 

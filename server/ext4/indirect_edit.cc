@@ -79,7 +79,7 @@ Result<void> ExtentMap::insert_indirect(Inode& inode, std::uint64_t logical, std
   if (pointer != 0)
     return fail(volume_.corrupted(inode.number, pointer, "a hole of an indirect map is mapped"));
   // The rest of it, from its end; hung up when it is whole.
-  const std::uint64_t goal = volume_.group_begin_of(inode.number);
+  const std::uint64_t goal = volume_.goal_of(inode.number, Volume::Contents::kMetadata);
   const ext2_inode_large before = inode.raw;
   std::vector<std::uint32_t> added;
   auto below = static_cast<std::uint32_t>(physical);

@@ -45,7 +45,7 @@ Result<void> InlineData::move_out(Inode& file, std::uint64_t new_size,
 
 Result<void> InlineData::move_out(Inode& inode, std::uint64_t new_size, const Fill& fill) {
   // The new place first: nothing is lost when there is none.
-  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(inode, 0), 1));
+  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(inode, extents_.goal_for(inode, 0)));
   const auto give_up = [&](Errno error) {
     (void)blocks_.give_back(run, inode.number);
     return fail(error);

@@ -25,6 +25,8 @@ class Inode {
  public:
   InodeNumber number = 0;
   ext2_inode_large raw{};
+  // Who asks for blocks of it, where that is known; else it is as if its owner did.
+  std::optional<Caller> caller = std::nullopt;
 
   // libext2fs's short view of the same bytes.
   [[nodiscard]] ext2_inode* brief() { return reinterpret_cast<ext2_inode*>(&raw); }

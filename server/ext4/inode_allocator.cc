@@ -12,16 +12,17 @@ InodeBitmaps::What what_is(mode_t mode) {
 
 }  // namespace
 
-Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode) {
+Result<InodeNumber> InodeAllocator::take(InodeNumber parent, mode_t mode, Parent kind) {
   auto& groups = volume_.groups();
   auto& bitmaps = volume_.inode_bitmaps();
   Errno error(ENOSPC);
-  const bool spread = S_ISDIR(mode) && parent == kRootInode;
-  GroupNumber group = spread ? roomiest_group() : bitmaps.group_of(parent);
+  GroupNumber group = group_for(parent, mode, kind);
+  // A directory's files are many: where its own group is full, they go through the others.
+  const bool has_left = !S_ISDIR(mode) && group != bitmaps.group_of(parent);
   for (GroupNumber tried = 0; tried < groups.count() && groups.free_inodes() != 0; ++tried) {
     if (groups.free_inodes(group) != 0) {
       // Most find one in the first.
-      if (tried != 0)
+      if (tried != 0 || has_left)
         bitmaps.blocks().read_ahead(group, [&](auto next) { return groups.free_inodes(next) != 0; });
       const auto number = bitmaps.take_lowest(group, what_is(mode));
       if (!number)
@@ -42,21 +43,10 @@ Result<void> InodeAllocator::give_back(InodeNumber inode, mode_t mode) {
   return volume_.inode_bitmaps().give_back(inode, what_is(mode));
 }
 
-GroupNumber InodeAllocator::roomiest_group() {
-  const auto& groups = volume_.groups();
-  GroupNumber best = 0;
-  std::uint64_t most = 0;
-  for (GroupNumber group = 0; group < groups.count(); ++group) {
-    const std::uint64_t inodes = groups.free_inodes(group);
-    // Many directories in a group mean that files will follow.
-    const std::uint64_t room =
-        inodes / (1 + groups.used_directories(group)) * (std::uint64_t{groups.free_clusters(group)} + 1);
-    if (inodes != 0 && room > most) {
-      most = room;
-      best = group;
-    }
-  }
-  return best;
+GroupNumber InodeAllocator::group_for(InodeNumber parent, mode_t mode, Parent kind) {
+  if (!S_ISDIR(mode)) return orlov_.group_of_file(parent);
+  return kind == Parent::kTop || parent == kRootInode ? orlov_.group_of_top_directory(parent)
+                                                      : orlov_.group_of_directory(parent);
 }
 
 }  // namespace fuse4fs::ext4

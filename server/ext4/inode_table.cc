@@ -154,11 +154,13 @@ std::uint32_t InodeTable::draw_generation() {
 // A number in whose lock somebody has his hands, who has it from a file handle, is left to him, and another
 // one taken: nobody waits for an inode's lock while a handle is open.
 Result<InodeTable::Exclusive> InodeTable::take(const Inode& parent, mode_t mode) {
+  const auto kind =
+      parent.has(EXT2_TOPDIR_FL) ? InodeAllocator::Parent::kTop : InodeAllocator::Parent::kOrdinary;
   std::array<InodeNumber, 16> left{};
   std::size_t count = 0;
   const auto find = [&]() -> Result<Exclusive> {
     while (count < left.size()) {
-      ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, mode));
+      ASSIGN_OR_RETURN(const InodeNumber number, inodes_.take(parent.number, mode, kind));
       if (auto lock = live_.try_lock(number)) return *std::move(lock);
       left[count++] = number;
     }
@@ -228,6 +230,8 @@ void InodeTable::discard(Fresh& fresh) {
 }
 
 Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
+  // Nobody has it open any more, or it is only a matter of speed.
+  volume_.reservations().forget(number);
   if (!live_.forget(number, count)) return {};
   const auto held = live_.lock(number);
   ASSIGN_OR_RETURN(Inode inode, read_for_change(held));
@@ -270,6 +274,7 @@ Result<void> InodeTable::remove(const Exclusive& held, Inode& inode) {
 }
 
 Result<void> InodeTable::release(Inode& inode) {
+  volume_.reservations().forget(inode.number);
   // A crash may have come when a symbolic link had lost its size, but not its block. A short target beside
   // the flag is no map.
   if (inode.is_symlink() && inode.size() < sizeof inode.raw.i_block && inode.has(EXT4_EXTENTS_FL) &&

@@ -194,6 +194,7 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
   const auto handle = volume_->journal().start(credits::of_new_name);
   ASSIGN_OR_RETURN(auto fresh, metadata_.inodes.create(place.parent, what));
   Inode& inode = fresh.inode;
+  place.parent.caller = inode.caller = Caller{what.uid, what.gid};
   Result<void> done;
   if (target) done = set_target(inode, *target);
   if (is_directory) done = metadata_.directories.make_empty(inode, parent);
@@ -249,7 +250,7 @@ Result<void> Ext4FileSystem::set_target(Inode& inode, std::string_view target) {
     return {};
   }
   metadata_.extents.initialise(inode);
-  ASSIGN_OR_RETURN(const BlockRun run, metadata_.blocks.take(metadata_.extents.goal_for(inode, 0), 1));
+  ASSIGN_OR_RETURN(const BlockRun run, metadata_.blocks.take(inode, metadata_.extents.goal_for(inode, 0)));
   std::vector<std::byte> block(volume_->block_size());
   std::memcpy(block.data(), target.data(), target.size());
   auto done = volume_->journal().write(run.first, 0, block);

@@ -29,22 +29,22 @@ Result<void> Ext4FileSystem::sync_if_asked(Changed changed, std::initializer_lis
 // ended: where nothing else is left, that is done now, or waited for.
 template <class Operation>
 auto Ext4FileSystem::retried(const Operation& operation) {
-  constexpr int kTries = 3;
+  constexpr int kTries = 4;
   auto& unreleased = volume_->order().unreleased();
   const std::uint64_t ended = unreleased.discards_ended();
   auto done = operation();
   const auto found_no_room = [&] { return !done && done.error() == Errno(ENOSPC); };
   std::optional<Unreleased::NoDiscards> no_discards;
-  if (found_no_room() && unreleased.discards_begun() > ended) {
-    no_discards.emplace(unreleased);
-    done = operation();
-  }
-  for (int i = 1; i < kTries && found_no_room() && volume_->has_unreleased(); ++i) {
-    if (!write_back()) break;
+  for (int i = 1; i < kTries && found_no_room(); ++i) {
+    // Each time: the write-back may have been another's, who discards what it released.
+    if (!no_discards && unreleased.discards_begun() > ended)
+      no_discards.emplace(unreleased);
+    else if (!volume_->has_unreleased() || !volume_->write_back())
+      break;
     done = operation();
   }
   // More is dirty than there should be: whoever makes so much writes it.
-  if (volume_->cache().wants_write_back()) (void)write_back();
+  if (volume_->cache().wants_write_back()) (void)volume_->write_back();
   return done;
 }
 
@@ -111,8 +111,9 @@ Result<SectorCounts> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offs
 }
 
 Result<void> Ext4FileSystem::change_range(InodeNumber inode, RangeChange change, ByteRange range,
-                                          EndOfFile end_of_file, AttributeChanges::Privileges privileges) {
-  return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges); },
+                                          EndOfFile end_of_file, AttributeChanges::Privileges privileges,
+                                          std::optional<Caller> caller) {
+  return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges, caller); },
                 Changed::kInode, {inode});
 }
 

@@ -123,10 +123,21 @@ class Ext4FileSystem::Trim {
     }
     const unsigned bits = volume_.block_bits();
     for (const BlockRun run : runs) {
-      RETURN_IF_ERROR(volume_.device().discard(run.first << bits, run.count << bits));
+      RETURN_IF_ERROR(discard_run({run.first << bits, run.count << bits}));
       discarded_ += run.count;
     }
     return Step::kDiscarded;
+  }
+
+  Result<void> discard_run(ByteRange range) {
+    constexpr int kTries = 3;
+    auto done = volume_.device().discard(range.offset, range.length);
+    for (int tried = 1; tried < kTries && !done && done.error() == Errno(EBUSY); ++tried) {
+      if (const auto flushed = volume_.flush_device(); !flushed)
+        return fail(volume_.write_failed("the device could not be flushed", flushed.error()));
+      done = volume_.device().discard(range.offset, range.length);
+    }
+    return done;
   }
 
   // With the group locked: what is to be discarded next.

@@ -23,6 +23,19 @@ Unreleased::Discard::~Discard() {
   unreleased_.changed_.notify_all();
 }
 
+std::unique_ptr<Unreleased::Discard> Unreleased::release_to_discard() {
+  auto state = state_.lock();
+  BlockRuns blocks = std::exchange(state->begun.blocks, {});
+  state->begun.clear();
+  if (blocks.count() == 0 || state->held_off != 0) return nullptr;
+  // Counted when nothing can fail any more: who wants none would wait for it for ever.
+  state->discarded.add(blocks);
+  std::unique_ptr<Discard> discard(new Discard(*this, std::move(blocks), Discard::Already::kCounted));
+  ++state->discards;
+  ++discards_begun_;
+  return discard;
+}
+
 Unreleased::NoDiscards::NoDiscards(Unreleased& unreleased) : unreleased_(unreleased) {
   auto state = unreleased_.state_.lock();
   ++state->held_off;

@@ -18,6 +18,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "base/guarded.h"
 #include "server/ext4/block_runs.h"
@@ -84,11 +86,25 @@ class Unreleased {
     ~Discard();
     // Blocks that are free and may be given out; with their group locked, so that nobody just takes them.
     void add(std::uint64_t first, std::uint64_t count);
+    [[nodiscard]] const BlockRuns& blocks() const { return blocks_; }
+    // Of blocks(): may be given out again, before the others.
+    void give_back(std::uint64_t first, std::uint64_t count) {
+      unreleased_.state_.lock()->discarded.remove(first, count);
+    }
+    // Somebody waits for its end.
+    [[nodiscard]] bool is_unwanted() const { return unreleased_.state_.lock()->held_off != 0; }
 
    private:
+    friend class Unreleased;
+    enum class Already { kCounted };
+    Discard(Unreleased& unreleased, BlockRuns blocks, Already)
+        : unreleased_(unreleased), blocks_(std::move(blocks)) {}
     Unreleased& unreleased_;
     BlockRuns blocks_;
   };
+  // release(), of blocks into a discard: nobody gets them between. Null, and just released, where there are
+  // none or somebody wants no discards: it waits for nobody, so whatever locks are held.
+  [[nodiscard]] std::unique_ptr<Discard> release_to_discard();
   // While it lives no discard is under way.
   class NoDiscards {
    public:

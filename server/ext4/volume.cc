@@ -373,6 +373,17 @@ void Volume::write_errors_alone() {
   std::ignore = device_.write(kSuperblockOffset, std::as_bytes(std::span(&super, 1)));
 }
 
+std::uint64_t Volume::goal_of(InodeNumber number, Contents contents) const {
+  // As many as the kernel wants (EXT4_FLEX_SIZE_DIR_ALLOC_SCHEME).
+  constexpr std::uint64_t kLeastFlexSize = 4;
+  std::uint64_t group = inode_bitmaps_->group_of(number);
+  if (const auto flex = flex_size(); flex >= kLeastFlexSize) {
+    group -= group % flex;
+    if (contents == Contents::kData && group + 1 < groups_->count()) ++group;
+  }
+  return block_bitmaps_->blocks_of(static_cast<GroupNumber>(group)).first;
+}
+
 void Volume::note_freed(GroupNumber group, BlockRun run) {
   if (serves_) order_.unreleased().add_blocks(run.first, run.count);
   freed_groups_->note_freed(group);

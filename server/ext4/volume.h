@@ -38,6 +38,7 @@
 #include "server/ext4/inode_bitmaps.h"
 #include "server/ext4/inode_blocks.h"
 #include "server/ext4/multi_mount_protection.h"
+#include "server/ext4/reservation_windows.h"
 #include "server/ext4/superblock_check.h"
 #include "server/ext4/write_order.h"
 #include "server/journal/change_log.h"
@@ -103,10 +104,15 @@ class Volume {
   [[nodiscard]] GroupDescriptors& groups() { return *groups_; }
   [[nodiscard]] InodeBitmaps& inode_bitmaps() { return *inode_bitmaps_; }
   [[nodiscard]] BlockBitmaps& block_bitmaps() { return *block_bitmaps_; }
-  // The first block of the group that the inode lies in.
-  [[nodiscard]] std::uint64_t group_begin_of(InodeNumber number) const {
-    return block_bitmaps_->blocks_of(inode_bitmaps_->group_of(number)).first;
+  // Groups whose bitmaps and tables lie together in the first of them; 1: each has its own.
+  [[nodiscard]] std::uint64_t flex_size() const {
+    return ext2fs_has_feature_flex_bg(fs_->super) ? std::uint64_t{1} << fs_->super->s_log_groups_per_flex : 1;
   }
+  // Where the blocks of an inode begin: with the group that it lies in. Of a flex group of some size the
+  // first group is left to metadata, which is read together; data of files begins with the next one. As the
+  // kernel, but that each process begins elsewhere in the group there: here nobody knows which one writes.
+  enum class Contents { kData, kMetadata };
+  [[nodiscard]] std::uint64_t goal_of(InodeNumber number, Contents contents) const;
   [[nodiscard]] std::uint32_t checksum_seed() const { return fs_->csum_seed; }
   [[nodiscard]] bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
 
@@ -158,6 +164,7 @@ class Volume {
   // The inode, before what is about to be done to it, is what a write-back shows first (write_order.h).
   Result<void> keep_earlier(InodeNumber number, EarlierInode::Keeps what);
   [[nodiscard]] WriteOrder& order() { return order_; }
+  [[nodiscard]] ReservationWindows& reservations() { return reservations_; }
   // Changes begin their handles here, and change blocks through it; a write-back holds them off while it
   // looks at what is dirty.
   [[nodiscard]] journal::Journal& journal() { return journal_; }
@@ -213,7 +220,14 @@ class Volume {
   };
   using Pushed = std::expected<void, PushFailure>;
   Pushed write_in_order();
+  // What was freed and is to be discarded goes to `freed`: when nobody waits for the next write-back any
+  // more.
+  Pushed write_in_order(std::unique_ptr<Unreleased::Discard>& freed);
+  void discard(Unreleased::Discard& freed);
   Pushed write_summary();
+#ifndef NDEBUG
+  void check_sums() const;
+#endif
   static Pushed pushed(const cache::WriteOutcome& written);
 
   enum class Health { kGood, kReadOnly, kShutDown };
@@ -228,6 +242,7 @@ class Volume {
   journal::Journal journal_{log_};
   RankedMutex<std::mutex, LockRank::kWriteBackTurn> write_back_turn_;
   WriteOrder order_{*this};
+  ReservationWindows reservations_;
   // From here on an order matters: until then the next mount would begin anew.
   std::atomic<bool> serves_{false};
   std::uint32_t cluster_blocks_ = 1;
@@ -244,6 +259,10 @@ class Volume {
   std::optional<BlockBitmaps> block_bitmaps_;
   // The bitmaps and the descriptors are not of one time: a recovery was cut short while it wrote them.
   bool bitmaps_alone_ = false;
+  std::atomic<bool> discards_freed_{false};
+#ifndef NDEBUG
+  bool had_right_sums_ = false;  // when it began to serve
+#endif
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
   bool was_clean_ = false;
   std::atomic<Health> health_{Health::kGood};

@@ -87,6 +87,16 @@ Outcome<std::unique_ptr<Volume>> Volume::open(cache::BlockDevice device, const M
   RETURN_IF_ERROR(volume->settle(recovery.get(), fast_commits, before, options));
   for (const auto& notice : verdict.notices) events.notice(notice);
   volume->serves_ = true;
+#ifndef NDEBUG
+  volume->had_right_sums_ = volume->groups().has_right_sums();
+#endif
+  if (options.discards == MountOptions::Discards::kWhatIsFreed &&
+      options.access == cache::Access::kReadWrite) {
+    if (const auto can = volume->device().can_discard(); can)
+      volume->discards_freed_ = true;
+    else
+      volume->tell("option discard: the device has no use for it");
+  }
   return volume;
 }
 

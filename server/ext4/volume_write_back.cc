@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdio>
+#include <cstdlib>
 #include <ctime>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -25,6 +28,14 @@ bool Volume::needs_write_back() {
   const bool dirty = (fs_->flags & EXT2_FLAG_DIRTY) != 0 || cache_.dirty_blocks() != 0;
   return (fs_->flags & EXT2_FLAG_RW) != 0 && dirty;
 }
+
+#ifndef NDEBUG
+void Volume::check_sums() const {
+  if (!had_right_sums_ || groups_->has_right_sums()) return;
+  std::fputs("the sums of what is free are not those of the groups any more\n", stderr);
+  std::abort();
+}
+#endif
 
 // Bitmaps, descriptors and superblock, into the cache. No change under a handle, but a part of the
 // write-back: under its Pause.
@@ -65,6 +76,35 @@ Volume::Pushed Volume::pushed(const cache::WriteOutcome& written) {
 }
 
 Volume::Pushed Volume::write_in_order() {
+  std::unique_ptr<Unreleased::Discard> freed;
+  auto outcome = write_in_order(freed);
+  if (freed) discard(*freed);
+  return outcome;
+}
+
+// It is a service to the device: nothing depends on it. Whose write-back it was waits for it, and so may others
+// for the blocks: what takes long is left to FITRIM.
+void Volume::discard(Unreleased::Discard& freed) {
+  constexpr std::uint64_t kAtOnce = std::uint64_t{256} << 20;  // bytes
+  constexpr auto kPatience = std::chrono::seconds(2);
+  const std::uint64_t most = std::max<std::uint64_t>(kAtOnce >> block_bits_, 1);
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  freed.blocks().for_each([&](std::uint64_t first, std::uint64_t count) {
+    while (count != 0 && discards_freed_ && !freed.is_unwanted() && std::chrono::steady_clock::now() < end) {
+      const std::uint64_t piece = std::min(count, most);
+      const auto done = device_.discard(first << block_bits_, piece << block_bits_);
+      // EBUSY: a neighbour's page is on its way, as is usual.
+      if (!done && done.error() != Errno(EBUSY) && discards_freed_.exchange(false))
+        tell(fmt::format("freed blocks are not discarded any more: the device said: {}",
+                         done.error().message()));
+      freed.give_back(first, piece);
+      first += piece;
+      count -= piece;
+    }
+  });
+}
+
+Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& freed) {
   const std::lock_guard turn(write_back_turn_);
   std::optional<cache::WriteBack> blocks;
   OrderNotes notes;
@@ -100,7 +140,12 @@ Volume::Pushed Volume::write_in_order() {
   blocks.reset();
   if (!has_unreleased()) return outcome;
   flush();
-  if (outcome) order_.unreleased().release();
+  if (!outcome) return outcome;
+  // After a write that was lost nobody knows what the medium shows.
+  if (discards_freed_ && !lost_writes_)
+    freed = order_.unreleased().release_to_discard();
+  else
+    order_.unreleased().release();
   return outcome;
 }
 
@@ -144,6 +189,9 @@ Result<void> Volume::write_out() {
 
 Result<void> Volume::mark_clean() {
   if (!records_errors_) return {};
+#ifndef NDEBUG
+  check_sums();
+#endif
   // All else first: the volume is clean when this bit arrives, not before.
   RETURN_IF_ERROR(write_out());
   if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};

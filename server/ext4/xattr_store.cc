@@ -351,7 +351,7 @@ Result<void> XattrStore::store_block(Inode& inode, const Places& from, Places& t
 }
 
 Result<void> XattrStore::take_block(Inode& inode, Places& to, InodeNumber fresh) {
-  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(inode, 0), 1));
+  ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(inode, extents_.goal_for(inode, 0)));
   to.block = run.first;
   to.sharers = 1;
   Result<void> done;

@@ -138,7 +138,8 @@ Result<void> XattrValues::fill(Inode& inode, std::span<const std::byte> value) {
   const std::uint64_t blocks = (value.size() + volume_.block_size() - 1) >> volume_.block_bits();
   std::vector<std::byte> block(volume_.block_size());
   for (std::uint64_t logical = 0; logical < blocks;) {
-    ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(extents_.goal_for(inode, logical), blocks - logical));
+    ASSIGN_OR_RETURN(const BlockRun run,
+                     blocks_.take(inode, extents_.goal_for(inode, logical), blocks - logical));
     const std::uint64_t count = std::min(run.count, blocks - logical);
     Result<void> done;
     for (std::uint64_t i = 0; done && i < count; ++i) {

@@ -135,6 +135,10 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     options.no_acls = true;
     return {};
   }
+  if (option == "discard" || option == "nodiscard") {
+    options.discard = option == "discard";
+    return {};
+  }
   if (option == "idmap") {
     options.id_mapped_mounts = true;
     return {};

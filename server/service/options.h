@@ -22,6 +22,7 @@ struct Options {
   bool ignore_journal = false;  // noload, norecovery
   std::string journal_path;     // journal_path=: the device of an external journal; empty: none was named
   bool no_acls = false;         // noacl
+  bool discard = false;         // discard: freed blocks are handed back to the device
   std::optional<ErrorsOption> errors;     // errors=; panic ends the server's service, never the machine
   std::optional<unsigned> threads;        // threads=N, 1 to 64
   std::optional<std::size_t> cache_size;  // cache_size=, bytes, kLeastCache to kLargestCache

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -349,6 +350,31 @@ TEST_F(Range, FstrimGivesRoomBackToTheImage) {
   // Nothing is left to do.
   EXPECT_THAT(run({"fstrim", "-v", mount_point()}).output, ::testing::HasSubstr("0 B (0 bytes)"));
   write_file("/proc/sys/vm/drop_caches", "3");
+  EXPECT_EQ(contents_of(mount_point() / "kept"), std::string(300'000, 'k'));
+  unmount_and_check(image);
+}
+
+TEST_F(Range, WithDiscardWhatIsRemovedGoesFromTheImage) {
+  const auto image = make_image("64M");
+  mount_or_fail(image, "discard");
+  run({"sh", "-c", "yes | dd of='" + (mount_point() / "file").string() + "' bs=1M count=30 iflag=fullblock"});
+  write_file(mount_point() / "kept", std::string(300'000, 'k'));
+  ASSERT_EQ(run({"sync", "-f", mount_point()}).status, 0);
+  const auto room = [&] {
+    struct stat status{};
+    return ::stat(image.c_str(), &status) == 0 ? status.st_blocks * 512 : 0;
+  };
+  const auto full = room();
+  EXPECT_GT(full, 30 << 20);
+  fs::remove(mount_point() / "file");
+  // The kernel forgets the inode when it likes, but soon.
+  for (int tried = 0; tried < 200 && room() >= full - (29 << 20); ++tried) {
+    ASSERT_EQ(run({"sync", "-f", mount_point()}).status, 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_LT(room(), full - (29 << 20));
+  unmount_and_check(image);
+  mount_or_fail(image);
   EXPECT_EQ(contents_of(mount_point() / "kept"), std::string(300'000, 'k'));
   unmount_and_check(image);
 }

@@ -2,6 +2,7 @@
 // What the others do while the device discards, and what becomes of blocks that it does not.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #include "server/ext4/unreleased.h"
 #include "tests/devices/faulty_backend.h"
+#include "tests/devices/recording_backend.h"
 #include "tests/unit/ext4/test_volume.h"
 
 namespace fuse4fs::ext4 {
@@ -146,6 +148,139 @@ TEST(UnreleasedDiscards, WaitForThoseWhoWantNone) {
   discard.reset();
   none.get().get();
   EXPECT_EQ(unreleased.discards_ended(), 2U);
+}
+
+// -o discard.
+class FreedIsDiscarded : public testing::Test {
+ protected:
+  using Operation = cache::Recording::Operation;
+
+  void mount(MountOptions::Discards discards) {
+    volume_.wrap_device = [&](TestVolume::Backend device) -> TestVolume::Backend {
+      return std::make_unique<cache::RecordingBackend>(
+          std::make_unique<cache::FaultyBackend>(std::move(device), faults_), recording_);
+    };
+    volume_.mount({.discards = discards});
+  }
+  // Bytes that were discarded, and in how many requests.
+  struct Discarded {
+    std::uint64_t bytes = 0;
+    int requests = 0;
+  };
+  [[nodiscard]] Discarded discarded() const {
+    Discarded sum;
+    for (const auto& operation : recording_->operations()) {
+      if (operation.kind != Operation::Kind::kDiscard) continue;
+      sum.bytes += operation.length;
+      ++sum.requests;
+    }
+    return sum;
+  }
+  void make(const std::string& name, std::size_t blocks) {
+    volume_.write(volume_.make_file(kRootInode, name), 0, std::string(blocks * kBlock, 'f'));
+  }
+  void remove(const std::string& name) {
+    const auto file = volume_.fs().lookup(kRootInode, name);
+    ASSERT_TRUE(volume_.fs().unlink(kRootInode, name));
+    volume_.fs().forget(file->inode, 2);
+  }
+
+  TestVolume volume_{"-t ext4 -b 4096 -O ^has_journal"};
+  std::shared_ptr<cache::Faults> faults_ = std::make_shared<cache::Faults>();
+  std::shared_ptr<cache::Recording> recording_ = std::make_shared<cache::Recording>();
+};
+
+TEST_F(FreedIsDiscarded, OnceItsReleaseIsOnTheMediumAndInOneRequest) {
+  mount(MountOptions::Discards::kWhatIsFreed);
+  auto& fs = volume_.fs();
+  // Longer than what is free between the volume's own blocks.
+  for (const char* const name : {"a", "b", "c"}) make(name, 500);
+  ASSERT_TRUE(fs.sync());
+  EXPECT_EQ(discarded().requests, 0);
+  for (const char* const name : {"b", "a", "c"}) remove(name);
+  EXPECT_EQ(discarded().requests, 0);
+  ASSERT_TRUE(fs.sync());
+  EXPECT_EQ(discarded().requests, 1) << testing::PrintToString(recording_->take_lines());
+  EXPECT_EQ(discarded().bytes, 1500 * kBlock);
+  const auto& operations = recording_->operations();
+  const auto last = std::ranges::find(operations, Operation::Kind::kDiscard, &Operation::kind);
+  ASSERT_NE(last, operations.begin());
+  EXPECT_EQ(std::prev(last)->kind, Operation::Kind::kFlush);
+  // It is to be had again, and that is not discarded.
+  const std::string content(800 * kBlock, 'n');
+  const auto file = volume_.make_file(kRootInode, "new");
+  volume_.write(file, 0, content);
+  ASSERT_TRUE(fs.sync());
+  EXPECT_EQ(discarded().requests, 1);
+  EXPECT_EQ(volume_.read(file, 0, content.size()), content);
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+}
+
+TEST_F(FreedIsDiscarded, OnlyWhereThatWasAskedFor) {
+  mount(MountOptions::Discards::kOnRequest);
+  make("a", 10);
+  remove("a");
+  ASSERT_TRUE(volume_.fs().sync());
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+  EXPECT_EQ(discarded().requests, 0);
+}
+
+TEST_F(FreedIsDiscarded, ADeviceThatCannotIsToldOfOnceAndNotAskedAgain) {
+  mount(MountOptions::Discards::kWhatIsFreed);
+  faults_->add({.operation = Fault::Operation::kDiscard, .times = Fault::kForever, .error = EOPNOTSUPP});
+  for (int i = 0; i < 3; ++i) {
+    make("a", 10);
+    make("kept", 1);
+    remove("a");
+    remove("kept");
+    ASSERT_TRUE(volume_.fs().sync());
+  }
+  EXPECT_EQ(faults_->strikes(), 1U);
+  EXPECT_EQ(
+      std::ranges::count_if(volume_.events.notices,
+                            [](const auto& words) { return words.find("discard") != std::string::npos; }),
+      1);
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+}
+
+// Where nothing else is left, who asks for it writes back himself.
+TEST_F(FreedIsDiscarded, OnAFullVolume) {
+  mount(MountOptions::Discards::kWhatIsFreed);
+  auto& fs = volume_.fs();
+  const std::string much(1 << 20, 'm');
+  const auto fill = [&](const std::string& name) {
+    const auto file = volume_.make_file(kRootInode, name);
+    std::uint64_t size = 0;
+    while (fs.write(file, size, std::as_bytes(std::span(much)), {})) size += much.size();
+    return size;
+  };
+  const auto first = fill("first");
+  EXPECT_GT(first, 30U << 20);
+  remove("first");
+  EXPECT_GE(fill("second"), first);
+  EXPECT_GE(discarded().bytes, first);
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+}
+
+TEST(UnreleasedDiscards, GetWhatIsReleased) {
+  Unreleased unreleased;
+  unreleased.add_blocks(10, 10);
+  unreleased.begin();
+  unreleased.add_blocks(30, 5);
+  auto discard = unreleased.release_to_discard();
+  ASSERT_TRUE(discard);
+  EXPECT_EQ(discard->blocks().count(), 10U);
+  EXPECT_EQ(unreleased.first_free(10, 40).first, 20U);
+  EXPECT_EQ(unreleased.discards_begun(), 1U);
+  discard.reset();
+  EXPECT_EQ(unreleased.discards_ended(), 1U);
+  EXPECT_EQ(unreleased.first_free(10, 40).first, 10U);
+  EXPECT_EQ(unreleased.first_free(10, 40).end, 30U);
+  EXPECT_FALSE(unreleased.release_to_discard()) << "there is nothing";
+  const Unreleased::NoDiscards no_discards(unreleased);
+  unreleased.begin();
+  EXPECT_FALSE(unreleased.release_to_discard()) << "nobody may wait for it now";
+  EXPECT_EQ(unreleased.blocks(), 0U);
 }
 
 }  // namespace

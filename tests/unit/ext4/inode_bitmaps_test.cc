@@ -96,6 +96,14 @@ TEST_P(EachFormat, EachNumberIsGivenOnce) {
   EXPECT_EQ(volume_.check(), "");
 }
 
+// Answers what it was.
+std::uint32_t set_free(GroupDescriptors& groups, GroupNumber group, std::uint32_t free) {
+  const auto lock = groups.lock(group);
+  const auto before = groups.free_inodes(group);
+  groups.set_inodes(group, free, groups.used_directories(group), groups.unused_inodes(group));
+  return before;
+}
+
 // A file in each group, most of which had none yet.
 TEST_P(EachFormat, FilesInAllGroups) {
   {
@@ -108,10 +116,15 @@ TEST_P(EachFormat, FilesInAllGroups) {
     const auto real_root = directory->number;
     for (GroupNumber group = 0; group < volume.groups().count(); ++group) {
       const auto handle = volume.journal().start({.blocks = 100});
-      // As if its directory lay there.
+      // As if its directory lay there, and the groups before it were full: those of its flex group come
+      // first.
       directory->number = group * per_group + 1;
+      std::vector<std::uint32_t> free;
+      for (GroupNumber before = 0; before < group; ++before)
+        free.push_back(set_free(volume.groups(), before, 0));
       auto fresh = open.metadata().inodes.create(*directory, {.mode = S_IFREG | 0644U});
       ASSERT_TRUE(fresh);
+      for (GroupNumber before = 0; before < group; ++before) set_free(volume.groups(), before, free[before]);
       directory->number = real_root;
       EXPECT_EQ(volume.inode_bitmaps().group_of(fresh->inode.number), group);
       ASSERT_TRUE(open.metadata().directories.insert(*directory, fmt::format("in {}", group),

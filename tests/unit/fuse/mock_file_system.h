@@ -47,7 +47,7 @@ class MockFileSystem : public ext4::FileSystem {
               (override));
   MOCK_METHOD(Result<void>, change_range,
               (ext4::InodeNumber, ext4::RangeChange, ext4::ByteRange, ext4::EndOfFile,
-               ext4::AttributeChanges::Privileges),
+               ext4::AttributeChanges::Privileges, std::optional<ext4::Caller>),
               (override));
   MOCK_METHOD(Result<std::uint64_t>, seek, (ext4::InodeNumber, std::uint64_t, ext4::SeekTarget), (override));
   MOCK_METHOD(Result<std::uint64_t>, copy_range,

@@ -77,13 +77,6 @@ TEST(OptionTable, EachRowIsReachedAndDoesWhatItSays) {
         EXPECT_THAT(options->for_server, IsEmpty());
         EXPECT_THAT(options->remarks, ElementsAre(HasSubstr(std::string(row.reason))));
         break;
-      case OptionUse::kWarned:
-        ASSERT_TRUE(options);
-        EXPECT_THAT(options->for_server, IsEmpty());
-        EXPECT_THAT(options->remarks, IsEmpty());
-        EXPECT_THAT(options->warnings, ElementsAre(AllOf(HasSubstr(example + " has no effect yet"),
-                                                         HasSubstr(std::string(row.reason)))));
-        break;
       case OptionUse::kRemount:
         ASSERT_TRUE(options);
         EXPECT_EQ(options->purpose, Purpose::kRemount);
@@ -178,15 +171,14 @@ TEST(MountOptions, WhatIsNotKeptYetIsRefusedWithItsReason) {
     SCOPED_TRACE(accepted);
     const auto options = parse(accepted);
     ASSERT_TRUE(options);
-    EXPECT_THAT(options->warnings, IsEmpty());
     EXPECT_THAT(options->remarks, IsEmpty());
   }
 }
 
-TEST(MountOptions, WhatWouldBeMissedIsAWarningAndWhatTunesSpeedARemark) {
+TEST(MountOptions, WhatTunesSpeedIsARemark) {
   const auto options = parse("discard,delalloc,lazytime");
   ASSERT_TRUE(options);
-  EXPECT_THAT(options->warnings, ElementsAre(HasSubstr("discard has no effect yet")));
+  EXPECT_THAT(options->for_server, ElementsAre("discard"));
   EXPECT_THAT(options->remarks, ElementsAre(HasSubstr("delalloc"), HasSubstr("lazytime")));
 }
 
@@ -297,7 +289,6 @@ TEST(MountOptions, AForeignServiceGetsWhatIsNotTheVfss) {
   ASSERT_TRUE(flags);
   EXPECT_EQ(flags->flags, unsigned{MS_SYNCHRONOUS | MS_DIRSYNC | MS_STRICTATIME});
   EXPECT_THAT(flags->for_server, ElementsAre("discard", "noacl"));
-  EXPECT_THAT(flags->warnings, IsEmpty());
 }
 
 }  // namespace

@@ -157,6 +157,7 @@ TEST(UserMountPolicy, WithAConsentNothingWidens) {
       {"standalone", kNo},
       {"journal_path=/dev/sda", kNo},
       {"noacl", kNo},
+      {"discard", kNo},
       {"idmap", kNo},
       {"threads=64", kNo},
       {"cache_size=512m", kNo},

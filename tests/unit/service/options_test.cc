@@ -48,6 +48,9 @@ TEST(Options, ComeInAnyPlaceAndNumber) {
 TEST(Options, EachServerOptionHasItsMeaning) {
   EXPECT_TRUE(parse("norecovery")->ignore_journal);
   EXPECT_TRUE(parse("noacl")->no_acls);
+  EXPECT_FALSE(parse("noacl")->discard);
+  EXPECT_TRUE(parse("nodiscard,discard")->discard);
+  EXPECT_FALSE(parse("discard,nodiscard")->discard);
   EXPECT_EQ(parse("errors=continue")->errors, ErrorsOption::kContinue);
   EXPECT_EQ(parse("errors=remount-ro")->errors, ErrorsOption::kRemountReadOnly);
   EXPECT_EQ(parse("threads=64")->threads, 64U);

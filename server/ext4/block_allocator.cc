@@ -108,8 +108,7 @@ Result<BlockRun> BlockAllocator::search_from(std::uint64_t goal, BlockBitmaps::S
     group = group + 1 < groups.count() ? group + 1 : 0;
   }
   // What waits for its release may do, whatever a damaged group would have had.
-  if (search.best.count == 0)
-    return fail(volume_.order().unreleased().blocks() != 0 ? Errno(ENOSPC) : error);
+  if (search.best.count == 0) return fail(volume_.order().unreleased().blocks() != 0 ? Errno(ENOSPC) : error);
   return BlockRun{};
 }
 

@@ -87,8 +87,9 @@ class Unreleased {
     // Blocks that are free and may be given out; with their group locked, so that nobody just takes them.
     void add(std::uint64_t first, std::uint64_t count);
     [[nodiscard]] const BlockRuns& blocks() const { return blocks_; }
-    // Of blocks(): may be given out again, before the others.
+    // These may be given out again, before the others: blocks() has them no more.
     void give_back(std::uint64_t first, std::uint64_t count) {
+      blocks_.remove(first, count);
       unreleased_.state_.lock()->discarded.remove(first, count);
     }
     // Somebody waits for its end.

@@ -2,7 +2,9 @@
 // Volume: what is dirty goes to the device, and its medium.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -82,14 +84,15 @@ Volume::Pushed Volume::write_in_order() {
   return outcome;
 }
 
-// It is a service to the device: nothing depends on it. Whose write-back it was waits for it, and so may others
-// for the blocks: what takes long is left to FITRIM.
+// It is a service to the device: nothing depends on it. Whose write-back it was waits for it, and so may
+// others for the blocks: what takes long is left to FITRIM.
 void Volume::discard(Unreleased::Discard& freed) {
   constexpr std::uint64_t kAtOnce = std::uint64_t{256} << 20;  // bytes
   constexpr auto kPatience = std::chrono::seconds(2);
   const std::uint64_t most = std::max<std::uint64_t>(kAtOnce >> block_bits_, 1);
   const auto end = std::chrono::steady_clock::now() + kPatience;
-  freed.blocks().for_each([&](std::uint64_t first, std::uint64_t count) {
+  const BlockRuns blocks = freed.blocks();
+  blocks.for_each([&](std::uint64_t first, std::uint64_t count) {
     while (count != 0 && discards_freed_ && !freed.is_unwanted() && std::chrono::steady_clock::now() < end) {
       const std::uint64_t piece = std::min(count, most);
       const auto done = device_.discard(first << block_bits_, piece << block_bits_);

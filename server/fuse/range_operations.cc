@@ -56,9 +56,8 @@ void fallocate(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inod
   const fuse_ctx& context = *fuse_req_ctx(request);
   const Privileges privileges = privileges_for(context.uid);
   // On a mount that may be copied with other ids the kernel does not say who asks.
-  const auto caller = context.uid == kUnknownId
-                          ? std::nullopt
-                          : std::optional(ext4::Caller{context.uid, context.gid});
+  const auto caller =
+      context.uid == kUnknownId ? std::nullopt : std::optional(ext4::Caller{context.uid, context.gid});
   const ModeWatch watch(fs, inode, privileges);
   const auto changed = fs.change_range(
       inode_number(inode), *change, {static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)},

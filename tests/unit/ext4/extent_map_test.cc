@@ -212,23 +212,24 @@ TEST_P(ExtentMapTest, WithoutABlockForANodeTheMapIsWhatItWas) {
 TEST_P(ExtentMapTest, ARunIsMappedWholeOrNotAtAll) {
   if (GetParam().extents) GTEST_SKIP() << "a run is one entry";
   constexpr std::uint64_t kRun = EXT2_NDIR_BLOCKS + 20;
-  std::optional handle = open_->change(credits::of_replay);
-  BlockRun run;
-  std::vector<BlockRun> all;
-  while (const auto next = blocks().take(0, kRun)) {
-    if (next->count == kRun && run.count == 0)
-      run = *next;
-    else
-      all.push_back(*next);
+  {
+    const auto handle = open_->change(credits::of_replay);
+    BlockRun run;
+    std::vector<BlockRun> all;
+    while (const auto next = blocks().take(0, kRun)) {
+      if (next->count == kRun && run.count == 0)
+        run = *next;
+      else
+        all.push_back(*next);
+    }
+    ASSERT_EQ(run.count, kRun);
+    EXPECT_EQ(map().insert(inode_, 0, run.first, kRun).error(), Errno(ENOSPC));
+    model_.resize(kRun);
+    ASSERT_NO_FATAL_FAILURE(compare());
+    EXPECT_TRUE(blocks().give_back(run, number_));
+    for (const BlockRun& other : all) EXPECT_TRUE(blocks().give_back(other, number_));
+    EXPECT_EQ(blocks().free_blocks(), free_before_);
   }
-  ASSERT_EQ(run.count, kRun);
-  EXPECT_EQ(map().insert(inode_, 0, run.first, kRun).error(), Errno(ENOSPC));
-  model_.resize(kRun);
-  ASSERT_NO_FATAL_FAILURE(compare());
-  EXPECT_TRUE(blocks().give_back(run, number_));
-  for (const BlockRun& other : all) EXPECT_TRUE(blocks().give_back(other, number_));
-  EXPECT_EQ(blocks().free_blocks(), free_before_);
-  handle.reset();
   write_and_check();
 }
 

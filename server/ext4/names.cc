@@ -279,6 +279,7 @@ Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber
   if (place.parent.has(EXT4_PROJINHERIT_FL) &&
       place.parent.project(volume_->super()) != inode.project(volume_->super()))
     return fail(EXDEV);
+  if (volume_->order().is_left_by_names(new_parent)) return fail(kWriteBackFirst);
   const auto handle = volume_->journal().start(credits::of_link);
   // The count first: after a crash one link too many costs space, one too few costs data.
   ++inode.raw.i_links_count;

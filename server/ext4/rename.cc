@@ -65,6 +65,8 @@ Result<void> Ext4FileSystem::rename_unsynced(InodeNumber old_parent, std::string
     const bool look_above_new = must_look(names.from, not_above_new);
     const bool look_above_old = must_look(names.to, not_above_old);
     if (!look_above_new && !look_above_old) {
+      if (old_parent != new_parent && volume_->order().is_left_by_names(new_parent))
+        return fail(kWriteBackFirst);
       const auto handle = volume_->journal().start(credits::of_rename);
       return options.mode == RenameMode::kExchange ? exchange_names(names) : move_name(locks, names);
     }

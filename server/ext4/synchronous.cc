@@ -33,6 +33,10 @@ auto Ext4FileSystem::retried(const Operation& operation) {
   auto& unreleased = volume_->order().unreleased();
   const std::uint64_t ended = unreleased.discards_ended();
   auto done = operation();
+  while (!done && done.error() == kWriteBackFirst) {
+    if (const auto written = volume_->write_back(); !written) return decltype(done)(fail(written.error()));
+    done = operation();
+  }
   const auto found_no_room = [&] { return !done && done.error() == Errno(ENOSPC); };
   std::optional<Unreleased::NoDiscards> no_discards;
   for (int i = 1; i < kTries && found_no_room(); ++i) {

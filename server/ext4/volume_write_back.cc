@@ -113,7 +113,7 @@ Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& free
   OrderNotes notes;
   {
     const auto pause = journal_.pause();
-    if (!needs_write_back() && !has_unreleased()) return {};
+    if (!needs_write_back() && !has_unreleased() && !order_.has_left_directories()) return {};
     if (auto written = write_summary(); !written) return written;
     blocks.emplace(cache_.begin_write_back());
     notes = order_.begin();

@@ -39,19 +39,25 @@
 // ext2, what a file was given after its last sync may show what its blocks held before.
 //
 // Not kept: RENAME_EXCHANGE, half of which may arrive (one of the two is then found in lost+found). Blocks
-// arrive whole or not at all; one that is torn is for a journal to mend. What two names exchange in a row
-// inside of directories within inodes may need e2fsck's lost+found.
+// arrive whole or not at all; one that is torn is for a journal to mend.
+//
+// A name that moves to a directory inside of an inode, from which others moved away since the last write-back
+// began, would be in neither of the two while step 4 is written, if both took names of each other. There is
+// no order for that: the operation ends with kWriteBackFirst, and is tried again behind a write-back.
 //
 // Locking: any thread; one lock (rank kWriteOrder) for moments. plan() works on what it is given.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "base/errno.h"
 #include "base/guarded.h"
 #include "server/cache/buffer_cache.h"
 #include "server/ext4/block_runs.h"
@@ -88,9 +94,13 @@ struct OrderNotes {
   BlockRuns taken;                                                              // file data's among them
   std::multimap<std::uint64_t, RemovedName> removed_names;                      // by block
   std::map<std::uint64_t, std::map<InodeNumber, EarlierInode>> earlier_inodes;  // by block of the table
+  std::unordered_set<InodeNumber> left_by_names;  // of these, what kNames is for
   bool trees_grew = false;
   bool contents_moved = false;
 };
+
+// Never the caller's: Ext4FileSystem writes back and tries again.
+inline constexpr Errno kWriteBackFirst{EAGAIN};
 
 class WriteOrder {
  public:
@@ -110,9 +120,19 @@ class WriteOrder {
   void note_earlier(InodeNumber number, EarlierInode image) {
     const auto keeps = image.keeps;
     auto notes = notes_.lock();
+    if (keeps == EarlierInode::Keeps::kNames) notes->left_by_names.insert(number);
     const auto [known, is_first] = notes->earlier_inodes[image.block].try_emplace(number, std::move(image));
     if (keeps == EarlierInode::Keeps::kLife) known->second.keeps = keeps;
   }
+
+  // A name left this directory, which lies inside of its inode, since the last write-back began: what comes
+  // to it now is shown only in step 4. A name of an inode that has another one must not: see kWriteBackFirst.
+  [[nodiscard]] bool is_left_by_names(InodeNumber directory) {
+    auto notes = notes_.lock();
+    return !notes->left_by_names.empty() && notes->left_by_names.contains(directory);
+  }
+
+  [[nodiscard]] bool has_left_directories() { return !notes_.lock()->left_by_names.empty(); }
 
   // A write-back begins: all notes so far are about its blocks.
   [[nodiscard]] OrderNotes begin() {

@@ -20,6 +20,8 @@ struct Costs {
 
 class SyncCosts : public testing::Test {
  protected:
+  explicit SyncCosts(const std::string& features = "^has_journal")
+      : volume_("-t ext4 -b 4096 -O " + features, "32M") {}
   void SetUp() override {
     std::vector<std::byte> bytes(std::filesystem::file_size(volume_.image()));
     std::ifstream(volume_.image(), std::ios::binary)
@@ -51,7 +53,7 @@ class SyncCosts : public testing::Test {
     return costs;
   }
 
-  TestVolume volume_{"-t ext4 -b 4096 -O ^has_journal", "32M"};
+  TestVolume volume_;
   std::shared_ptr<cache::Recording> recording_ = std::make_shared<cache::Recording>();
   std::unique_ptr<FileSystem> fs_;
 };
@@ -88,6 +90,41 @@ TEST_F(SyncCosts, OfANewFileInThePlaceOfAnOld) {
 }
 
 TEST_F(SyncCosts, OfNothing) { EXPECT_EQ(costs_of_sync(), Costs()); }
+
+// Directories inside of their inodes, of which both could lose a name where each has one of the other's.
+class ExchangedNames : public SyncCosts {
+ protected:
+  ExchangedNames() : SyncCosts("^has_journal,inline_data") {}
+  InodeNumber make_in(InodeNumber parent, const std::string& name, mode_t mode) {
+    const auto made = fs_->make(parent, name, {.mode = mode});
+    EXPECT_TRUE(made);
+    return made ? made->inode : 0;
+  }
+  std::size_t writes() { return recording_->take_lines().size(); }
+};
+
+TEST_F(ExchangedNames, AreWrittenBetween) {
+  const auto one = make_in(kRootInode, "one", S_IFDIR | 0755U);
+  const auto other = make_in(kRootInode, "other", S_IFDIR | 0755U);
+  for (const char* name : {"a", "b", "c"}) make_in(one, name, S_IFREG | 0644U);
+  make_in(other, "x", S_IFREG | 0644U);
+  (void)costs_of_sync();
+  // One way, within a directory, and what is new: in any order.
+  ASSERT_TRUE(fs_->rename(one, "a", other, "a", {}));
+  ASSERT_TRUE(fs_->rename(one, "b", other, "b", {}));
+  ASSERT_TRUE(fs_->rename(other, "x", other, "y", {}));
+  make_in(one, "new", S_IFREG | 0644U);
+  EXPECT_EQ(writes(), 0U);
+  ASSERT_TRUE(fs_->rename(other, "y", one, "y", {}));
+  EXPECT_NE(writes(), 0U);
+  const auto linked = fs_->lookup(one, "c");
+  ASSERT_TRUE(linked);
+  // "y" has just left this one.
+  ASSERT_TRUE(fs_->link(linked->inode, other, "c"));
+  EXPECT_NE(writes(), 0U);
+  for (const char* name : {"a", "b", "c"}) EXPECT_TRUE(fs_->lookup(other, name)) << name;
+  for (const char* name : {"c", "y", "new"}) EXPECT_TRUE(fs_->lookup(one, name)) << name;
+}
 
 }  // namespace
 }  // namespace fuse4fs::ext4

@@ -7,7 +7,6 @@
 
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <sstream>
 #include <string_view>
@@ -17,9 +16,12 @@ namespace {
 
 constexpr std::string_view kServiceEnding = ".service";
 
+// Empty for a process that has gone, be it while it is read: that is ESRCH, for which a bare stream buffer
+// would throw.
 std::string text_of(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return std::move(text).str();
 }
 
 // The last part of the path that is a service: it may have groups of its own below.

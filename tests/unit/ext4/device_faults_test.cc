@@ -150,8 +150,8 @@ class DeviceFaults : public testing::TestWithParam<Operation> {
       EXPECT_EQ(synced, Errno(0));
       EXPECT_TRUE(errors.empty()) << errors.front();
     } else if (fault.operation == Fault::Operation::kRead) {
-      // Nothing was to be written that is lost. The deletion of an unlinked file has nobody to answer: where a
-      // bitmap cannot be read, that is told, and its blocks are lost until e2fsck finds them.
+      // Nothing was to be written that is lost. The deletion of an unlinked file has nobody to answer: where
+      // a bitmap cannot be read, that is told, and its blocks are lost until e2fsck finds them.
       EXPECT_TRUE(answer == Errno(EIO) || GetParam().name == std::string_view("unlink")) << answer.message();
     } else {
       EXPECT_TRUE(answer == Errno(EIO) || synced == Errno(EIO));

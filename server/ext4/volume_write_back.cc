@@ -45,12 +45,12 @@ Volume::Pushed Volume::write_summary() {
   const auto failed = [](Errno error) {
     return std::unexpected(PushFailure{.error = error, .words = "the volume's summary cannot be written"});
   };
-  for (auto* const bitmaps : {&block_bitmaps_->blocks(), &inode_bitmaps_->blocks()}) {
+  for (auto* const bitmaps : {&block_bitmaps().blocks(), &inode_bitmaps().blocks()}) {
     if (const auto sealed = bitmaps->seal(); !sealed) return failed(sealed.error());
   }
   bool note_sums = false;
-  if (groups_->has_changed()) {
-    if (const auto written = groups_->write(cache_); !written) return failed(written.error());
+  if (groups().has_changed()) {
+    if (const auto written = groups().write(cache_); !written) return failed(written.error());
     note_sums = true;
   }
   const std::lock_guard lock(superblock_);

@@ -117,6 +117,7 @@ class WriteOrder {
     notes_.lock()->removed_names.emplace(block, std::move(name));
   }
   // The first one of an inode counts, but that it is gone comes last.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved
   void note_earlier(InodeNumber number, EarlierInode image) {
     const auto keeps = image.keeps;
     auto notes = notes_.lock();

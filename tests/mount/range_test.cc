@@ -331,19 +331,33 @@ TEST_F(Range, FreedBlocksNeverComeBack) {
   EXPECT_EQ(contents_of(mount_point() / "new"), std::string(kSize, 'f'));
 }
 
-TEST_F(Range, FstrimGivesRoomBackToTheImage) {
+// Bytes of the disk.
+off_t room_of(const fs::path& image) {
+  struct stat status{};
+  return ::stat(image.c_str(), &status) == 0 ? status.st_blocks * 512 : 0;
+}
+
+// A file that stays, and one of 30 MiB that is written and then removed. The room that the image had with
+// both.
+class RemovedFile : public Range {
+ protected:
+  off_t write_and_remove(const fs::path& image) {
+    run({"sh", "-c",
+         "yes | dd of='" + (mount_point() / "file").string() + "' bs=1M count=30 iflag=fullblock"});
+    write_file(mount_point() / "kept", std::string(300'000, 'k'));
+    EXPECT_EQ(run({"sync", "-f", mount_point()}).status, 0);
+    const off_t full = room_of(image);
+    EXPECT_GT(full, 30 << 20);
+    fs::remove(mount_point() / "file");
+    return full;
+  }
+};
+
+TEST_F(RemovedFile, FstrimGivesRoomBackToTheImage) {
   const auto image = make_image("64M");
   mount_or_fail(image);
-  run({"sh", "-c", "yes | dd of='" + (mount_point() / "file").string() + "' bs=1M count=30 iflag=fullblock"});
-  write_file(mount_point() / "kept", std::string(300'000, 'k'));
-  ASSERT_EQ(run({"sync", "-f", mount_point()}).status, 0);
-  const auto room = [&] {
-    struct stat status{};
-    return ::stat(image.c_str(), &status) == 0 ? status.st_blocks * 512 : 0;
-  };
-  const auto full = room();
-  EXPECT_GT(full, 30 << 20);
-  fs::remove(mount_point() / "file");
+  const auto room = [&] { return room_of(image); };
+  const auto full = write_and_remove(image);
   const auto trimmed = run({"fstrim", "-v", mount_point()});
   ASSERT_EQ(trimmed.status, 0) << trimmed.output;
   EXPECT_LT(room(), full - (29 << 20));
@@ -354,19 +368,11 @@ TEST_F(Range, FstrimGivesRoomBackToTheImage) {
   unmount_and_check(image);
 }
 
-TEST_F(Range, WithDiscardWhatIsRemovedGoesFromTheImage) {
+TEST_F(RemovedFile, WithDiscardWhatIsRemovedGoesFromTheImage) {
   const auto image = make_image("64M");
   mount_or_fail(image, "discard");
-  run({"sh", "-c", "yes | dd of='" + (mount_point() / "file").string() + "' bs=1M count=30 iflag=fullblock"});
-  write_file(mount_point() / "kept", std::string(300'000, 'k'));
-  ASSERT_EQ(run({"sync", "-f", mount_point()}).status, 0);
-  const auto room = [&] {
-    struct stat status{};
-    return ::stat(image.c_str(), &status) == 0 ? status.st_blocks * 512 : 0;
-  };
-  const auto full = room();
-  EXPECT_GT(full, 30 << 20);
-  fs::remove(mount_point() / "file");
+  const auto room = [&] { return room_of(image); };
+  const auto full = write_and_remove(image);
   // The kernel forgets the inode when it likes, but soon.
   for (int tried = 0; tried < 200 && room() >= full - (29 << 20); ++tried) {
     ASSERT_EQ(run({"sync", "-f", mount_point()}).status, 0);

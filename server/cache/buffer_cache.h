@@ -125,6 +125,8 @@ class Buffer {
   ~Buffer() { release(); }
 
   [[nodiscard]] std::uint64_t block() const;
+  // What whoever got it said.
+  [[nodiscard]] BlockRole role() const { return role_; }
   // Spans stay valid memory as long as the handle, but a change() may leave them with the old bytes: take
   // them anew after it.
   [[nodiscard]] std::span<const std::byte> bytes() const;

@@ -72,7 +72,7 @@ class Ext4FileSystem final : public FileSystem {
   Result<std::uint64_t> trim(ByteRange range, std::uint64_t minimum) override;
   Result<void> shut_down(ShutdownMode mode) override;
   Result<VolumeStatistics> statistics() override;
-  Result<void> sync_inode(InodeNumber inode) override;
+  Result<void> sync_inode(InodeNumber inode, SyncWhat what) override;
   Result<void> sync() override;
   Result<void> write_back() override;
   // Not under the metadata lock: who holds it may be waiting for the device, or for memory.
@@ -81,6 +81,7 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> unmount() override;
 
  private:
+  Result<void> flush_device();
   class Trim;  // one run of trim()
   using Held = InodeTable::Held;
   using Exclusive = InodeTable::Exclusive;
@@ -140,7 +141,12 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> move_name(const ExclusiveSet& locks, Rename& names);
   Result<void> exchange_names(Rename& names);
   Result<void> may_rename(const Rename& names) const;
-  Result<bool> is_inside(InodeNumber directory, InodeNumber ancestor);
+  // Of a directory and all that it lies in: whether `ancestor` is among them, or one that moved to another
+  // directory since the last write-back began.
+  struct Ancestry {
+    bool has_it = false, has_moved = false;
+  };
+  Result<Ancestry> look_above(InodeNumber directory, InodeNumber ancestor);
   Result<void> may_link_more(const Inode& directory) const;
   void count_subdirectory(Inode& directory, int change) const;
   Result<void> clear_tail(InodeNumber number, const AttributeChanges& changes);

@@ -211,11 +211,22 @@ void Ext4FileSystem::forget(InodeNumber inode, std::uint64_t count) {
   (void)metadata_.inodes.forget(inode, count);
 }
 
-Result<void> Ext4FileSystem::sync_inode(InodeNumber) { return sync(); }
+// What is changed of an inode is right on the medium only in the order of a whole write-back: there is none
+// of a part. But often nothing is, or nothing that was asked for.
+Result<void> Ext4FileSystem::sync_inode(InodeNumber inode, SyncWhat what) {
+  RETURN_IF_ERROR(volume_->check_alive());
+  const auto wanted = what == SyncWhat::kAll ? journal::Changed::kTimes : journal::Changed::kMore;
+  if (!volume_->journal().last_changes().are_written(inode, wanted)) RETURN_IF_ERROR(volume_->write_back());
+  return flush_device();
+}
 
 Result<void> Ext4FileSystem::sync() {
   RETURN_IF_ERROR(volume_->check_alive());
   RETURN_IF_ERROR(volume_->write_back());
+  return flush_device();
+}
+
+Result<void> Ext4FileSystem::flush_device() {
   if (const auto flushed = volume_->flush_device(); !flushed)
     return fail(volume_->write_failed("the device could not be flushed", flushed.error()));
   if (volume_->has_lost_writes()) return fail(EIO);

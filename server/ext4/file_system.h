@@ -298,8 +298,9 @@ class FileSystem {
   virtual Result<void> shut_down(ShutdownMode mode) = 0;
 
   virtual Result<VolumeStatistics> statistics() = 0;
-  // This inode's data and metadata are on the medium when it returns.
-  virtual Result<void> sync_inode(InodeNumber inode) = 0;
+  // This inode's data and metadata are on the medium when it returns. fdatasync(2): but for its times.
+  enum class SyncWhat { kDataOnly, kAll };
+  virtual Result<void> sync_inode(InodeNumber inode, SyncWhat what) = 0;
   // The same for the whole volume.
   virtual Result<void> sync() = 0;
   // Writes metadata that has been dirty for a while. Called every few seconds.

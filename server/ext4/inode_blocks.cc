@@ -36,6 +36,23 @@ bool is_empty(std::span<const std::byte> inode) {
   return std::memcmp(inode.data(), kZeros.data(), kZeros.size()) == 0;
 }
 
+// Whether only times, the version that goes with them, and the checksum differ.
+bool differ_in_times(std::span<const std::byte> one, std::span<const std::byte> other) {
+  constexpr std::size_t kTimes = offsetof(ext2_inode_large, i_atime);
+  constexpr std::size_t kTimesEnd = offsetof(ext2_inode_large, i_dtime);
+  constexpr std::size_t kVersion = offsetof(ext2_inode_large, osd1);
+  constexpr std::size_t kVersionEnd = offsetof(ext2_inode_large, i_block);
+  constexpr std::size_t kMoreTimesEnd = offsetof(ext2_inode_large, i_crtime);
+  constexpr std::size_t kHighVersion = offsetof(ext2_inode_large, i_version_hi);
+  const auto same = [&](std::size_t begin, std::size_t end) {
+    end = std::min(end, one.size());
+    return begin >= end || std::memcmp(one.data() + begin, other.data() + begin, end - begin) == 0;
+  };
+  return same(0, kTimes) && same(kTimesEnd, kVersion) && same(kVersionEnd, kLow) &&
+         same(kLow + kHalf, kHigh) && same(kMoreTimesEnd, kHighVersion) &&
+         same(kHighVersion + sizeof(std::uint32_t), one.size());
+}
+
 }  // namespace
 
 InodeBlocks::InodeBlocks(struct_ext2_filsys& fs, const GroupDescriptors& groups, cache::BufferCache& cache,
@@ -159,6 +176,8 @@ errcode_t InodeBlocks::write(InodeNumber number, std::span<const std::byte> from
   if (std::memcmp(old.data(), image.data(), image.size()) == 0) return 0;
   const auto change = journal_.modify(place.buffer);
   if (!change) return change.error().value();
+  journal_.last_changes().note(
+      number, differ_in_times(old, image) ? journal::Changed::kTimes : journal::Changed::kMore);
   std::memcpy(change->bytes().data() + place.offset, image.data(), image.size());
   if (place.index < cache::Buffer::kMostParts) place.buffer.set_verified(place.index);
   return 0;

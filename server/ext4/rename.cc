@@ -72,13 +72,15 @@ Result<void> Ext4FileSystem::rename_unsynced(InodeNumber old_parent, std::string
     }
     locks.clear();
     if (look_above_new) {
-      ASSIGN_OR_RETURN(const bool cycle, is_inside(new_parent, old_child));
-      if (cycle) return fail(EINVAL);
+      ASSIGN_OR_RETURN(const Ancestry above, look_above(new_parent, old_child));
+      if (above.has_it) return fail(EINVAL);
+      if (above.has_moved) return fail(kWriteBackFirst);
       not_above_new = old_child;
     }
     if (look_above_old) {
-      ASSIGN_OR_RETURN(const bool cycle, is_inside(old_parent, new_child));
-      if (cycle) return fail(options.mode == RenameMode::kExchange ? EINVAL : ENOTEMPTY);
+      ASSIGN_OR_RETURN(const Ancestry above, look_above(old_parent, new_child));
+      if (above.has_it) return fail(options.mode == RenameMode::kExchange ? EINVAL : ENOTEMPTY);
+      if (above.has_moved && options.mode == RenameMode::kExchange) return fail(kWriteBackFirst);
       not_above_old = new_child;
     }
   }
@@ -103,17 +105,20 @@ Result<void> Ext4FileSystem::may_rename(const Rename& names) const {
   return {};
 }
 
-// Whether `directory` is `ancestor` or lies in it. One lock at a time: what holds a directory cannot go
-// before it, so each is counted before the one inside of it is let go.
-Result<bool> Ext4FileSystem::is_inside(InodeNumber directory, InodeNumber ancestor) {
+// One lock at a time: what holds a directory cannot go before it, so each is counted before the one inside of
+// it is let go.
+Result<Ext4FileSystem::Ancestry> Ext4FileSystem::look_above(InodeNumber directory, InodeNumber ancestor) {
   auto& inodes = metadata_.inodes;
+  Ancestry above;
   std::optional<InodeTable::LookUp> here(inodes.count(directory));
   // A path cannot be longer than there are inodes: a volume with a circle ends here.
   for (std::uint32_t steps = volume_->super().s_inodes_count; here->number() != kRootInode; --steps) {
     const InodeNumber number = here->number();
-    if (number == ancestor) return true;
+    above.has_it = number == ancestor;
+    if (above.has_it) return above;
+    above.has_moved = above.has_moved || volume_->order().is_moved_directory(number);
     if (steps == 0) return fail(volume_->corrupted(number, 0, "directories in a circle"));
-    std::optional<InodeTable::LookUp> above;
+    std::optional<InodeTable::LookUp> next;
     {
       const auto held = here->lock_shared();
       ASSIGN_OR_RETURN(const Inode inode, inodes.read(held));
@@ -121,11 +126,12 @@ Result<bool> Ext4FileSystem::is_inside(InodeNumber directory, InodeNumber ancest
       // Removed a moment ago.
       if (inode.raw.i_links_count == 0) return fail(ENOENT);
       ASSIGN_OR_RETURN(const InodeNumber parent, metadata_.directories.parent_of(inode));
-      above.emplace(inodes.count(parent));
+      next.emplace(inodes.count(parent));
     }
-    here.emplace(*std::move(above));
+    here.emplace(*std::move(next));
   }
-  return ancestor == kRootInode;
+  above.has_it = ancestor == kRootInode;
+  return above;
 }
 
 Result<void> Ext4FileSystem::move_name(const ExclusiveSet& locks, Rename& names) {
@@ -158,6 +164,7 @@ Result<void> Ext4FileSystem::move_name(const ExclusiveSet& locks, Rename& names)
     if (stand_in) discard(*stand_in);
     return placed;
   }
+  if (is_directory && !same_parent) volume_->order().note_moved_directory(moved.number);
   if (is_directory) {
     // The one that is replaced makes up for the one that comes.
     if (to.child) count_subdirectory(from.parent, -1);
@@ -201,6 +208,8 @@ Result<void> Ext4FileSystem::exchange_names(Rename& names) {
   RETURN_IF_ERROR(directories.replace(names.target(), new_name, first.number, first.mode()));
   RETURN_IF_ERROR(directories.replace(from.parent, old_name, second.number, second.mode()));
   if (!same_parent) {
+    for (const Inode* const moved : {&first, &second})
+      if (moved->is_directory()) volume_->order().note_moved_directory(moved->number);
     if (first.is_directory()) {
       RETURN_IF_ERROR(directories.set_parent(first, to.parent.number));
       count_subdirectory(from.parent, -1);

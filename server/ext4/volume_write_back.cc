@@ -111,9 +111,15 @@ Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& free
   const std::lock_guard turn(write_back_turn_);
   std::optional<cache::WriteBack> blocks;
   OrderNotes notes;
+  auto& changes = journal_.last_changes();
+  journal::LastChanges::WriteBack number = 0;
   {
     const auto pause = journal_.pause();
-    if (!needs_write_back() && !has_unreleased() && !order_.has_left_directories()) return {};
+    number = changes.begin_write_back();
+    if (!needs_write_back() && !has_unreleased() && !order_.wants_write_back()) {
+      if (device_.access() == cache::Access::kReadWrite) changes.note_written(number);
+      return {};
+    }
     if (auto written = write_summary(); !written) return written;
     blocks.emplace(cache_.begin_write_back());
     notes = order_.begin();
@@ -141,6 +147,7 @@ Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& free
     note(pushed(blocks->write(whole)));
   }
   blocks.reset();
+  if (outcome) changes.note_written(number);
   if (!has_unreleased()) return outcome;
   flush();
   if (!outcome) return outcome;

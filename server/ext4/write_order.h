@@ -43,7 +43,9 @@
 //
 // A name that moves to a directory inside of an inode, from which others moved away since the last write-back
 // began, would be in neither of the two while step 4 is written, if both took names of each other. There is
-// no order for that: the operation ends with kWriteBackFirst, and is tried again behind a write-back.
+// no order for that: the operation ends with kWriteBackFirst, and is tried again behind a write-back. The
+// same where a directory moves into one that moved itself since then, or lies in such a one: while both names
+// of both are there (steps 3 and 4), each might hold the other, and e2fsck would find them in a circle.
 //
 // Locking: any thread; one lock (rank kWriteOrder) for moments. plan() works on what it is given.
 #pragma once
@@ -94,7 +96,8 @@ struct OrderNotes {
   BlockRuns taken;                                                              // file data's among them
   std::multimap<std::uint64_t, RemovedName> removed_names;                      // by block
   std::map<std::uint64_t, std::map<InodeNumber, EarlierInode>> earlier_inodes;  // by block of the table
-  std::unordered_set<InodeNumber> left_by_names;  // of these, what kNames is for
+  std::unordered_set<InodeNumber> left_by_names;      // of these, what kNames is for
+  std::unordered_set<InodeNumber> moved_directories;  // to other ones
   bool trees_grew = false;
   bool contents_moved = false;
 };
@@ -133,7 +136,17 @@ class WriteOrder {
     return !notes->left_by_names.empty() && notes->left_by_names.contains(directory);
   }
 
-  [[nodiscard]] bool has_left_directories() { return !notes_.lock()->left_by_names.empty(); }
+  void note_moved_directory(InodeNumber directory) { notes_.lock()->moved_directories.insert(directory); }
+  [[nodiscard]] bool is_moved_directory(InodeNumber directory) {
+    auto notes = notes_.lock();
+    return !notes->moved_directories.empty() && notes->moved_directories.contains(directory);
+  }
+
+  // Something waits for a write-back that may have nothing else to write.
+  [[nodiscard]] bool wants_write_back() {
+    auto notes = notes_.lock();
+    return !notes->left_by_names.empty() || !notes->moved_directories.empty();
+  }
 
   // A write-back begins: all notes so far are about its blocks.
   [[nodiscard]] OrderNotes begin() {

@@ -204,8 +204,9 @@ void statfs(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t) {
   reply.structure(out);
 }
 
-void fsync(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, int, fuse_file_info*) {
-  reply.outcome(fs.sync_inode(inode_number(inode)));
+void fsync(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, int data_only, fuse_file_info*) {
+  reply.outcome(fs.sync_inode(inode_number(inode),
+                              data_only != 0 ? FileSystem::SyncWhat::kDataOnly : FileSystem::SyncWhat::kAll));
 }
 
 fuse_lowlevel_ops make_operations() {

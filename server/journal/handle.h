@@ -34,6 +34,7 @@
 #include "base/result.h"
 #include "server/cache/buffer_cache.h"
 #include "server/journal/change_log.h"
+#include "server/journal/last_changes.h"
 
 namespace fuse4fs::journal {
 
@@ -103,9 +104,13 @@ class Journal {
   // What is changed. A block takes a credit the first time.
   //
   // The right to change the block's bytes, as a part of what the handle does.
-  Result<cache::Change> modify(cache::Buffer& buffer) { return log_->modify(buffer, count(buffer.block())); }
+  Result<cache::Change> modify(cache::Buffer& buffer) {
+    note_owner(buffer.role());
+    return log_->modify(buffer, count(buffer.block()));
+  }
   // As BufferCache::get_new().
   Result<cache::Buffer> get_new(std::uint64_t block, cache::BlockRole role) {
+    note_owner(role);
     return log_->get_new(block, role, count(block));
   }
   // As BufferCache::write(), from byte `inside` of the block on, and not beyond it.
@@ -117,13 +122,21 @@ class Journal {
   // The blocks, of whatever, were freed: what the cache has of them goes. Not with a Change of one of them.
   void forget(std::uint64_t first, std::uint64_t count);
 
+  // When inodes were last changed. That a block of theirs is, whose role names its owner, is noted here; the
+  // inode itself by who writes it.
+  [[nodiscard]] LastChanges& last_changes() { return last_changes_; }
+
  private:
   friend void internal::end_handle(Journal& journal);
   friend void internal::end_pause(Journal& journal);
   void begin_handle(Credits credits);
   ChangeLog::Changed count(std::uint64_t block);
+  void note_owner(cache::BlockRole role) {
+    if (role.owner != 0) last_changes_.note(role.owner, Changed::kMore);
+  }
 
   ChangeLog* log_;
+  LastChanges last_changes_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::size_t open_ = 0;     // handles

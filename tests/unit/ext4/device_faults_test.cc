@@ -238,7 +238,7 @@ TEST(PowerCutWithoutJournal, WhatWasSyncedIsThereAfterE2fsck) {
       EXPECT_EQ(error_of(fs.unlink(directory, fmt::format("scratch {}", i - 2))), Errno(0));
     }
     if (i % 3 == 0) {
-      ASSERT_TRUE(fs.sync_inode(file));
+      ASSERT_TRUE(fs.sync_inode(file, FileSystem::SyncWhat::kAll));
       all.push_back({path + name_of(i), content, recording->operations().size()});
     } else {
       ASSERT_TRUE(fs.write_back());

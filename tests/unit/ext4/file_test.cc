@@ -199,7 +199,7 @@ TEST(Concurrency, EverybodyAtOnce) {
             if (!fs.set_attributes(made->inode, {.size = 5})) ++wrong;
             break;
           case 3:
-            if (!fs.sync_inode(made->inode)) ++wrong;
+            if (!fs.sync_inode(made->inode, FileSystem::SyncWhat::kAll)) ++wrong;
             break;
           default:
             (void)fs.lookup(directory, fmt::format("file {} {}", (t + 1) % kThreads, i));

@@ -60,7 +60,7 @@ class LostWrites : public testing::TestWithParam<ErrorPolicy> {
     std::filesystem::remove(place + "/filler");
     // The device is well again, and knows nothing of it any more.
     EXPECT_EQ(fs.sync().error(), Errno(EIO));
-    EXPECT_EQ(fs.sync_inode(kRootInode).error(), Errno(EIO));
+    EXPECT_EQ(fs.sync_inode(kRootInode, FileSystem::SyncWhat::kAll).error(), Errno(EIO));
     const auto made = fs.make(kRootInode, "later", {.mode = S_IFREG | 0644U});
     const Errno answer = made ? Errno(0) : made.error();
     EXPECT_EQ(answer, policy == ErrorPolicy::kContinue          ? Errno(0)

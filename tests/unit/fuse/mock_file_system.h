@@ -68,7 +68,7 @@ class MockFileSystem : public ext4::FileSystem {
   MOCK_METHOD(Result<std::uint64_t>, trim, (ext4::ByteRange, std::uint64_t), (override));
   MOCK_METHOD(Result<void>, shut_down, (ext4::ShutdownMode), (override));
   MOCK_METHOD(Result<ext4::VolumeStatistics>, statistics, (), (override));
-  MOCK_METHOD(Result<void>, sync_inode, (ext4::InodeNumber), (override));
+  MOCK_METHOD(Result<void>, sync_inode, (ext4::InodeNumber, SyncWhat), (override));
   MOCK_METHOD(Result<void>, sync, (), (override));
   MOCK_METHOD(Result<void>, write_back, (), (override));
   MOCK_METHOD(std::size_t, shrink, (), (override));

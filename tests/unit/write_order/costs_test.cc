@@ -45,7 +45,15 @@ class SyncCosts : public testing::Test {
     fs_->forget(made->inode, 1);
   }
   Costs costs_of_sync() {
-    EXPECT_TRUE(fs_->sync_inode(kRootInode));
+    EXPECT_TRUE(fs_->sync());
+    return costs();
+  }
+  using What = FileSystem::SyncWhat;
+  Costs costs_of_sync(InodeNumber inode, What what) {
+    EXPECT_TRUE(fs_->sync_inode(inode, what));
+    return costs();
+  }
+  Costs costs() {
     const auto lines = recording_->take_lines();
     Costs costs;
     costs.flushes = static_cast<std::size_t>(std::count(lines.begin(), lines.end(), "F"));
@@ -90,6 +98,88 @@ TEST_F(SyncCosts, OfANewFileInThePlaceOfAnOld) {
 }
 
 TEST_F(SyncCosts, OfNothing) { EXPECT_EQ(costs_of_sync(), Costs()); }
+
+class InodeSyncCosts : public SyncCosts {
+ protected:
+  void SetUp() override {
+    SyncCosts::SetUp();
+    const auto found = fs_->lookup(kRootInode, "first");
+    ASSERT_TRUE(found);
+    file_ = found->inode;
+    // Something of its own to write there, whoever is synced.
+    make("anothers");
+    (void)costs();
+  }
+  void overwrite(std::uint64_t offset) {
+    const auto done =
+        fs_->write(file_, offset, std::as_bytes(std::span("more", 4)), AttributeChanges::Privileges::kKeep);
+    ASSERT_TRUE(done);
+    (void)costs();
+  }
+  static constexpr Costs kFlush{.writes = 0, .flushes = 1};
+  InodeNumber file_ = 0;
+};
+
+TEST_F(InodeSyncCosts, OfWhatOthersChangedNone) {
+  // What the device took of the other file's data, with its own.
+  EXPECT_EQ(costs_of_sync(file_, What::kAll), kFlush);
+  EXPECT_EQ(costs_of_sync(file_, What::kAll), Costs());
+}
+
+TEST_F(InodeSyncCosts, OfDataInItsPlaceAFlushAndForTheTimesAWrite) {
+  overwrite(0);
+  EXPECT_EQ(costs_of_sync(file_, What::kDataOnly), kFlush);
+  EXPECT_NE(costs_of_sync(file_, What::kAll).writes, 0U);
+  EXPECT_EQ(costs_of_sync(file_, What::kAll), Costs());
+}
+
+TEST_F(InodeSyncCosts, OfMoreDataOfItsInode) {
+  overwrite(1000);
+  EXPECT_NE(costs_of_sync(file_, What::kDataOnly).writes, 0U);
+}
+
+TEST_F(InodeSyncCosts, OfANewNameOfItsInodeAndItsDirectory) {
+  ASSERT_TRUE(fs_->rename(kRootInode, "first", kRootInode, "renamed", {}));
+  EXPECT_NE(costs_of_sync(file_, What::kAll).writes, 0U);
+  ASSERT_TRUE(fs_->rename(kRootInode, "renamed", kRootInode, "again", {}));
+  EXPECT_NE(costs_of_sync(kRootInode, What::kDataOnly).writes, 0U);
+}
+
+// What counts no block and changes no size: unwritten ones that were written to, in a node of their own.
+TEST_F(InodeSyncCosts, OfAMapThatChangedItsNode) {
+  constexpr std::uint64_t kBlock = 4096;
+  for (std::uint64_t i = 0; i < 12; ++i)
+    ASSERT_TRUE(fs_->change_range(file_, RangeChange::kAllocate, {(i + 1) * 2 * kBlock, kBlock},
+                                  EndOfFile::kMayMove, AttributeChanges::Privileges::kKeep, {}));
+  (void)costs_of_sync();
+  overwrite(4 * kBlock);
+  EXPECT_NE(costs_of_sync(file_, What::kDataOnly).writes, 0U);
+  EXPECT_EQ(costs_of_sync(file_, What::kDataOnly), Costs());
+}
+
+// Which could each hold the other while both names of both are on the device.
+TEST_F(SyncCosts, OfADirectoryThatMovesIntoOneThatMovedAWriteBackBetween) {
+  const auto make_directory = [&](InodeNumber parent, const char* name) {
+    const auto made = fs_->make(parent, name, {.mode = S_IFDIR | 0755U});
+    EXPECT_TRUE(made);
+    return made ? made->inode : 0;
+  };
+  const auto above = make_directory(kRootInode, "above");
+  const auto below = make_directory(above, "below");
+  const auto inside = make_directory(below, "inside");
+  make_directory(kRootInode, "other");
+  (void)costs_of_sync();
+  ASSERT_TRUE(fs_->rename(above, "below", kRootInode, "below", {}));
+  ASSERT_TRUE(fs_->rename(kRootInode, "other", above, "other", {}));
+  EXPECT_EQ(costs(), Costs());
+  ASSERT_TRUE(fs_->rename(kRootInode, "above", inside, "above", {}));
+  EXPECT_NE(costs().writes, 0U);
+  // All is written.
+  ASSERT_TRUE(fs_->rename(inside, "above", kRootInode, "above", {}));
+  EXPECT_EQ(costs(), Costs());
+  ASSERT_TRUE(fs_->rename(kRootInode, "below", above, "below", {}));
+  EXPECT_NE(costs().writes, 0U);
+}
 
 // Directories inside of their inodes, of which both could lose a name where each has one of the other's.
 class ExchangedNames : public SyncCosts {

@@ -175,8 +175,15 @@ void Load::set_xattr() {
 }
 
 void Load::sync() {
-  check(draw(2) == 0 ? fs_.sync() : fs_.sync_inode(kRootInode), "sync");
+  check(fs_.sync(), "sync");
   promises_.synced(moment_());
+}
+
+void Load::sync_file() {
+  const auto file = a_file();
+  if (!file) return;
+  check(fs_.sync_inode(*file, FileSystem::SyncWhat::kAll), "fsync");
+  promises_.synced(*file, moment_());
 }
 
 void Load::write_back() { check(fs_.write_back(), "write_back"); }
@@ -197,7 +204,7 @@ void Load::run(std::size_t steps) {
       {&Load::write, 12},     {&Load::truncate, 8},         {&Load::link, 6},
       {&Load::unlink, 20},    {&Load::remove_directory, 4}, {&Load::rename, 25},
       {&Load::replace, 8},    {&Load::exchange, 2},         {&Load::set_xattr, 8},
-      {&Load::sync, 2},       {&Load::write_back, 3},
+      {&Load::sync, 1},       {&Load::sync_file, 4},        {&Load::write_back, 3},
   };
   std::vector<Step> deck;
   for (const auto& [step, weight] : kSteps) deck.insert(deck.end(), weight, step);

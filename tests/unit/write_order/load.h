@@ -46,6 +46,7 @@ class Load {
   void exchange();
   void set_xattr();
   void sync();
+  void sync_file();
   void write_back();
 
   FileSystem& fs_;

@@ -144,16 +144,19 @@ void Promises::exchanged(const Place& first, const Place& second) {
 }
 
 void Promises::synced(Moment moment) {
-  for (auto& [inode, node] : nodes_) {
-    node.is_synced = true;
-    if (node.tag != 0 && !node.purity) {
-      node.purity = purities_.size();
-      purities_.push_back({.inode = inode, .generation = node.generation, .tag = node.tag, .from = moment});
-    }
+  for (const auto& [inode, node] : nodes_) synced(inode, moment);
+}
+
+void Promises::synced(InodeNumber inode, Moment moment) {
+  auto& node = nodes_.at(inode);
+  node.is_synced = true;
+  if (node.tag != 0 && !node.purity) {
+    node.purity = purities_.size();
+    purities_.push_back({.inode = inode, .generation = node.generation, .tag = node.tag, .from = moment});
   }
-  for (const auto& [place, inode] : names_) {
+  for (const Place& place : node.places) {
     // What was promised before, with other names, is now promised with this one alone.
-    const Answer answer{.inode = inode, .place = place, .content = answer_content(nodes_.at(inode))};
+    const Answer answer{.inode = inode, .place = place, .content = answer_content(node)};
     auto& open = open_[place];
     if (open.size() == 1 && promises_[*open.begin()].answers.size() == 1) continue;
     for (const std::size_t index : open) promises_[index].until = moment;

@@ -95,6 +95,8 @@ class Promises {
   void exchanged(const Place& first, const Place& second);
   // All of it, as it is, at `moment`.
   void synced(Moment moment);
+  // One inode, with all its names.
+  void synced(InodeNumber inode, Moment moment);
 
   [[nodiscard]] const std::map<InodeNumber, Node>& nodes() const { return nodes_; }
   [[nodiscard]] const std::map<Place, InodeNumber>& names() const { return names_; }

@@ -16,6 +16,7 @@ namespace {
 
 constexpr unsigned kMostThreads = 64;
 constexpr unsigned kLongestCommit = 86'400;                    // seconds
+constexpr unsigned kLongestInitPause = 1'000'000;              // times the work
 constexpr std::uint64_t kLeastCache = std::uint64_t{4} << 20;  // bytes
 constexpr std::uint64_t kLargestCache = std::uint64_t{512} << 20;
 constexpr unsigned kMostStartSeconds = 86400;
@@ -197,6 +198,9 @@ class Parser {
   Outcome<void> take_for_server(const Item& item) {
     if (item.name == "threads" && !number_up_to(item.value, kMostThreads))
       return refuse(item, fmt::format("its value must be a number from 1 to {}", kMostThreads));
+    if (item.name == "init_itable" && item.value != "0" && !item.value.empty() &&
+        !number_up_to(item.value, kLongestInitPause))
+      return refuse(item, fmt::format("its value must be a number from 0 to {}", kLongestInitPause));
     if (item.name == "commit" && item.value != "0" && !number_up_to(item.value, kLongestCommit))
       return refuse(item, fmt::format("its value must be a number of seconds, 0 (the default, 5) to {}",
                                       kLongestCommit));

@@ -47,7 +47,6 @@ constexpr std::string_view kAccessTimes = "kept by the server";
 constexpr std::string_view kOthersBusiness = "for mount(8), systemd and other programs";
 constexpr std::string_view kHelperSets = "the helper sets it itself";
 constexpr std::string_view kAllocator = "it tunes an allocator that fuse4fs does not have";
-constexpr std::string_view kLazyInit = "fuse4fs initialises inode tables when they are first used";
 constexpr std::string_view kSmallLoop = "make the loop device with losetup(8) and mount that";
 constexpr std::string_view kDirectCopy = "fuse4fs has its own ways for direct I/O";
 
@@ -182,8 +181,8 @@ constexpr OptionRow kTable[] = {
     ignored("mb_optimize_scan", kRequired, kAllocator),
     ignored("orlov", kNone, kAllocator),
     ignored("oldalloc", kNone, kAllocator),
-    ignored("init_itable", kOptional, kLazyInit),
-    ignored("noinit_itable", kNone, kLazyInit),
+    server("init_itable", kOptional, "pauses of so many times the work; the default is 10"),
+    server("noinit_itable", kNone, "what mke2fs left of inode tables stays as it is"),
     ignored("dioread_lock", kNone, kDirectCopy),
     ignored("dioread_nolock", kNone, kDirectCopy),
     ignored("nodioread_nolock", kNone, kDirectCopy),

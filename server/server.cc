@@ -31,11 +31,15 @@
 #endif
 
 namespace fuse4fs {
+
+using std::chrono::steady_clock;
+
 namespace {
 
 constexpr unsigned kDefaultWorkers = 10;  // enough large transfers in flight to keep a fast device busy
 constexpr unsigned kDefaultCommit = 5;    // seconds, as ext4's
 constexpr auto kStatusInterval = std::chrono::seconds(5);
+constexpr auto kInitDelay = std::chrono::seconds(5);  // who mounts has something to do first
 
 unsigned usable_processors() {
   cpu_set_t processors;
@@ -229,6 +233,20 @@ void Server::write_back() {
   }
 }
 
+// When the next one is due.
+steady_clock::time_point Server::initialise_inode_table() {
+  const Activity::Turn turn;
+  const auto begin = steady_clock::now();
+  try {
+    if (!session_->initialise_inode_table()) return steady_clock::time_point::max();
+  } catch (const std::bad_alloc&) {
+    return begin + kInitDelay;
+  }
+  const auto end = steady_clock::now();
+  // NOLINTNEXTLINE(bugprone-unchecked-optional-access): or it would not be called
+  return end + (end - begin) * *helper_.options().init_itable;
+}
+
 void Server::shrink() {
   const Activity::Turn turn;
   try {
@@ -261,11 +279,14 @@ bool Server::signal_asks_to_stop() {
 
 void Server::run() {
   const Activity::Member member(*activity_, activity_->size() - 1);
-  using std::chrono::steady_clock;
   const std::chrono::seconds commit(helper_.options().commit.value_or(kDefaultCommit));
   auto write_back_at = steady_clock::now() + commit;
+  auto status_at = steady_clock::now() + kStatusInterval;
+  auto initialise_at = steady_clock::time_point::max();
+  if (helper_.options().init_itable && file_system_->access() == cache::Access::kReadWrite)
+    initialise_at = steady_clock::now() + kInitDelay;
   while (true) {
-    const auto left = std::min<steady_clock::duration>(write_back_at - steady_clock::now(), kStatusInterval);
+    const auto left = std::min({write_back_at, status_at, initialise_at}) - steady_clock::now();
     const auto wait = std::max(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0L);
     std::array<pollfd, 2 + service::MemoryPressure::kMost> events{
         {{mount_gone_.get(), POLLIN, 0}, {confinement_.signals(), POLLIN, 0}}};
@@ -275,7 +296,11 @@ void Server::run() {
         write_back();
         write_back_at = steady_clock::now() + commit;
       }
-      tell_status();
+      if (steady_clock::now() >= status_at) {
+        tell_status();
+        status_at = steady_clock::now() + kStatusInterval;
+      }
+      if (steady_clock::now() >= initialise_at) initialise_at = initialise_inode_table();
       continue;
     }
     if (events[0].revents != 0) break;

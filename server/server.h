@@ -51,6 +51,7 @@ class Server {
   void watch_over_requests();
   [[nodiscard]] std::string status();
   void write_back();
+  std::chrono::steady_clock::time_point initialise_inode_table();
   void shrink();
   void tell_status();
   bool signal_asks_to_stop();

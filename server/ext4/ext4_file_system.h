@@ -14,6 +14,7 @@
 #include "server/ext4/access_times.h"
 #include "server/ext4/file_data.h"
 #include "server/ext4/file_system.h"
+#include "server/ext4/inode_table_initialiser.h"
 #include "server/ext4/metadata.h"
 
 namespace fuse4fs::ext4 {
@@ -75,6 +76,7 @@ class Ext4FileSystem final : public FileSystem {
   Result<void> sync_inode(InodeNumber inode, SyncWhat what) override;
   Result<void> sync() override;
   Result<void> write_back() override;
+  bool initialise_inode_table() override;
   // Not under the metadata lock: who holds it may be waiting for the device, or for memory.
   std::size_t shrink() override { return volume_->cache().shrink(); }
   void keep_claim() override { volume_->keep_claim(); }
@@ -154,6 +156,7 @@ class Ext4FileSystem final : public FileSystem {
 
   std::unique_ptr<Volume> volume_;
   Metadata metadata_;
+  InodeTableInitialiser initialiser_{*volume_};
   const AccessTimePolicy access_times_;
   FileData data_;
   // Of renames between two directories there is one at a time: what lies inside of what stays as it is.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/file_system.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -236,6 +237,14 @@ Result<void> Ext4FileSystem::flush_device() {
 Result<void> Ext4FileSystem::write_back() {
   volume_->reservations().age();
   return volume_->write_back();
+}
+
+bool Ext4FileSystem::initialise_inode_table() {
+  const auto more = initialiser_.next();
+  if (more) return *more;
+  volume_->tell(fmt::format("the unused parts of inode tables are not initialised any more: {}",
+                            more.error().message()));
+  return false;
 }
 
 Result<void> Ext4FileSystem::unmount() {

@@ -305,6 +305,9 @@ class FileSystem {
   virtual Result<void> sync() = 0;
   // Writes metadata that has been dirty for a while. Called every few seconds.
   virtual Result<void> write_back() = 0;
+  // Makes one more of the inode tables that mke2fs left as they were (lazy_itable_init) hold zeros. False:
+  // none is left, or it cannot be done. By one thread, with pauses; it reads and may write some MB.
+  virtual bool initialise_inode_table() = 0;
   // The machine is short of memory: what can be had again from the device goes, as far as it may. Answers
   // how many bytes that were. Any thread, beside any request.
   virtual std::size_t shrink() = 0;

@@ -49,6 +49,16 @@ std::uint32_t GroupDescriptors::unused_inodes(GroupNumber group) const {
   return has_checksums_ ? std::min(get(group, kUnusedInodes), fs_.super->s_inodes_per_group) : 0;
 }
 
+std::uint32_t GroupDescriptors::used_table_blocks(GroupNumber group) const {
+  const std::uint32_t in_a_block = EXT2_INODES_PER_BLOCK(fs_.super);
+  return (fs_.super->s_inodes_per_group - unused_inodes(group) + in_a_block - 1) / in_a_block;
+}
+
+void GroupDescriptors::note_table_initialised(GroupNumber group) {
+  half(group, offsetof(ext4_group_desc, bg_flags)).fetch_or(EXT2_BG_INODE_ZEROED, std::memory_order_relaxed);
+  note_changed(group);
+}
+
 bool GroupDescriptors::has_right_sums() const {
   std::uint64_t inodes = 0, clusters = 0, directories = 0;
   for (GroupNumber group = 0; group < count(); ++group) {

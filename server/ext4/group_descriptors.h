@@ -72,6 +72,12 @@ class GroupDescriptors {
   [[nodiscard]] std::uint32_t free_clusters(GroupNumber group) const { return get(group, kFreeClusters); }
   // At the end of the table, never used.
   [[nodiscard]] std::uint32_t unused_inodes(GroupNumber group) const;
+  // Of the table, from its beginning: the others hold nothing but unused inodes.
+  [[nodiscard]] std::uint32_t used_table_blocks(GroupNumber group) const;
+  // What is unused of its table may hold anything.
+  [[nodiscard]] bool has_stale_table(GroupNumber group) const {
+    return has_checksums_ && !has_flag(group, EXT2_BG_INODE_ZEROED);
+  }
   [[nodiscard]] std::uint64_t free_clusters() const { return free_clusters_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t free_inodes() const { return free_inodes_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t used_directories() const {
@@ -113,6 +119,8 @@ class GroupDescriptors {
   }
   void set_block_bitmap_sum(GroupNumber group, std::uint32_t sum) { set(group, kBlockBitmapSum, sum); }
 
+  // When nothing changes: there are zeros.
+  void note_table_initialised(GroupNumber group);
   // For a write-back, when nothing changes: the descriptors that it is to write; they with their checksums
   // into the cache, and the sums of all into the superblock. What could not be written is for the next one.
   void note_changed(GroupNumber group) { changed_.insert(group); }

@@ -39,8 +39,20 @@ Result<cache::Buffer*> InodeBitmaps::open(GroupNumber group) {
   return buffer;
 }
 
+Result<void> InodeBitmaps::begin_table_block(GroupNumber group, const cache::Buffer& bitmap,
+                                             std::uint32_t index) {
+  const std::uint32_t in_a_block = EXT2_INODES_PER_BLOCK(&volume_.super());
+  if (index / in_a_block < groups_.used_table_blocks(group)) return {};
+  // A damaged descriptor may say too little.
+  const std::uint32_t first = index / in_a_block * in_a_block;
+  const std::uint32_t end = std::min(first + in_a_block, per_group_);
+  if (bits::first_one(bitmap.bytes(), first, end) < end) return {};
+  return volume_.begin_table_block(number_of(group, index));
+}
+
 Result<void> InodeBitmaps::mark_taken(GroupNumber group, cache::Buffer& buffer, std::uint32_t index,
                                       What what) {
+  RETURN_IF_ERROR(begin_table_block(group, buffer, index));
   ASSIGN_OR_RETURN(const auto change, blocks_.change(group, buffer));
   bits::set(change.bytes(), index, index + 1);
   groups_.note_inode_taken(group, index, what);
@@ -105,6 +117,14 @@ Result<InodeNumber> InodeBitmaps::next_in_use(InodeNumber from) {
     if (index < per_group_) return number_of(group, static_cast<std::uint32_t>(index));
   }
   return 0;
+}
+
+Result<bool> InodeBitmaps::uses_unused(GroupNumber group) {
+  if (groups_.has_no_inodes(group)) return false;
+  ASSIGN_OR_RETURN(const auto buffer, blocks_.get(group));
+  const std::uint64_t used =
+      std::uint64_t{groups_.used_table_blocks(group)} * EXT2_INODES_PER_BLOCK(&volume_.super());
+  return bits::first_one(buffer.bytes(), std::min<std::uint64_t>(used, per_group_), per_group_) < per_group_;
 }
 
 Result<std::uint32_t> InodeBitmaps::count_free(GroupNumber group) {

@@ -38,6 +38,8 @@ class InodeBitmaps {
   // The next in use from `from` on; 0 if there is none.
   Result<InodeNumber> next_in_use(InodeNumber from);
   Result<std::uint32_t> count_free(GroupNumber group);
+  // Whether it knows of inodes in blocks of the table that the descriptor says were never used.
+  Result<bool> uses_unused(GroupNumber group);
 
   [[nodiscard]] GroupNumber group_of(InodeNumber number) const { return (number - 1) / per_group_; }
   [[nodiscard]] GroupBitmaps& blocks() { return blocks_; }
@@ -49,6 +51,9 @@ class InodeBitmaps {
   }
   // One that is to be changed.
   Result<cache::Buffer*> open(GroupNumber group);
+  // Before the inode in this place is taken: the block of the table that it lies in, if it is the first
+  // there.
+  Result<void> begin_table_block(GroupNumber group, const cache::Buffer& bitmap, std::uint32_t index);
   Result<void> mark_taken(GroupNumber group, cache::Buffer& buffer, std::uint32_t index, What what);
 
   Volume& volume_;

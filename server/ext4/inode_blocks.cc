@@ -17,6 +17,7 @@ constexpr std::size_t kGeneration = offsetof(ext2_inode_large, i_generation);
 constexpr std::size_t kLow = offsetof(ext2_inode_large, osd2.linux2.l_i_checksum_lo);
 constexpr std::size_t kExtraSize = offsetof(ext2_inode_large, i_extra_isize);
 constexpr std::size_t kHigh = offsetof(ext2_inode_large, i_checksum_hi);
+constexpr cache::BlockRole kRole{.kind = cache::BlockKind::kInodeTable, .owner = 0};
 constexpr std::size_t kHalf = sizeof(std::uint16_t);  // of a checksum
 
 std::uint16_t half_at(std::span<const std::byte> bytes, std::size_t offset) {
@@ -83,11 +84,18 @@ errcode_t InodeBlocks::find(InodeNumber number, Place& place) const {
   return 0;
 }
 
+errcode_t InodeBlocks::begin(InodeNumber number) {
+  Place place;
+  if (const errcode_t code = find(number, place); code != 0) return code;
+  const auto buffer = journal_.get_new(place.block, kRole);
+  return buffer ? 0 : buffer.error().value();
+}
+
 errcode_t InodeBlocks::open(InodeNumber number, Place& place) {
   if (const errcode_t code = find(number, place); code != 0) return code;
   // Any bytes may be inodes; what is wrong with one is no other's fault.
   const auto any = [](std::span<const std::byte>) -> Result<void> { return {}; };
-  auto buffer = cache_.get(place.block, {.kind = cache::BlockKind::kInodeTable}, any);
+  auto buffer = cache_.get(place.block, kRole, any);
   if (!buffer) return buffer.error().value();
   place.buffer = std::move(*buffer);
   return 0;

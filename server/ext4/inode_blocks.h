@@ -51,6 +51,10 @@ class InodeBlocks {
   // All of it, and where it lies.
   errcode_t copy(InodeNumber number, EarlierInode& into);
 
+  // The block of the table that holds it was never used: zeros, whatever lies there, and nothing is read.
+  // Under a handle.
+  errcode_t begin(InodeNumber number);
+
   // What becomes of an inode's bytes behind those that are written.
   enum class Rest { kKept, kZeros };
   // Under a handle. Its checksum is not judged before: a damaged one may be written over.

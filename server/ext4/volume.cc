@@ -322,6 +322,10 @@ Result<void> Volume::write_inode(const Inode& inode) {
   return write_inode(inode.number, inode.bytes());
 }
 
+Result<void> Volume::begin_table_block(InodeNumber number) {
+  return check(inode_blocks_->begin(number), number, "beginning a block of the inode table");
+}
+
 Result<void> Volume::write_new_inode(const Inode& inode) {
   note_flags(inode.raw.i_flags);
   return check(inode_blocks_->write(inode.number, inode.bytes(), InodeBlocks::Rest::kZeros), inode.number,

@@ -131,6 +131,8 @@ class Volume {
                            std::string_view doing = "writing an inode");
   // All of it that this project knows.
   Result<void> write_inode(const Inode& inode);
+  // InodeBlocks::begin().
+  Result<void> begin_table_block(InodeNumber number);
   // Behind what is known may lie a former owner's bytes: zeros from now on.
   Result<void> write_new_inode(const Inode& inode);
   // Blocks of it were freed. Where it had counted fewer, that is told, and none are left.
@@ -157,6 +159,9 @@ class Volume {
   // Blocks of the group are about to go back to its bitmap, under its lock: nobody gets them before that is
   // on the medium.
   void note_freed(GroupNumber group, BlockRun run);
+  // What was unused of the group's inode table holds zeros, by writes that the device has taken. With no lock
+  // held, nor a handle.
+  void note_table_initialised(GroupNumber group);
   // Likewise.
   void note_inode_freed(InodeNumber number) {
     if (serves_) order_.unreleased().add_inode(number);

@@ -39,6 +39,15 @@ void Volume::check_sums() const {
 }
 #endif
 
+void Volume::note_table_initialised(GroupNumber group) {
+  const auto pause = journal_.pause();
+  groups().note_table_initialised(group);
+  // The zeros are on the medium first.
+  order_.note_contents_moved();
+  const std::lock_guard lock(superblock_);
+  ext2fs_mark_super_dirty(fs_);
+}
+
 // Bitmaps, descriptors and superblock, into the cache. No change under a handle, but a part of the
 // write-back: under its Pause.
 Volume::Pushed Volume::write_summary() {

@@ -209,6 +209,11 @@ Result<void> Dispatcher::write_back() {
   return file_system_.write_back();
 }
 
+bool Dispatcher::initialise_inode_table() {
+  const std::shared_lock running(running_);
+  return !unmounted_ && file_system_.initialise_inode_table();
+}
+
 std::size_t Dispatcher::shrink() {
   const std::shared_lock running(running_);
   return unmounted_ ? 0 : file_system_.shrink();

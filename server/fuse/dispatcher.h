@@ -49,6 +49,8 @@ class Dispatcher {
 
   // FileSystem::write_back(), as one of the running requests.
   Result<void> write_back();
+  // FileSystem::initialise_inode_table(), likewise.
+  bool initialise_inode_table();
   // FileSystem::shrink(), in the same way.
   std::size_t shrink();
   // FileSystem::statistics(), as one of the running requests. ENODEV once the volume is unmounted.

@@ -31,6 +31,8 @@ class Session {
 
   // Metadata that has been dirty for a while. Nothing if the volume is unmounted.
   Result<void> write_back() { return dispatcher_->write_back(); }
+  // One of the inode tables that mke2fs left. False: there is none any more.
+  bool initialise_inode_table() { return dispatcher_->initialise_inode_table(); }
   // Caches are given back: the machine is short of memory. Answers the bytes.
   std::size_t shrink() { return dispatcher_->shrink(); }
   [[nodiscard]] const RequestCounters& counters() const { return dispatcher_->counters(); }

@@ -111,6 +111,15 @@ Outcome<void> apply_commit(Options& options, std::string_view text) {
 }
 
 // The kernel's own lower limit is its business; that it is a number is ours, since it goes on into a list.
+Outcome<void> apply_init_itable(Options& options, std::string_view text) {
+  const auto number = parse_number(text);
+  if (!number || *number > kLongestInitPause)
+    return fail(Errno(EINVAL), fmt::format("option init_itable: not a number from 0 to {}: {}",
+                                           kLongestInitPause, quoted(text)));
+  options.init_itable = number;
+  return {};
+}
+
 Outcome<void> apply_max_read(Options& options, std::string_view text) {
   const auto number = parse_number(text);
   if (!number) return fail(Errno(EINVAL), "option max_read: not a number: " + quoted(text));
@@ -139,6 +148,14 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     options.discard = option == "discard";
     return {};
   }
+  if (option == "noinit_itable") {
+    options.init_itable.reset();
+    return {};
+  }
+  if (option == "init_itable") {
+    options.init_itable = kDefaultInitPause;
+    return {};
+  }
   if (option == "idmap") {
     options.id_mapped_mounts = true;
     return {};
@@ -154,6 +171,7 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     if (name == "threads") return apply_threads(options, value);
     if (name == "cache_size") return apply_cache_size(options, value);
     if (name == "commit") return apply_commit(options, value);
+    if (name == "init_itable") return apply_init_itable(options, value);
     if (name == "max_read") return apply_max_read(options, value);
     if (name == "journal_path") {
       if (value.empty()) return fail(Errno(EINVAL), "option journal_path: no device is named");

@@ -13,6 +13,9 @@ namespace fuse4fs::service {
 enum class ErrorsOption { kContinue, kRemountReadOnly, kPanic };
 
 inline constexpr unsigned kLongestCommit = 86'400;  // a day
+// As ext4's.
+inline constexpr unsigned kDefaultInitPause = 10;
+inline constexpr unsigned kLongestInitPause = 1'000'000;
 
 struct Options {
   std::string subtype;  // argument 0
@@ -23,6 +26,9 @@ struct Options {
   std::string journal_path;     // journal_path=: the device of an external journal; empty: none was named
   bool no_acls = false;         // noacl
   bool discard = false;         // discard: freed blocks are handed back to the device
+  // init_itable=N: unused parts of inode tables get their zeros, with pauses of N times the work; none:
+  // noinit_itable
+  std::optional<unsigned> init_itable = kDefaultInitPause;
   std::optional<ErrorsOption> errors;     // errors=; panic ends the server's service, never the machine
   std::optional<unsigned> threads;        // threads=N, 1 to 64
   std::optional<std::size_t> cache_size;  // cache_size=, bytes, kLeastCache to kLargestCache

@@ -71,6 +71,7 @@ class MockFileSystem : public ext4::FileSystem {
   MOCK_METHOD(Result<void>, sync_inode, (ext4::InodeNumber, SyncWhat), (override));
   MOCK_METHOD(Result<void>, sync, (), (override));
   MOCK_METHOD(Result<void>, write_back, (), (override));
+  MOCK_METHOD(bool, initialise_inode_table, (), (override));
   MOCK_METHOD(std::size_t, shrink, (), (override));
   MOCK_METHOD(void, keep_claim, (), (override));
   MOCK_METHOD(Result<void>, unmount, (), (override));

@@ -243,14 +243,39 @@ TEST(MountOptions, SloppyLeavesOutTheUnknownOnly) {
 }
 
 TEST(MountOptions, ValuesAreChecked) {
-  for (const char* const wrong :
-       {"errors",          "errors=",       "errors=explode",  "threads=0",           "threads=65",
-        "threads=4x",      "threads=-1",    "threads",         "commit=5s",           "commit=86401",
-        "commit",          "ro=1",          "bdi=fast",        "log=relative",        "log",
-        "resuid=5",        "barrier=0",     "data=ordered",    "dax=always",          "dax",
-        "loop=/dev/loop3", "service=run/x", "start-timeout=0", "start-timeout=86401", "start-timeout=1s",
-        "journal_path",    "cache_size=3m", "cache_size=513m", "cache_size=64mb",     "cache_size=-1",
-        "cache_size"}) {
+  for (const char* const wrong : {"errors",
+                                  "errors=",
+                                  "errors=explode",
+                                  "threads=0",
+                                  "threads=65",
+                                  "threads=4x",
+                                  "threads=-1",
+                                  "threads",
+                                  "commit=5s",
+                                  "commit=86401",
+                                  "commit",
+                                  "ro=1",
+                                  "bdi=fast",
+                                  "log=relative",
+                                  "log",
+                                  "resuid=5",
+                                  "barrier=0",
+                                  "data=ordered",
+                                  "dax=always",
+                                  "dax",
+                                  "loop=/dev/loop3",
+                                  "service=run/x",
+                                  "start-timeout=0",
+                                  "start-timeout=86401",
+                                  "start-timeout=1s",
+                                  "journal_path",
+                                  "cache_size=3m",
+                                  "cache_size=513m",
+                                  "cache_size=64mb",
+                                  "cache_size=-1",
+                                  "cache_size",
+                                  "init_itable=x",
+                                  "init_itable=1000001"}) {
     EXPECT_FALSE(parse(wrong)) << wrong;
   }
   for (const char* const right : {"errors=continue", "errors=remount-ro", "errors=panic", "threads=1",

@@ -57,6 +57,10 @@ TEST(Options, EachServerOptionHasItsMeaning) {
   EXPECT_EQ(parse("threads=1")->threads, 1U);
   EXPECT_EQ(parse("commit=60")->commit, 60U);
   EXPECT_EQ(parse("commit=60,commit=0")->commit, std::nullopt);
+  EXPECT_EQ(parse("noacl")->init_itable, 10U);
+  EXPECT_EQ(parse("init_itable=0")->init_itable, 0U);
+  EXPECT_EQ(parse("noinit_itable")->init_itable, std::nullopt);
+  EXPECT_EQ(parse("noinit_itable,init_itable")->init_itable, 10U);
 }
 
 TEST(Options, MountWordsBecomeFlags) {
@@ -101,7 +105,7 @@ TEST(Options, BadValuesAreNamed) {
   for (const char* const word :
        {"cache_size=3m", "cache_size=513m", "cache_size=4x", "threads=0", "threads=65", "threads=-1",
         "threads=", "threads=4x", "threads= 4", "threads=99999999999", "errors=", "errors=remount",
-        "max_read=", "max_read=x", "commit=86401", "commit=-1"}) {
+        "max_read=", "max_read=x", "commit=86401", "commit=-1", "init_itable=", "init_itable=1000001"}) {
     const auto options = parse(word);
     ASSERT_FALSE(options) << word;
     EXPECT_EQ(options.error().error, Errno(EINVAL));

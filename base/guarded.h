@@ -31,6 +31,7 @@ enum class LockRank : int {
   kBlockCache = 41,       // a shard of the cached metadata blocks
   kLiveInodes = 42,       // a shard of the table of inodes in memory
   kDedupIndex = 43,       // what was seen lately that may be shared
+  kDefaultAcls = 44,      // which default ACLs directories have
   kErrorRecord = 45,      // errors that the superblock is to record
   kWriteOrder = 46,       // what a write-back in order must know, and what is not released yet
   kReservations = 47,     // which free blocks are left to whose file

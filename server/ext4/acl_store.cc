@@ -60,7 +60,13 @@ Result<void> AclStore::inherit(const Inode& directory, Inode& inode, mode_t umas
   if (inode.is_symlink()) return {};
   Acl acl;
   if (volume_.has_acls()) {
-    ASSIGN_OR_RETURN(acl, get(directory, kDefaultAclXattr));
+    auto& known = xattrs_.default_acls();
+    if (auto found = known.find(directory.number)) {
+      acl = *std::move(found);
+    } else {
+      ASSIGN_OR_RETURN(acl, get(directory, kDefaultAclXattr));
+      known.keep(directory.number, acl);
+    }
   }
   if (acl.empty()) {
     inode.raw.i_mode = static_cast<std::uint16_t>(inode.mode() & ~(umask & kPermissions));

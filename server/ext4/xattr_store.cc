@@ -300,6 +300,7 @@ Result<std::size_t> XattrStore::room_for_inline_data(const Inode& inode) {
 }
 
 Result<void> XattrStore::release_all(Inode& inode) {
+  default_acls_.forget(inode.number);
   auto lock = share(inode);
   ASSIGN_OR_RETURN(const Places from, read(inode));
   if (!lock && is_shared(from)) lock.lock();
@@ -312,6 +313,7 @@ Result<void> XattrStore::release_all(Inode& inode) {
 
 Result<void> XattrStore::change(Inode& inode, const Places& from, Places& to, InodeNumber fresh) {
   volume_.note_xattrs();
+  default_acls_.forget(inode.number);
   RETURN_IF_ERROR(store_block(inode, from, to, fresh));
   RETURN_IF_ERROR(count_blocks(inode, from, to));
   RETURN_IF_ERROR(write_inode(inode, from, to));

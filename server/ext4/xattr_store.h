@@ -29,6 +29,7 @@
 #include "base/result.h"
 #include "server/ext4/block_allocator.h"
 #include "server/ext4/dedup_index.h"
+#include "server/ext4/default_acls.h"
 #include "server/ext4/extent_map.h"
 #include "server/ext4/inode.h"
 #include "server/ext4/inode_allocator.h"
@@ -57,6 +58,9 @@ class XattrStore {
   Result<void> set_inline_data(Inode& inode, std::span<const std::byte> value);
   // How long that may be, beside the attributes that are there: in bytes, in fours.
   Result<std::size_t> room_for_inline_data(const Inode& inode);
+
+  // Of inodes whose attributes have not changed since.
+  [[nodiscard]] DefaultAcls& default_acls() { return default_acls_; }
 
   // The inode is about to be deleted. Not written.
   Result<void> release_all(Inode& inode);
@@ -122,6 +126,7 @@ class XattrStore {
   BlockAllocator& blocks_;
   ExtentMap& extents_;
   XattrValues values_;
+  DefaultAcls default_acls_;
   RankedMutex<std::mutex, LockRank::kXattrShare> share_;
   DedupIndex<std::uint64_t> known_blocks_;  // by the hash of all that is in them
   // In cache lines of their own.

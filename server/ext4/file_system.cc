@@ -218,7 +218,8 @@ Result<void> Ext4FileSystem::sync_inode(InodeNumber inode, SyncWhat what) {
   RETURN_IF_ERROR(volume_->check_alive());
   const auto wanted = what == SyncWhat::kAll ? journal::Changed::kTimes : journal::Changed::kMore;
   if (!volume_->journal().last_changes().are_written(inode, wanted)) RETURN_IF_ERROR(volume_->write_back());
-  return flush_device();
+  RETURN_IF_ERROR(flush_device());
+  return volume_->check_alive();
 }
 
 Result<void> Ext4FileSystem::sync() {

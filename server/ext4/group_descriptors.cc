@@ -50,6 +50,7 @@ std::uint32_t GroupDescriptors::unused_inodes(GroupNumber group) const {
 }
 
 std::uint32_t GroupDescriptors::used_table_blocks(GroupNumber group) const {
+  if (has_no_inodes(group)) return 0;
   const std::uint32_t in_a_block = EXT2_INODES_PER_BLOCK(fs_.super);
   return (fs_.super->s_inodes_per_group - unused_inodes(group) + in_a_block - 1) / in_a_block;
 }

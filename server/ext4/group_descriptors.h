@@ -96,7 +96,10 @@ class GroupDescriptors {
   void set_inodes(GroupNumber group, std::uint32_t free, std::uint32_t directories, std::uint32_t unused);
   void set_free_inodes(std::uint64_t all) { free_inodes_ = all; }
   // Its bitmap is written from now on.
-  void begin_inodes(GroupNumber group) { clear_flag(group, EXT2_BG_INODE_UNINIT); }
+  void begin_inodes(GroupNumber group) {
+    set(group, kUnusedInodes, fs_.super->s_inodes_per_group);
+    clear_flag(group, EXT2_BG_INODE_UNINIT);
+  }
   void begin_blocks(GroupNumber group) { clear_flag(group, EXT2_BG_BLOCK_UNINIT); }
 
   // Of so many, those that the volume can give while `kept` of all clusters stay: they count as taken. By any

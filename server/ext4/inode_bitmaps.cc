@@ -14,7 +14,8 @@ InodeBitmaps::InodeBitmaps(Volume& volume, GroupDescriptors& groups)
       per_group_(volume.super().s_inodes_per_group),
       first_(EXT2_FIRST_INODE(&volume.super())),
       blocks_(volume, groups, GroupBitmaps::Kind::kInodes, per_group_),
-      first_free_(groups.count()) {}
+      first_free_(groups.count()),
+      cleared_blocks_(groups.count()) {}
 
 bool InodeBitmaps::in_use(InodeNumber number) {
   if (number == 0 || group_of(number) >= groups_.count()) return false;
@@ -47,7 +48,20 @@ Result<void> InodeBitmaps::begin_table_block(GroupNumber group, const cache::Buf
   const std::uint32_t first = index / in_a_block * in_a_block;
   const std::uint32_t end = std::min(first + in_a_block, per_group_);
   if (bits::first_one(bitmap.bytes(), first, end) < end) return {};
+  RETURN_IF_ERROR(clear_table_from(group, index / in_a_block));
   return volume_.begin_table_block(number_of(group, index));
+}
+
+// A descriptor that says how far a table is used may be on the medium before its inodes are: until then what
+// lies there are zeros.
+Result<void> InodeBitmaps::clear_table_from(GroupNumber group, std::uint32_t block) {
+  auto& cleared = cleared_blocks_[group];
+  if (!groups_.has_stale_table(group) || block < cleared) return {};
+  const std::uint32_t count =
+      std::min<std::uint32_t>(kClearedAtOnce, volume_.fs()->inode_blocks_per_group - block);
+  RETURN_IF_ERROR(volume_.clear_blocks(groups_.inode_table(group) + block, count));
+  cleared = block + count;
+  return {};
 }
 
 Result<void> InodeBitmaps::mark_taken(GroupNumber group, cache::Buffer& buffer, std::uint32_t index,
@@ -120,6 +134,7 @@ Result<InodeNumber> InodeBitmaps::next_in_use(InodeNumber from) {
 }
 
 Result<bool> InodeBitmaps::uses_unused(GroupNumber group) {
+  const auto lock = groups_.lock_shared(group);
   if (groups_.has_no_inodes(group)) return false;
   ASSIGN_OR_RETURN(const auto buffer, blocks_.get(group));
   const std::uint64_t used =

@@ -54,6 +54,7 @@ class InodeBitmaps {
   // Before the inode in this place is taken: the block of the table that it lies in, if it is the first
   // there.
   Result<void> begin_table_block(GroupNumber group, const cache::Buffer& bitmap, std::uint32_t index);
+  Result<void> clear_table_from(GroupNumber group, std::uint32_t block);
   Result<void> mark_taken(GroupNumber group, cache::Buffer& buffer, std::uint32_t index, What what);
 
   Volume& volume_;
@@ -63,6 +64,9 @@ class InodeBitmaps {
   GroupBitmaps blocks_;
   // By group, under its lock: all before this place are in use.
   std::vector<std::uint32_t> first_free_;
+  // Likewise, of a table that mke2fs left as it was: the blocks before this one hold inodes, or zeros by now.
+  static constexpr std::uint32_t kClearedAtOnce = 16;
+  std::vector<std::uint32_t> cleared_blocks_;
 };
 
 }  // namespace fuse4fs::ext4

@@ -87,6 +87,7 @@ errcode_t InodeBlocks::find(InodeNumber number, Place& place) const {
 errcode_t InodeBlocks::begin(InodeNumber number) {
   Place place;
   if (const errcode_t code = find(number, place); code != 0) return code;
+  const std::unique_lock lock(stripe_of(place).mutex);
   const auto buffer = journal_.get_new(place.block, kRole);
   return buffer ? 0 : buffer.error().value();
 }

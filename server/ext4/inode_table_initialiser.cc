@@ -5,6 +5,8 @@
 #include <cstring>
 #include <new>
 
+#include "server/ext4/errors.h"
+
 namespace fuse4fs::ext4 {
 
 Result<bool> InodeTableInitialiser::next() {
@@ -14,23 +16,27 @@ Result<bool> InodeTableInitialiser::next() {
     memory_.reset();
     return false;
   }
+  get_memory();
   // Whatever comes of it: one that fails is not tried again.
   const GroupNumber group = next_++;
-  // A damaged descriptor may say too little. It is left for e2fsck.
-  ASSIGN_OR_RETURN(const bool in_use, volume_.inode_bitmaps().uses_unused(group));
-  if (in_use) return true;
+  const auto in_use = volume_.inode_bitmaps().uses_unused(group);
+  if (!in_use && in_use.error() != kCorrupted) return fail(in_use.error());
+  // What is damaged is left for e2fsck: a descriptor may say too little.
+  if (!in_use || *in_use) return true;
   RETURN_IF_ERROR(write(group));
   volume_.note_table_initialised(group);
   return true;
 }
 
-Result<void> InodeTableInitialiser::write(GroupNumber group) {
+void InodeTableInitialiser::get_memory() {
   constexpr std::size_t kPage = 4096;
-  if (!memory_) {
-    memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kPage, 2 * kPiece)));
-    if (!memory_) throw std::bad_alloc();
-    std::memset(memory_.get(), 0, 2 * kPiece);
-  }
+  if (memory_) return;
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kPage, 2 * kPiece)));
+  if (!memory_) throw std::bad_alloc();
+  std::memset(memory_.get(), 0, 2 * kPiece);
+}
+
+Result<void> InodeTableInitialiser::write(GroupNumber group) {
   const std::span piece(memory_.get(), kPiece);
   const std::span<const std::byte> zeros(memory_.get() + kPiece, kPiece);
   auto& groups = volume_.groups();

@@ -8,7 +8,7 @@
 //
 // Facts: the kernel's Documentation/filesystems/ext4 (blockgroup, "Lazy Block Group Initialization").
 // Locking: one thread, which holds no lock and no handle. Takes the lock of the group for each piece, and a
-// Pause at the end of a group. Errors: those of the device, EUCLEAN for a damaged bitmap (told already).
+// Pause at the end of a group. Errors: those of the device; a group whose bitmap is damaged is passed over.
 #pragma once
 
 #include <cstddef>
@@ -35,6 +35,7 @@ class InodeTableInitialiser {
   struct Free {
     void operator()(std::byte* memory) const { std::free(memory); }
   };
+  void get_memory();
   Result<void> write(GroupNumber group);
 
   Volume& volume_;

@@ -281,6 +281,7 @@ Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber
     return fail(EXDEV);
   if (volume_->order().is_left_by_names(new_parent)) return fail(kWriteBackFirst);
   const auto handle = volume_->journal().start(credits::of_link);
+  volume_->order().note_named(number);
   // The count first: after a crash one link too many costs space, one too few costs data.
   ++inode.raw.i_links_count;
   inode.touch_changed();
@@ -308,6 +309,7 @@ Result<void> Ext4FileSystem::unlink_unsynced(InodeNumber parent, std::string_vie
   if (place.child->raw.i_links_count > 1)
     survivor = Directory::Survivor{.inode = place.child->number, .mode = place.child->mode()};
   const auto handle = volume_->journal().start(credits::of_unlink);
+  if (survivor) volume_->order().note_left(parent, place.child->number);
   RETURN_IF_ERROR(metadata_.directories.remove(place.parent, name, std::move(place.position), survivor));
   return drop_link(locks[place.child->number], *place.child);
 }
@@ -333,6 +335,7 @@ Result<void> Ext4FileSystem::remove_directory_unsynced(InodeNumber parent, std::
     return fail(volume_->corrupted(parent, 0, "a directory inside itself"));
   ASSIGN_OR_RETURN(const bool empty, metadata_.directories.is_empty(*place.child));
   if (!empty) return fail(ENOTEMPTY);
+  if (volume_->order().is_left_directory(place.child->number)) return fail(kWriteBackFirst);
   const auto handle = volume_->journal().start(credits::of_unlink);
   count_subdirectory(place.parent, -1);
   RETURN_IF_ERROR(metadata_.directories.remove(place.parent, name, std::move(place.position)));

@@ -67,6 +67,8 @@ Result<void> Ext4FileSystem::rename_unsynced(InodeNumber old_parent, std::string
     if (!look_above_new && !look_above_old) {
       if (old_parent != new_parent && volume_->order().is_left_by_names(new_parent))
         return fail(kWriteBackFirst);
+      if (names.to.child && volume_->order().is_left_directory(names.to.child->number))
+        return fail(kWriteBackFirst);
       const auto handle = volume_->journal().start(credits::of_rename);
       return options.mode == RenameMode::kExchange ? exchange_names(names) : move_name(locks, names);
     }
@@ -164,7 +166,10 @@ Result<void> Ext4FileSystem::move_name(const ExclusiveSet& locks, Rename& names)
     if (stand_in) discard(*stand_in);
     return placed;
   }
-  if (is_directory && !same_parent) volume_->order().note_moved_directory(moved.number);
+  auto& order = volume_->order();
+  order.note_named(moved.number);
+  if (!same_parent) order.note_left(from.parent.number, moved.number);
+  if (is_directory && !same_parent) order.note_moved_directory(moved.number);
   if (is_directory) {
     // The one that is replaced makes up for the one that comes.
     if (to.child) count_subdirectory(from.parent, -1);
@@ -207,6 +212,8 @@ Result<void> Ext4FileSystem::exchange_names(Rename& names) {
     RETURN_IF_ERROR(may_link_more(first.is_directory() ? to.parent : from.parent));
   RETURN_IF_ERROR(directories.replace(names.target(), new_name, first.number, first.mode()));
   RETURN_IF_ERROR(directories.replace(from.parent, old_name, second.number, second.mode()));
+  volume_->order().note_named(first.number);
+  volume_->order().note_named(second.number);
   if (!same_parent) {
     for (const Inode* const moved : {&first, &second})
       if (moved->is_directory()) volume_->order().note_moved_directory(moved->number);

@@ -39,6 +39,19 @@ void Volume::check_sums() const {
 }
 #endif
 
+Result<void> Volume::clear_blocks(std::uint64_t first, std::uint32_t count) {
+  alignas(4096) static std::array<std::byte, std::size_t{64} << 10> zeros{};
+  for (const std::uint64_t end = first + count; first < end;) {
+    const std::uint64_t blocks = std::min<std::uint64_t>(end - first, zeros.size() >> block_bits_);
+    const auto bytes = std::span<const std::byte>(zeros).first(blocks << block_bits_);
+    if (const auto written = device_.write_direct(first << block_bits_, bytes); !written)
+      return check(written.error().value(), 0, "clearing a part of an inode table");
+    first += blocks;
+  }
+  order_.note_contents_moved();
+  return {};
+}
+
 void Volume::note_table_initialised(GroupNumber group) {
   const auto pause = journal_.pause();
   groups().note_table_initialised(group);
@@ -126,7 +139,8 @@ Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& free
     const auto pause = journal_.pause();
     number = changes.begin_write_back();
     if (!needs_write_back() && !has_unreleased() && !order_.wants_write_back()) {
-      if (device_.access() == cache::Access::kReadWrite) changes.note_written(number);
+      const bool writes = device_.access() == cache::Access::kReadWrite && health_ != Health::kShutDown;
+      if (writes) changes.note_written(number);
       return {};
     }
     if (auto written = write_summary(); !written) return written;

@@ -45,7 +45,9 @@
 // began, would be in neither of the two while step 4 is written, if both took names of each other. There is
 // no order for that: the operation ends with kWriteBackFirst, and is tried again behind a write-back. The
 // same where a directory moves into one that moved itself since then, or lies in such a one: while both names
-// of both are there (steps 3 and 4), each might hold the other, and e2fsck would find them in a circle.
+// of both are there (steps 3 and 4), each might hold the other, and e2fsck would find them in a circle. And
+// where a directory is removed that names were moved out of: step 2 writes that it is gone, step 3 their new
+// places.
 //
 // Locking: any thread; one lock (rank kWriteOrder) for moments. plan() works on what it is given.
 #pragma once
@@ -98,6 +100,8 @@ struct OrderNotes {
   std::map<std::uint64_t, std::map<InodeNumber, EarlierInode>> earlier_inodes;  // by block of the table
   std::unordered_set<InodeNumber> left_by_names;      // of these, what kNames is for
   std::unordered_set<InodeNumber> moved_directories;  // to other ones
+  std::unordered_set<InodeNumber> named_anew;         // by a rename or a link
+  std::unordered_set<InodeNumber> left_directories;   // by one of these
   bool trees_grew = false;
   bool contents_moved = false;
 };
@@ -142,10 +146,25 @@ class WriteOrder {
     return !notes->moved_directories.empty() && notes->moved_directories.contains(directory);
   }
 
+  // The inode has got another name.
+  void note_named(InodeNumber inode) { notes_.lock()->named_anew.insert(inode); }
+  // A name of the inode, which has others, left the directory. Whether it comes to that depends on
+  // note_named(): otherwise the others were there all the time.
+  void note_left(InodeNumber directory, InodeNumber inode) {
+    auto notes = notes_.lock();
+    if (notes->named_anew.contains(inode)) notes->left_directories.insert(directory);
+  }
+  // Names were moved out of this directory: it must not go before their new places are written.
+  [[nodiscard]] bool is_left_directory(InodeNumber directory) {
+    auto notes = notes_.lock();
+    return !notes->left_directories.empty() && notes->left_directories.contains(directory);
+  }
+
   // Something waits for a write-back that may have nothing else to write.
   [[nodiscard]] bool wants_write_back() {
     auto notes = notes_.lock();
-    return !notes->left_by_names.empty() || !notes->moved_directories.empty();
+    return !notes->left_by_names.empty() || !notes->moved_directories.empty() ||
+           !notes->left_directories.empty();
   }
 
   // A write-back begins: all notes so far are about its blocks.

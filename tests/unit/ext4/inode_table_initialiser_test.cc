@@ -129,6 +129,40 @@ TEST_F(LazyTables, SayItLast) {
   EXPECT_EQ(volume_.unmount_and_check(), "");
 }
 
+// Whatever of a write-back a power cut leaves, e2fsck finds no inodes of what was there before.
+TEST_F(LazyTables, HaveZerosBeforeADescriptorSaysThatTheyAreUsed) {
+  leave_something();
+  const auto recording = std::make_shared<cache::Recording>();
+  volume_.wrap_device = [&](TestVolume::Backend device) -> TestVolume::Backend {
+    return std::make_unique<cache::RecordingBackend>(std::move(device), recording);
+  };
+  auto& fs = volume_.mount();
+  ASSERT_TRUE(fs.sync());
+  const std::size_t since = recording->operations().size();
+  const Table& table = tables_.front();
+  for (int i = 0; i < 30; ++i) volume_.make_file(kRootInode, fmt::format("file {}", i));
+  ASSERT_TRUE(fs.sync());
+  const auto& operations = recording->operations();
+  const auto first_of = [&](const auto& is) {
+    for (std::size_t i = since; i < operations.size(); ++i)
+      if (is(operations[i])) return i;
+    return operations.size();
+  };
+  using Kind = cache::Recording::Operation::Kind;
+  const auto zeros = first_of([&](const auto& operation) {
+    return operation.kind == Kind::kWrite && operation.offset == (table.first + table.used) * kBlock;
+  });
+  const auto flush = first_of([](const auto& operation) { return operation.kind == Kind::kFlush; });
+  const auto descriptor = first_of(
+      [](const auto& operation) { return operation.kind == Kind::kWrite && operation.offset <= 2 * kBlock; });
+  ASSERT_LT(descriptor, operations.size());
+  EXPECT_LT(zeros, flush);
+  EXPECT_LT(flush, descriptor);
+  EXPECT_TRUE(
+      std::ranges::all_of(operations[zeros].bytes, [](std::byte byte) { return byte == std::byte{0}; }));
+  EXPECT_EQ(volume_.unmount_and_check(), "");
+}
+
 // What holds zeros is not written: an image stays as small as it is.
 TEST_F(LazyTables, StaySparse) {
   const auto blocks = [&] {

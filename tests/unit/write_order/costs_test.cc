@@ -157,6 +157,40 @@ TEST_F(InodeSyncCosts, OfAMapThatChangedItsNode) {
   EXPECT_EQ(costs_of_sync(file_, What::kDataOnly), Costs());
 }
 
+// It would be gone before their new places are written.
+TEST_F(SyncCosts, OfADirectoryThatGoesAfterItsNamesAWriteBackBetween) {
+  const auto made = fs_->make(kRootInode, "d", {.mode = S_IFDIR | 0755U});
+  const auto other = fs_->make(kRootInode, "other", {.mode = S_IFDIR | 0755U});
+  ASSERT_TRUE(made && other);
+  const auto file = fs_->make(made->inode, "f", {.mode = S_IFREG | 0644U});
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(fs_->link(file->inode, kRootInode, "f2"));
+  (void)costs_of_sync();
+  // Its other name is there already.
+  ASSERT_TRUE(fs_->unlink(made->inode, "f"));
+  ASSERT_TRUE(fs_->remove_directory(kRootInode, "d"));
+  EXPECT_EQ(costs(), Costs());
+  ASSERT_TRUE(fs_->rename(kRootInode, "f2", other->inode, "f2", {}));
+  (void)costs_of_sync();
+  ASSERT_TRUE(fs_->rename(other->inode, "f2", kRootInode, "f3", {}));
+  EXPECT_EQ(costs(), Costs());
+  ASSERT_TRUE(fs_->remove_directory(kRootInode, "other"));
+  EXPECT_NE(costs().writes, 0U);
+}
+
+TEST_F(SyncCosts, OfADirectoryThatIsReplacedAfterItsNamesAWriteBackBetween) {
+  const auto made = fs_->make(kRootInode, "d", {.mode = S_IFDIR | 0755U});
+  ASSERT_TRUE(made && fs_->make(kRootInode, "other", {.mode = S_IFDIR | 0755U}));
+  const auto file = fs_->make(made->inode, "f", {.mode = S_IFREG | 0644U});
+  ASSERT_TRUE(file);
+  (void)costs_of_sync();
+  ASSERT_TRUE(fs_->link(file->inode, kRootInode, "f2"));
+  ASSERT_TRUE(fs_->unlink(made->inode, "f"));
+  EXPECT_EQ(costs(), Costs());
+  ASSERT_TRUE(fs_->rename(kRootInode, "other", kRootInode, "d", {}));
+  EXPECT_NE(costs().writes, 0U);
+}
+
 // Which could each hold the other while both names of both are on the device.
 TEST_F(SyncCosts, OfADirectoryThatMovesIntoOneThatMovedAWriteBackBetween) {
   const auto make_directory = [&](InodeNumber parent, const char* name) {

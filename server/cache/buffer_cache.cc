@@ -105,8 +105,7 @@ BufferCache::~BufferCache() {
 
 // Neighbours lie in one shard, so that a run of them takes few locks.
 BufferCache::Shard& BufferCache::shard_of(std::uint64_t block) const {
-  constexpr unsigned kNeighbours = 4;  // bits
-  const std::uint64_t mixed = (block >> kNeighbours) * 0x9E37'79B9'7F4A'7C15U;
+  const std::uint64_t mixed = (block >> BlockRegions::kRunBits) * 0x9E37'79B9'7F4A'7C15U;
   return shards_[(mixed >> 32) % kShards];
 }
 
@@ -240,6 +239,7 @@ void BufferCache::detach(Frame& frame, ShardState& state) {
   frame.here = false;
   state.frames.erase(frame.block);
   state.unlink(frame);
+  regions_.remove(frame.block);
   --cached_;
   if (frame.dirty) {
     state.dirty.erase(frame.block);
@@ -293,6 +293,7 @@ internal::Frame* BufferCache::insert(ShardState& state, std::unique_ptr<Frame> f
   state.frames.emplace(fresh->block, fresh.get());
   Frame* const frame = fresh.release();
   state.append(*frame);
+  regions_.add(frame->block);
   ++cached_;
   internal::acquire(*frame);
   return frame;
@@ -355,25 +356,17 @@ void BufferCache::forget(std::uint64_t first, std::uint64_t count) {
     found.clear();
   };
   // A long range is usually file data, of which nothing is here: do not look for each block of it.
-  if (count > cached_) {
-    for (std::size_t i = 0; i < kShards; ++i) {
-      auto state = shards_[i].state.lock();
-      for (const auto& [block, frame] : state->frames) {
-        if (block < first || block - first >= count) continue;
-        internal::acquire(*frame);
-        found.push_back(frame);
-      }
-      drop(shards_[i], state);
-    }
-    return;
-  }
-  for (std::uint64_t block = first; block - first < count; ++block) {
+  const std::uint64_t end = first + count;
+  for (std::uint64_t block = regions_.next(first, end); block < end; block = regions_.next(block, end)) {
     Shard& shard = shard_of(block);
     auto state = shard.state.lock();
-    Frame* const frame = state->find(block);
-    if (frame == nullptr) continue;
-    internal::acquire(*frame);
-    found.push_back(frame);
+    for (const std::uint64_t behind = std::min(end, BlockRegions::end_of_run(block)); block < behind;
+         ++block) {
+      Frame* const frame = state->find(block);
+      if (frame == nullptr) continue;
+      internal::acquire(*frame);
+      found.push_back(frame);
+    }
     drop(shard, state);
   }
 }

@@ -54,6 +54,7 @@
 #include "base/result.h"
 #include "server/cache/block_device.h"
 #include "server/cache/block_memory.h"
+#include "server/cache/block_regions.h"
 
 namespace fuse4fs::cache {
 
@@ -312,6 +313,7 @@ class BufferCache {
   const Options options_;
   BlockMemory memory_;
   const std::unique_ptr<Shard[]> shards_;
+  BlockRegions regions_;  // of all frames
   std::atomic<std::size_t> dirty_{0};
   std::atomic<std::size_t> cached_{0};
   // What shrink() lowered it to, in blocks, and when.

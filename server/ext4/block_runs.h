@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <map>
@@ -59,6 +60,7 @@ class BlockRuns {
     return found == runs_.end() ? UINT64_MAX : found->first;
   }
   [[nodiscard]] std::uint64_t count() const { return count_; }
+  [[nodiscard]] std::size_t runs() const { return runs_.size(); }
   // Calls `see(first, count)` for each run, from the first on.
   template <class See>
   void for_each(const See& see) const {

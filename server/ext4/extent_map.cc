@@ -100,9 +100,9 @@ Result<void> ExtentMap::convert_extents(Inode& inode, std::uint64_t first, std::
                                         Mapping::Kind kind, Handles handles) {
   ExtentTree tree(volume_, blocks_, inode);
   std::uint64_t freed = 0;
+  unsigned extents = 0;
   while (first < end) {
-    if (!volume_.journal().ensure(credits::of_map) && handles == Handles::kSeveral)
-      RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
+    if (!goes_on(handles, extents)) RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
     ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
     const std::uint64_t to = std::min(end, here.end());
     if (here.kind != Mapping::Kind::kHole && here.kind != kind) {
@@ -120,6 +120,18 @@ Result<void> ExtentMap::convert_extents(Inode& inode, std::uint64_t first, std::
   return {};
 }
 
+bool ExtentMap::goes_on(Handles handles, unsigned& extents) {
+  const auto& journal = volume_.journal();
+  const bool has_room = volume_.journal().ensure(credits::of_map);
+  if (handles == Handles::kOne) return true;
+  if (has_room && extents < LongWork::kExtents && journal.used().blocks < LongWork::kBlocks) {
+    ++extents;
+    return true;
+  }
+  extents = 1;
+  return false;
+}
+
 // A write-back may come between, and after it a crash: the file is then as if it had been cut, or filled, to
 // here and no farther.
 Result<void> ExtentMap::begin_anew(Inode& inode, std::uint64_t end, std::uint64_t& freed) {
@@ -129,7 +141,9 @@ Result<void> ExtentMap::begin_anew(Inode& inode, std::uint64_t end, std::uint64_
   Inode shown = inode;
   shown.set_size(std::max(inode.size(), std::min(before.size(), end << volume_.block_bits())));
   RETURN_IF_ERROR(volume_.write_inode(shown));
-  volume_.journal().restart(credits::of_map);
+  volume_.journal().restart(credits::of_map, [&] {
+    if (volume_.wants_write_back()) (void)volume_.write_back();
+  });
   return {};
 }
 
@@ -150,12 +164,14 @@ Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first, Hand
 
 Result<void> ExtentMap::cut_end(Inode& inode, std::uint64_t first, Handles handles, std::uint64_t& freed) {
   ExtentTree tree(volume_, blocks_, inode);
+  unsigned extents = 0;
   while (true) {
     RETURN_IF_ERROR(tree.seek(kExtentBlocks - 1));
     const auto last = tree.found();
     if (!last || last->end() <= first) return {};
-    if (!volume_.journal().ensure(credits::of_map) && handles == Handles::kSeveral) {
+    if (!goes_on(handles, extents)) {
       RETURN_IF_ERROR(begin_anew(inode, last->end(), freed));
+      extents = 0;
       continue;
     }
     const std::uint64_t from = std::max(first, last->logical);
@@ -182,9 +198,9 @@ Result<void> ExtentMap::remove(Inode& inode, std::uint64_t first, std::uint64_t 
 Result<void> ExtentMap::remove_extents(Inode& inode, std::uint64_t first, std::uint64_t end, Handles handles,
                                        std::uint64_t& freed) {
   ExtentTree tree(volume_, blocks_, inode);
+  unsigned extents = 0;
   while (first < end) {
-    if (!volume_.journal().ensure(credits::of_map) && handles == Handles::kSeveral)
-      RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
+    if (!goes_on(handles, extents)) RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
     ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
     const std::uint64_t to = std::min(end, here.end());
     if (here.kind != Mapping::Kind::kHole) {

@@ -41,10 +41,19 @@ class ExtentMap {
   // Walks the whole map and says whether it can be changed.
   Result<void> check(const Inode& inode);
 
-  // Removing and converting may be long. Where the log has no room for the rest of it they go on in this
-  // handle all the same, or make the inode fit what was done, write it, and begin another: then nothing else
-  // that the caller has begun may be unfinished.
+  // Removing and converting may be long. Where the log has no room for the rest of it, or one handle has gone
+  // on for long enough (LongWork), they go on in this handle all the same, or make the inode fit what was
+  // done, write it, and begin another: then nothing else that the caller has begun may be unfinished. A
+  // write-back may come between, and does where too much waits for one.
   enum class Handles { kOne, kSeveral };
+  // What one handle of several does at most, whatever the log has room for: a write-back waits for its end,
+  // and everybody for the write-back.
+  struct LongWork {
+    static constexpr unsigned kExtents = 1024;
+    static constexpr std::uint64_t kIndirect = 8;  // indirect blocks, each with all that hangs on it
+    // Changed blocks of metadata, before the last step (credits::of_map).
+    static constexpr std::size_t kBlocks = 256;
+  };
 
   // Maps a hole to blocks: to ones that hold its data already, or (with extents) that count as zeros. All of
   // it, or where that fails nothing: then the blocks are still the caller's.
@@ -83,6 +92,8 @@ class ExtentMap {
                               std::uint64_t& freed);
   Result<void> convert_extents(Inode& inode, std::uint64_t first, std::uint64_t end, Mapping::Kind kind,
                                Handles handles);
+  // Whether another extent is this handle's, the next of so many.
+  [[nodiscard]] bool goes_on(Handles handles, unsigned& extents);
   // Another handle. Until `end` the file is what it was.
   Result<void> begin_anew(Inode& inode, std::uint64_t end, std::uint64_t& freed);
   // `mapped` counts the blocks that are, also where it fails.
@@ -101,7 +112,10 @@ class ExtentMap {
   struct Cut;
   Result<void> remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t end, Handles handles,
                                std::uint64_t& freed);
-  Result<void> cut_indirect(Inode& inode, std::uint64_t first, std::uint64_t end, std::uint64_t& freed);
+  // From its end on; of at most so many lowest indirect blocks. Answers what of it is left to be cut: up to
+  // there.
+  Result<std::uint64_t> cut_indirect(Inode& inode, std::uint64_t first, std::uint64_t end, std::uint64_t most,
+                                     std::uint64_t& freed);
   Result<void> cut_indirect(const Inode& inode, Cut& cut, std::uint32_t& pointer, int level,
                             std::uint64_t begin);
   Result<void> give_back(const Inode& inode, BlockRun run);

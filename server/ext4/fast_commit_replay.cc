@@ -257,7 +257,7 @@ Result<void> Replay::release(Inode& inode) {
   const InodeNumber number = inode.number;
   ASSIGN_OR_RETURN(Touched * touched, touch(number));
   RETURN_IF_ERROR(check_map(*touched, inode));
-  RETURN_IF_ERROR(metadata_.inodes.release(inode));
+  RETURN_IF_ERROR(metadata_.inodes.release(inode, ExtentMap::Handles::kOne));
   metadata_.directories.forget(number);
   touched_.erase(number);
   return {};

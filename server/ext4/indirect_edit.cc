@@ -18,6 +18,15 @@ struct ExtentMap::IndirectWay {
   std::array<std::size_t, 4> slots{};  // in i_block, then in each indirect block
 };
 
+namespace {
+
+// How many blocks the pointers of an inode lead to.
+constexpr std::uint64_t block_limit_of_map(std::uint64_t per_block) {
+  return EXT2_NDIR_BLOCKS + per_block * (1 + per_block * (1 + per_block));
+}
+
+}  // namespace
+
 std::optional<ExtentMap::IndirectWay> ExtentMap::indirect_way(std::uint64_t logical,
                                                               std::uint64_t per_block) {
   if (logical < EXT2_NDIR_BLOCKS) return IndirectWay{0, {static_cast<std::size_t>(logical)}};
@@ -127,15 +136,19 @@ Result<void> ExtentMap::unmap_indirect(Inode& inode, std::uint64_t logical) {
 }
 
 struct ExtentMap::Cut {
-  std::uint64_t first, end;             // of the file's blocks
-  std::vector<BlockRun> freed;          // data, neighbours joined
-  std::vector<std::uint64_t> indirect;  // freed, too
+  std::uint64_t first, end;                  // of the file's blocks
+  std::uint64_t most;                        // lowest indirect blocks, from the end on, that may be cut
+  std::uint64_t reached = 0;                 // what lies before it was not looked at any more
+  std::vector<BlockRun> freed = {};          // data, neighbours joined
+  std::vector<std::uint64_t> indirect = {};  // freed, too
 
   void free(std::uint64_t block) {
-    if (!freed.empty() && freed.back().first + freed.back().count == block)
+    if (!freed.empty() && freed.back().first == block + 1) {
+      --freed.back().first;
       ++freed.back().count;
-    else
+    } else {
       freed.push_back({block, 1});
+    }
   }
 };
 
@@ -155,12 +168,18 @@ Result<void> ExtentMap::cut_indirect(const Inode& inode, Cut& cut, std::uint32_t
   const std::uint64_t place = static_cast<std::uint64_t>(pointer) << volume_.block_bits();
   if (auto read = volume_.cache().read(place, std::as_writable_bytes(std::span(pointers))); !read)
     return volume_.check(read.error().value(), inode.number, "reading an indirect block");
+  if (level == 1) --cut.most;
   std::uint64_t span = 1;
   for (int below = 1; below < level; ++below) span *= pointers.size();
   Result<void> outcome;
-  for (std::size_t i = 0; outcome && i < pointers.size(); ++i) {
+  for (std::size_t i = pointers.size(); outcome && i-- > 0;) {
     const std::uint64_t at = begin + i * span;
-    if (at < cut.end && cut.first < at + span) outcome = cut_indirect(inode, cut, pointers[i], level - 1, at);
+    if (at >= cut.end || cut.first >= at + span) continue;
+    if (level > 1 && cut.most == 0 && pointers[i] != 0) {
+      cut.reached = std::max(cut.reached, std::min(cut.end, at + span));
+      break;
+    }
+    outcome = cut_indirect(inode, cut, pointers[i], level - 1, at);
   }
   if (std::all_of(pointers.begin(), pointers.end(), [](std::uint32_t one) { return one == 0; })) {
     cut.indirect.push_back(pointer);
@@ -175,19 +194,23 @@ Result<void> ExtentMap::cut_indirect(const Inode& inode, Cut& cut, std::uint32_t
   return outcome;
 }
 
-Result<void> ExtentMap::cut_indirect(Inode& inode, std::uint64_t first, std::uint64_t end,
-                                     std::uint64_t& freed) {
-  Cut cut{first, end, {}, {}};
+Result<std::uint64_t> ExtentMap::cut_indirect(Inode& inode, std::uint64_t first, std::uint64_t end,
+                                              std::uint64_t most, std::uint64_t& freed) {
+  Cut cut{.first = first, .end = end, .most = most};
   const std::uint64_t per_block = volume_.block_size() / 4;
   Result<void> outcome;
-  std::uint64_t begin = 0;
-  for (int i = 0; outcome && i < EXT2_N_BLOCKS; ++i) {
+  std::uint64_t begin = block_limit_of_map(per_block);
+  for (int i = EXT2_N_BLOCKS; outcome && i-- > 0;) {
     const int level = std::max(0, i - EXT2_NDIR_BLOCKS + 1);
     std::uint64_t span = 1;
     for (int below = 0; below < level; ++below) span *= per_block;
-    if (begin < cut.end && cut.first < begin + span)
-      outcome = cut_indirect(inode, cut, inode.raw.i_block[i], level, begin);
-    begin += span;
+    begin -= span;
+    auto& pointer = inode.raw.i_block[i];
+    if (pointer == 0 || begin >= cut.end || cut.first >= begin + span) continue;
+    // The first twelve go with whatever came before them.
+    if (level != 0 && cut.most == 0) cut.reached = std::max(cut.reached, begin + span);
+    if (cut.reached != 0) break;
+    outcome = cut_indirect(inode, cut, pointer, level, begin);
   }
   // Nothing points there any more, whatever happened.
   const auto note = [&](std::uint64_t count, const Result<void>& given) {
@@ -200,29 +223,37 @@ Result<void> ExtentMap::cut_indirect(Inode& inode, std::uint64_t first, std::uin
     if (given) volume_.journal().revoke(block, 1);
     note(1, given);
   }
-  return outcome;
+  if (!outcome) return fail(outcome.error());
+  return std::max(first, cut.reached);
 }
 
-// All at once, or, where the log has no room for that, from its end, an indirect block at a time.
+// Each handle cuts a stretch from the end, of as many indirect blocks as it may, or of one where the log has
+// no room for more.
 Result<void> ExtentMap::remove_indirect(Inode& inode, std::uint64_t first, std::uint64_t end, Handles handles,
                                         std::uint64_t& freed) {
   auto& journal = volume_.journal();
-  const std::uint64_t blocks =
-      inode.sectors(volume_.super(), volume_.block_size()) * 512 / volume_.block_size();
   const std::uint32_t groups = volume_.fs()->group_desc_count;
   const std::uint64_t per_block = volume_.block_size() / 4;
-  if (journal.ensure(credits::of_indirect_map(std::min(blocks, end - first), per_block, groups)) ||
-      handles == Handles::kOne)
-    return cut_indirect(inode, first, end, freed);
-  while (first < end) {
-    // Where the indirect block begins that the last one of these hangs on; the first twelve hang on none.
-    const std::uint64_t last = end - 1;
-    const std::uint64_t begin = last < EXT2_NDIR_BLOCKS ? 0 : last - (last - EXT2_NDIR_BLOCKS) % per_block;
-    const std::uint64_t from = std::max(first, begin);
-    if (!journal.ensure(credits::of_indirect_map(end - from, per_block, groups)))
+  // Of whole indirect blocks, and of one that is not.
+  const auto credits_of = [&](std::uint64_t count) {
+    return credits::of_indirect_map(count * per_block, per_block, groups);
+  };
+  if (handles == Handles::kOne) {
+    const std::uint64_t blocks =
+        inode.sectors(volume_.super(), volume_.block_size()) * 512 / volume_.block_size();
+    std::ignore = journal.ensure(credits_of(std::min(blocks, end - first) / per_block + 1));
+    RETURN_IF_ERROR(cut_indirect(inode, first, end, kExtentBlocks, freed));
+    return {};
+  }
+  for (bool again = false; first < end; again = true) {
+    if (again) RETURN_IF_ERROR(begin_anew(inode, end, freed));
+    std::uint64_t most = LongWork::kIndirect;
+    if (!journal.ensure(credits_of(most))) most = 1;
+    if (!journal.ensure(credits_of(most))) {
       RETURN_IF_ERROR(begin_anew(inode, end, freed));
-    RETURN_IF_ERROR(cut_indirect(inode, from, end, freed));
-    end = from;
+      std::ignore = journal.ensure(credits_of(most));
+    }
+    ASSIGN_OR_RETURN(end, cut_indirect(inode, first, end, most, freed));
   }
   return {};
 }

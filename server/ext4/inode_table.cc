@@ -233,12 +233,81 @@ Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
   // Nobody has it open any more, or it is only a matter of speed.
   volume_.reservations().forget(number);
   if (!live_.forget(number, count)) return {};
-  const auto held = live_.lock(number);
-  ASSIGN_OR_RETURN(Inode inode, read_for_change(held));
-  // Somebody may have found it by a file handle, or given it a name.
-  if (!held.claim_deletion()) return {};
-  const auto handle = volume_.journal().start(credits::of_map);
-  return remove(held, inode);
+  return delete_forgotten(number);
+}
+
+// Whoever has it does what others left to it meanwhile.
+class InodeTable::LongDeletions {
+ public:
+  // Whether there was none.
+  static bool begin(InodeTable& table, InodeNumber number, std::optional<LongDeletions>& mine) {
+    auto waiting = table.long_deletions_.lock();
+    if (waiting->busy) {
+      waiting->numbers.push_back(number);
+      return false;
+    }
+    waiting->busy = true;
+    mine.emplace(table);
+    return true;
+  }
+  explicit LongDeletions(InodeTable& table) : table_(&table) {}
+  LongDeletions(const LongDeletions&) = delete;
+  LongDeletions& operator=(const LongDeletions&) = delete;
+  // Where it fails, what waits is in memory as unlinked until the unmount.
+  ~LongDeletions() {
+    if (is_over_) return;
+    auto waiting = table_->long_deletions_.lock();
+    waiting->busy = false;
+    waiting->numbers.clear();
+  }
+  std::optional<InodeNumber> next() {
+    auto waiting = table_->long_deletions_.lock();
+    if (waiting->numbers.empty()) {
+      is_over_ = true;
+      waiting->busy = false;
+      return std::nullopt;
+    }
+    const InodeNumber number = waiting->numbers.back();
+    waiting->numbers.pop_back();
+    return number;
+  }
+
+ private:
+  InodeTable* table_;
+  bool is_over_ = false;
+};
+
+// A map with nodes in more than one level below the inode.
+bool InodeTable::is_long_work(const Inode& inode) {
+  if (!inode.has_blocks_map()) return false;
+  if (!inode.has(EXT4_EXTENTS_FL)) return inode.raw.i_block[EXT2_TIND_BLOCK] != 0;
+  ext3_extent_header header{};
+  std::memcpy(&header, inode.raw.i_block, sizeof header);
+  return header.eh_depth > 1;
+}
+
+Result<void> InodeTable::delete_forgotten(InodeNumber number) {
+  std::optional<LongDeletions> long_ones;
+  const auto delete_one = [&](InodeNumber one) -> Result<void> {
+    const auto held = live_.lock(one);
+    // Somebody else did it meanwhile.
+    if (!held.is_unlinked()) return {};
+    if (!long_ones) {
+      ASSIGN_OR_RETURN(const Inode inode, read(held));
+      if (is_long_work(inode) && !LongDeletions::begin(*this, one, long_ones)) return {};
+    }
+    ASSIGN_OR_RETURN(Inode inode, read_for_change(held));
+    // Somebody may have found it by a file handle, or given it a name.
+    if (!held.claim_deletion()) return {};
+    const auto handle = volume_.journal().start(credits::of_map);
+    return remove(held, inode);
+  };
+  auto outcome = delete_one(number);
+  if (!long_ones) return outcome;
+  while (const auto next = long_ones->next()) {
+    if (const auto deleted = delete_one(*next); !deleted) outcome = deleted;
+  }
+  return outcome;
 }
 
 void InodeTable::wait_for_name(const Exclusive& held) {
@@ -270,10 +339,10 @@ Result<void> InodeTable::remove(const Exclusive& held, Inode& inode) {
   held.set_map_checked(false);
   held.set_waits_for_name(false);
   RETURN_IF_ERROR(volume_.check_writable());
-  return release(inode);
+  return release(inode, ExtentMap::Handles::kSeveral);
 }
 
-Result<void> InodeTable::release(Inode& inode) {
+Result<void> InodeTable::release(Inode& inode, ExtentMap::Handles handles) {
   volume_.reservations().forget(inode.number);
   // A crash may have come when a symbolic link had lost its size, but not its block. A short target beside
   // the flag is no map.
@@ -281,7 +350,7 @@ Result<void> InodeTable::release(Inode& inode) {
       (inode.raw.i_block[0] & 0xffff) == EXT3_EXT_MAGIC)
     inode.set_size(sizeof inode.raw.i_block);
   // What of it cannot be freed is lost until e2fsck finds it; the rest goes all the same.
-  Result<void> outcome = extents_.truncate(inode, 0, ExtentMap::Handles::kSeveral);
+  Result<void> outcome = extents_.truncate(inode, 0, handles);
   if (auto released = xattrs_.release_all(inode); !released) outcome = released;
   inode.raw.i_dtime = static_cast<std::uint32_t>(now().seconds);
   if (inode.has_blocks_map()) inode.set_size(0);

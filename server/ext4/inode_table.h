@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "base/guarded.h"
 #include "base/result.h"
@@ -82,7 +83,8 @@ class InodeTable {
   void discard(Fresh& fresh);
 
   LookUp count(InodeNumber number) { return {*this, live_.count(number)}; }
-  // Deletes the inode if that was the last reason to keep it. With no lock held, nor a handle.
+  // Deletes the inode if that was the last reason to keep it; one with a large map perhaps later, when
+  // whoever deletes another such one is done with that. With no lock held, nor a handle.
   Result<void> forget(InodeNumber number, std::uint64_t count);
   // Its last link went: deleted now, or when it is forgotten. `inode` was written with no links.
   Result<void> orphan(const Exclusive& held, Inode& inode);
@@ -100,11 +102,13 @@ class InodeTable {
   [[nodiscard]] bool may_be_a_file(std::uint64_t number) const;
   void read_ahead(InodeNumber number);
   Result<Inode> read_raw(InodeNumber number);
-  Result<void> release(Inode& inode);
+  Result<void> release(Inode& inode, ExtentMap::Handles handles);
 
  private:
   Result<void> judge(const Held& held, const Inode& inode);
   Result<Exclusive> take(const Inode& parent, mode_t mode);
+  Result<void> delete_forgotten(InodeNumber number);
+  [[nodiscard]] static bool is_long_work(const Inode& inode);
   Result<void> remove(const Exclusive& held, Inode& inode);
   [[nodiscard]] std::uint32_t draw_generation();
 
@@ -121,6 +125,13 @@ class InodeTable {
     std::size_t left = 0;
   };
   Guarded<Generations, LockRank::kLiveInodes> generations_;
+  // Large maps that go, one after the other: what serves requests is not to be busy with nothing else.
+  class LongDeletions;
+  struct Waiting {
+    bool busy = false;
+    std::vector<InodeNumber> numbers;
+  };
+  Guarded<Waiting, LockRank::kLiveInodes> long_deletions_;
 };
 
 }  // namespace fuse4fs::ext4

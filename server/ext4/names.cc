@@ -42,7 +42,13 @@ Result<Ext4FileSystem::Named> Ext4FileSystem::find_name(const Exclusive& parent,
 
 Result<void> Ext4FileSystem::read_child(const ExclusiveSet& locks, Named& name) {
   if (!name.number) return {};
-  ASSIGN_OR_RETURN(name.child, metadata_.inodes.read_for_change(locks[*name.number]));
+  const Exclusive& held = locks[*name.number];
+  ASSIGN_OR_RETURN(name.child, metadata_.inodes.read(held));
+  // With the directory locked nobody waits for the walk through a large file's map: it goes, if it goes, when
+  // it is forgotten.
+  if (name.child->is_directory() || !held.has_lookups()) {
+    ASSIGN_OR_RETURN(name.child, metadata_.inodes.read_for_change(held));
+  }
   if (name.child->raw.i_links_count == 0)
     return fail(volume_->corrupted(*name.number, 0, "a name leads to a deleted inode"));
   return {};

@@ -103,7 +103,7 @@ class Cleaner {
 
   Result<void> remove(Inode& inode) {
     RETURN_IF_ERROR(metadata_.extents.check(inode));
-    RETURN_IF_ERROR(metadata_.inodes.release(inode));
+    RETURN_IF_ERROR(metadata_.inodes.release(inode, ExtentMap::Handles::kSeveral));
     ++summary_.deleted;
     return {};
   }

@@ -47,8 +47,7 @@ auto Ext4FileSystem::retried(const Operation& operation) {
       break;
     done = operation();
   }
-  // More is dirty than there should be: whoever makes so much writes it.
-  if (volume_->cache().wants_write_back()) (void)volume_->write_back();
+  if (volume_->wants_write_back()) (void)volume_->write_back();
   return done;
 }
 

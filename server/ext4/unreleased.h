@@ -67,15 +67,30 @@ class Unreleased {
     return state->now.is_empty() && state->begun.is_empty();
   }
 
+  // So many that they should not be left to the next write-back that comes by itself: each run is in memory.
+  [[nodiscard]] bool are_many() {
+    constexpr std::size_t kMany = 64 << 10;
+    auto state = state_.lock();
+    return state->now.blocks.runs() + state->now.inodes.runs() > kMany;
+  }
+
   // A write-back begins, which has all of their releases so far.
   void begin() {
     auto state = state_.lock();
+    // As a rule, and everybody waits.
+    if (state->begun.is_empty()) {
+      std::swap(state->begun, state->now);
+      return;
+    }
     state->begun.blocks.add(state->now.blocks);
     state->begun.inodes.add(state->now.inodes);
     state->now.clear();
   }
   // It is on the medium. A failure is no call: they wait for the next one.
-  void release() { state_.lock()->begun.clear(); }
+  void release() {
+    // Freed when the lock is let go.
+    const Freed released = std::exchange(state_.lock()->begun, {});
+  }
 
   // A discard under way: what is added is out of reach until this goes, whatever the device said.
   class Discard {

@@ -170,6 +170,10 @@ class Volume {
   }
   // Something was freed that a write-back would let go of: after ENOSPC, one may help.
   [[nodiscard]] bool has_unreleased() { return !order_.unreleased().is_empty(); }
+  // More waits for one than should be in memory: whoever made so much writes it, as soon as he has no handle.
+  [[nodiscard]] bool wants_write_back() {
+    return cache_.wants_write_back() || order_.unreleased().are_many();
+  }
   // The inode, before what is about to be done to it, is what a write-back shows first (write_order.h).
   Result<void> keep_earlier(InodeNumber number, EarlierInode::Keeps what);
   [[nodiscard]] WriteOrder& order() { return order_; }

@@ -70,12 +70,6 @@ bool Journal::ensure(Credits wanted) {
   return true;
 }
 
-void Journal::restart(Credits credits) {
-  if (!has_handle()) return;
-  internal::end_handle(*this);
-  begin_handle(credits);
-}
-
 ChangeLog::Changed Journal::count(std::uint64_t block) {
   must_have_handle(*this, "changed", block);
   Begun& mine = begun;

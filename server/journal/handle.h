@@ -96,8 +96,23 @@ class Journal {
   //
   // At least so many credits are left, or more are to be had. Never waits.
   [[nodiscard]] bool ensure(Credits wanted);
-  // As if it ended and another began: the volume is consistent now, and a Pause may come between.
-  void restart(Credits credits);
+  // As if it ended and another began: the volume is consistent now, and a Pause may come between. `between`
+  // is called when the one is over, for what must not be done under a handle.
+  void restart(Credits credits) {
+    restart(credits, [] {});
+  }
+  template <class Between>
+  void restart(Credits credits, const Between& between) {
+    if (!has_handle()) return;
+    internal::end_handle(*this);
+    // Whatever happens, its guard ends one.
+    struct Next {
+      ~Next() { journal.begin_handle(credits); }
+      Journal& journal;
+      Credits credits;
+    } const next{*this, credits};
+    between();
+  }
   [[nodiscard]] Credits granted() const;
   [[nodiscard]] Credits used() const;
 

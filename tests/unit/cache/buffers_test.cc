@@ -350,6 +350,43 @@ TEST_F(Buffers, ForgettingWaitsForTheWriteThatIsUnderWay) {
   EXPECT_EQ(on_device(3, 8), "filedata");
 }
 
+// Of any length, and no block more.
+TEST_F(Buffers, ForgettingARangeIsExact) {
+  std::mt19937 random(3);
+  std::vector<bool> here(kBlocks);
+  for (int step = 0; step < 300; ++step) {
+    for (int i = 0; i < 40; ++i) {
+      // In clusters, as metadata lies.
+      const std::uint64_t block = (random() % 8 * 256 + random() % 24) % kBlocks;
+      ASSERT_TRUE(cache_.get(block));
+      here[block] = true;
+    }
+    const std::uint64_t first = random() % kBlocks;
+    const std::uint64_t count = random() % (random() % 2 == 0 ? 40 : kBlocks);
+    cache_.forget(first, count);
+    for (std::uint64_t block = first; block < std::min<std::uint64_t>(first + count, kBlocks); ++block)
+      here[block] = false;
+    for (std::uint64_t block = 0; block < kBlocks; ++block)
+      ASSERT_EQ(cache_.has(block), here[block]) << "step " << step << ", block " << block;
+  }
+}
+
+// Steps over what is not there are long, however far it goes.
+TEST(BlockRegionsTest, AreFoundInOrder) {
+  BlockRegions regions;
+  constexpr std::uint64_t kFar = std::uint64_t{1} << 40;
+  regions.add(1000);
+  regions.add(kFar + 37);
+  EXPECT_EQ(regions.next(0, 900), 900U);
+  EXPECT_LE(regions.next(0, 2000), 1000U);
+  EXPECT_EQ(regions.next(1000, 2000), 1000U);
+  EXPECT_LE(regions.next(kFar, kFar + 100), kFar + 37);
+  EXPECT_EQ(BlockRegions::end_of_run(1000), 1008U);
+  EXPECT_EQ(regions.next(1008, 4000), 4000U);
+  regions.remove(1000);
+  EXPECT_EQ(regions.next(1000, 1001), 1001U);
+}
+
 TEST_F(Buffers, AHandleOfAForgottenBlockIsForNobody) {
   auto buffer = cache_.get(3);
   ASSERT_TRUE(buffer);

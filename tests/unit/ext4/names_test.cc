@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <set>
 
 #include "tests/unit/ext4/test_volume.h"
@@ -118,6 +119,35 @@ TEST(Names, UnlinkedInodesLiveUntilForgotten) {
   EXPECT_EQ(fs.make(open, "x", {.mode = S_IFREG}).error(), Errno(ENOENT));
   EXPECT_EQ(volume.unmount_and_check(), "");
   EXPECT_TRUE(volume.events.corruptions.empty());
+}
+
+// As ext4: its map is looked at when it goes, not while its directory is locked.
+TEST(Names, ThatLeadToADamagedMapCanBeRemoved) {
+  constexpr std::uint64_t kBlock = 1024;
+  TestVolume volume("-t ext4 -b 1024");
+  volume.mount();
+  const auto number = volume.make_file(kRootInode, "file");
+  for (std::uint64_t i = 0; i < 400; ++i) volume.write(number, 2 * i * kBlock, "x");
+  volume.make_file(kRootInode, "other");
+  ASSERT_EQ(volume.unmount_and_check(), "");
+  // The first node of the second level.
+  const auto leaf = run("debugfs -R 'dump_extents -n file' " + volume.image().string() +
+                        " 2>/dev/null | awk '/^ *1\\//{ print $8; exit }'");
+  ASSERT_NE(std::stoul(leaf.output), 0U);
+  {
+    std::fstream image(volume.image(), std::ios::in | std::ios::out | std::ios::binary);
+    image.seekp(static_cast<std::streamoff>(std::stoul(leaf.output) * kBlock));
+    image << "no node";
+  }
+  auto& fs = volume.mount();
+  volume.events.echo = false;
+  ASSERT_TRUE(fs.lookup(kRootInode, "file"));
+  EXPECT_TRUE(fs.rename(kRootInode, "other", kRootInode, "another", {}));
+  EXPECT_TRUE(fs.unlink(kRootInode, "file"));
+  EXPECT_EQ(fs.lookup(kRootInode, "file").error(), Errno(ENOENT));
+  EXPECT_TRUE(volume.events.corruptions.empty());
+  fs.forget(number, 1);
+  EXPECT_FALSE(volume.events.corruptions.empty());
 }
 
 TEST(Names, ManyInOneDirectory) {

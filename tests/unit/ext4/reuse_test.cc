@@ -55,6 +55,23 @@ TEST(Unreleased, AreBarredUntilAWriteBackIsDone) {
   EXPECT_TRUE(freed.is_empty());
 }
 
+// Each run takes memory: whoever frees so many writes back.
+TEST(Unreleased, SaysWhenTheyAreMany) {
+  Unreleased freed;
+  constexpr std::uint64_t kFew = 60'000;
+  for (std::uint64_t i = 0; i < kFew; ++i) freed.add_blocks(2 * i, 1);
+  EXPECT_FALSE(freed.are_many());
+  for (std::uint64_t i = kFew; i < 2 * kFew; ++i) freed.add_blocks(2 * i, 1);
+  EXPECT_TRUE(freed.are_many());
+  freed.begin();
+  EXPECT_FALSE(freed.are_many());
+  freed.add_blocks(1, 1);
+  freed.begin();
+  EXPECT_EQ(freed.blocks(), 2 * kFew + 1);
+  freed.release();
+  EXPECT_EQ(freed.blocks(), 0U);
+}
+
 TEST(Reuse, WaitsForAWriteBack) {
   TestVolume volume("-t ext4 -b 1024 -O ^has_journal", "8M");
   OpenVolume open(volume);

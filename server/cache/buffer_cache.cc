@@ -94,7 +94,8 @@ BufferCache::BufferCache(const BlockDevice& device, std::size_t block_size, cons
       block_size_(block_size),
       options_(options),
       memory_(block_size),
-      shards_(std::make_unique<Shard[]>(kShards)) {}
+      shards_(std::make_unique<Shard[]>(kShards)),
+      neighbours_(std::make_unique<std::atomic<std::uint32_t>[]>(kNeighbourhoods)) {}
 
 BufferCache::~BufferCache() {
   for (std::size_t i = 0; i < kShards; ++i) {
@@ -103,11 +104,18 @@ BufferCache::~BufferCache() {
   }
 }
 
+// Neighbours have one value.
+std::uint64_t BufferCache::mixed(std::uint64_t block) {
+  return (block >> kNeighbourBits) * 0x9E37'79B9'7F4A'7C15U;
+}
+
 // Neighbours lie in one shard, so that a run of them takes few locks.
 BufferCache::Shard& BufferCache::shard_of(std::uint64_t block) const {
-  constexpr unsigned kNeighbours = 4;  // bits
-  const std::uint64_t mixed = (block >> kNeighbours) * 0x9E37'79B9'7F4A'7C15U;
-  return shards_[(mixed >> 32) % kShards];
+  return shards_[(mixed(block) >> 32) % kShards];
+}
+
+std::atomic<std::uint32_t>& BufferCache::neighbours_of(std::uint64_t block) const {
+  return neighbours_[(mixed(block) >> 36) % kNeighbourhoods];
 }
 
 std::unique_ptr<internal::Frame> BufferCache::new_frame(std::uint64_t block) {
@@ -241,6 +249,7 @@ void BufferCache::detach(Frame& frame, ShardState& state) {
   state.frames.erase(frame.block);
   state.unlink(frame);
   --cached_;
+  neighbours_of(frame.block).fetch_sub(1, std::memory_order_relaxed);
   if (frame.dirty) {
     state.dirty.erase(frame.block);
     frame.dirty = false;
@@ -294,6 +303,7 @@ internal::Frame* BufferCache::insert(ShardState& state, std::unique_ptr<Frame> f
   Frame* const frame = fresh.release();
   state.append(*frame);
   ++cached_;
+  neighbours_of(frame->block).fetch_add(1, std::memory_order_relaxed);
   internal::acquire(*frame);
   return frame;
 }
@@ -469,6 +479,22 @@ class BufferCache::ReadRun {
 bool BufferCache::has(std::uint64_t block) const {
   auto state = shard_of(block).state.lock();
   return state->find(block) != nullptr;
+}
+
+std::optional<BufferCache::Cached> BufferCache::first_cached(std::uint64_t first, std::uint64_t count) const {
+  const std::uint64_t end = first + count;
+  while (first < end) {
+    const std::uint64_t behind = std::min(end, ((first >> kNeighbourBits) + 1) << kNeighbourBits);
+    if (neighbours_of(first).load(std::memory_order_relaxed) != 0) {
+      auto state = shard_of(first).state.lock();
+      for (std::uint64_t block = first; block < behind; ++block) {
+        if (const Frame* const frame = state->find(block); frame != nullptr)
+          return Cached{block, frame->role.load()};
+      }
+    }
+    first = behind;
+  }
+  return std::nullopt;
 }
 
 // What is missing of these, a run of neighbours in one request.

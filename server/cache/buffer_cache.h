@@ -44,6 +44,7 @@
 #include <expected>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <type_traits>
@@ -231,6 +232,13 @@ class BufferCache {
 
   // Whether it is here, or just being read, at this moment.
   [[nodiscard]] bool has(std::uint64_t block) const;
+  // The first of these blocks that is here, and as what. What was freed is forgotten, so a block that is here
+  // is in use, whatever a bitmap says. Costs next to nothing where nothing near is here.
+  struct Cached {
+    std::uint64_t block = 0;
+    BlockRole role;
+  };
+  [[nodiscard]] std::optional<Cached> first_cached(std::uint64_t first, std::uint64_t count) const;
   // These blocks, all metadata, will be wanted: those that are not here are read now, in as few requests as
   // can be. Errors are the later get()'s.
   void read_ahead(std::uint64_t first, std::uint64_t count);
@@ -271,6 +279,9 @@ class BufferCache {
   class ReadRun;
   class WriteRun;
   static constexpr std::size_t kShards = 16;
+  // Blocks lie in one shard, and are counted, with their neighbours.
+  static constexpr unsigned kNeighbourBits = 4;
+  static constexpr std::size_t kNeighbourhoods = 8192;
 
   // What a write-back does about blocks that somebody is changing, or to which something may lead.
   enum class Which { kAll, kEarly };
@@ -279,7 +290,9 @@ class BufferCache {
   Result<void> fetch(std::uint64_t first, std::span<const iovec> blocks) const;
   Result<void> store(std::uint64_t first, std::span<const iovec> blocks) const;
 
+  static std::uint64_t mixed(std::uint64_t block);
   [[nodiscard]] Shard& shard_of(std::uint64_t block) const;
+  [[nodiscard]] std::atomic<std::uint32_t>& neighbours_of(std::uint64_t block) const;
   std::unique_ptr<Frame> new_frame(std::uint64_t block);
   Result<Frame*> obtain(std::uint64_t block);
   Result<Frame*> put(std::uint64_t block, std::span<const std::byte> bytes);
@@ -312,6 +325,8 @@ class BufferCache {
   const std::unique_ptr<Shard[]> shards_;
   std::atomic<std::size_t> dirty_{0};
   std::atomic<std::size_t> cached_{0};
+  // How many are here of each neighbourhood, or of several that share a place.
+  const std::unique_ptr<std::atomic<std::uint32_t>[]> neighbours_;
   // What shrink() lowered it to, in blocks, and when.
   std::atomic<std::size_t> limit_{0};
   std::atomic<std::chrono::steady_clock::time_point> shrunk_{};

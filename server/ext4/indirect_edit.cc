@@ -12,12 +12,6 @@
 
 namespace fuse4fs::ext4 {
 
-// From the inode to a block: through `level` indirect blocks.
-struct ExtentMap::IndirectWay {
-  std::size_t level = 0;
-  std::array<std::size_t, 4> slots{};  // in i_block, then in each indirect block
-};
-
 std::optional<ExtentMap::IndirectWay> ExtentMap::indirect_way(std::uint64_t logical,
                                                               std::uint64_t per_block) {
   if (logical < EXT2_NDIR_BLOCKS) return IndirectWay{0, {static_cast<std::size_t>(logical)}};

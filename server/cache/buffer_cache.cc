@@ -464,6 +464,19 @@ bool BufferCache::has(std::uint64_t block) const {
   return state->find(block) != nullptr;
 }
 
+std::optional<BufferCache::Cached> BufferCache::first_cached(std::uint64_t first, std::uint64_t count) const {
+  const std::uint64_t end = first + count;
+  for (std::uint64_t block = regions_.next(first, end); block < end; block = regions_.next(block, end)) {
+    auto state = shard_of(block).state.lock();
+    for (const std::uint64_t behind = std::min(end, BlockRegions::end_of_run(block)); block < behind;
+         ++block) {
+      if (const Frame* const frame = state->find(block); frame != nullptr)
+        return Cached{block, frame->role.load()};
+    }
+  }
+  return std::nullopt;
+}
+
 // What is missing of these, a run of neighbours in one request.
 void BufferCache::read_ahead(std::uint64_t first, std::uint64_t count) {
   const std::uint64_t blocks = device_.size() / block_size_;

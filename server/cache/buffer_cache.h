@@ -44,6 +44,7 @@
 #include <expected>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <type_traits>
@@ -234,6 +235,13 @@ class BufferCache {
 
   // Whether it is here, or just being read, at this moment.
   [[nodiscard]] bool has(std::uint64_t block) const;
+  // The first of these blocks that is here, and as what. What was freed is forgotten, so a block that is here
+  // is in use, whatever a bitmap says. Costs next to nothing where nothing near is here.
+  struct Cached {
+    std::uint64_t block = 0;
+    BlockRole role;
+  };
+  [[nodiscard]] std::optional<Cached> first_cached(std::uint64_t first, std::uint64_t count) const;
   // These blocks, all metadata, will be wanted: those that are not here are read now, in as few requests as
   // can be. Errors are the later get()'s.
   void read_ahead(std::uint64_t first, std::uint64_t count);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "server/ext4/errors.h"
+
 namespace fuse4fs::ext4 {
 namespace {
 
@@ -82,7 +84,11 @@ Result<BlockRun> BlockAllocator::take(const Request& request, std::uint64_t kept
 Result<BlockRun> BlockAllocator::search(const BlockBitmaps::Search& wish) {
   BlockBitmaps::Search search = wish;
   ASSIGN_OR_RETURN(const BlockRun run, search_from(search.goal, search));
-  return run.count != 0 ? run : volume_.block_bitmaps().take_best(search);
+  if (run.count != 0) return run;
+  auto best = volume_.block_bitmaps().take_best(search);
+  // Its group turned out to be damaged, and is passed over from now on.
+  if (!best && best.error() == kCorrupted) return BlockRun{};
+  return best;
 }
 
 // The goal's group from there on, the others, and what lies before the goal.

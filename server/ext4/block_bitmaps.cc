@@ -5,12 +5,14 @@
 #include <utility>
 
 #include "server/ext4/bitmap_bits.h"
+#include "server/ext4/errors.h"
 #include "server/ext4/volume.h"
 
 namespace fuse4fs::ext4 {
 namespace {
 
 constexpr std::string_view kOwnFree = "calls the volume's own blocks free";
+constexpr std::string_view kUsedFree = "calls a block free that is in use";
 
 }  // namespace
 
@@ -95,6 +97,7 @@ Result<void> BlockBitmaps::begin(GroupNumber group) {
 }
 
 Result<cache::Buffer*> BlockBitmaps::open(GroupNumber group) {
+  if (blocks_.is_damaged(group)) return fail(kCorrupted);
   RETURN_IF_ERROR(begin(group));
   return blocks_.hold(group);
 }
@@ -116,7 +119,8 @@ Result<std::optional<std::uint64_t>> BlockBitmaps::first_unused(BlockRun run) {
     };
     const auto lock = groups_.lock_shared(group);
     RETURN_IF_ERROR(look(group, see));
-    if (free != behind(part)) unused = std::max(part.first, block_of(group, free));
+    if (!blocks_.is_doubted(group) && free != behind(part))
+      unused = std::max(part.first, block_of(group, free));
     return {};
   };
   RETURN_IF_ERROR(in_each_group(run, look_at));
@@ -127,6 +131,8 @@ Result<std::optional<std::uint64_t>> BlockBitmaps::first_unused(BlockRun run) {
 Result<BlockRun> BlockBitmaps::take_here(GroupNumber group, cache::Buffer& buffer, BlockRun run,
                                          std::uint64_t kept) {
   if (!volume_.may_be_owned(run.first, run.count)) return fail(blocks_.corrupted(group, kOwnFree));
+  if (const auto used = volume_.cache().first_cached(run.first, run.count))
+    return fail(blocks_.corrupted(group, kUsedFree, used->role.owner, used->block));
   const std::size_t first = bit_of(run.first);
   const auto claimed = groups_.claim_clusters(behind(run) - first, kept >> cluster_bits_);
   run.count = std::min(run.count, claimed << cluster_bits_);
@@ -245,6 +251,10 @@ Result<std::vector<BlockRun>> BlockBitmaps::take_free(BlockRun run) {
 
 Errno BlockBitmaps::found_free(std::uint64_t block, InodeNumber owner) {
   return volume_.corrupted(owner, block, "a block that a file owns is marked free");
+}
+
+Errno BlockBitmaps::distrust(std::uint64_t block, InodeNumber owner) {
+  return blocks_.corrupted(group_of(block), kUsedFree, owner, block);
 }
 
 Result<void> BlockBitmaps::check_in_use(BlockRun run, InodeNumber owner) {

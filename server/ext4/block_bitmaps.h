@@ -3,7 +3,9 @@
 // them.
 //
 // A bitmap in which the volume's own blocks are free is damaged (group_bitmaps.h): nothing is taken from it
-// or given back to it. One that was never written is made from where those lie. Runs lie in one group.
+// or given back to it. So is one in which a block is free that the cache has, for that is a directory's, a
+// map's or one of attributes: what was freed is forgotten. One that was never written is made from where the
+// volume's own blocks lie. Runs lie in one group.
 //
 // Runs are in blocks: whole clusters, but that the volume's last one may be cut short.
 //
@@ -63,6 +65,8 @@ class BlockBitmaps {
   // Where some of it is free already, that is told as corruption of `owner`, and nothing is changed. What the
   // cache has of it goes. Under a handle.
   Result<void> give_back(BlockRun run, InodeNumber owner);
+  // A block that `owner` has is free: the bitmap of its group is damaged. Told. Answers EUCLEAN.
+  Errno distrust(std::uint64_t block, InodeNumber owner);
   // EUCLEAN, told, where some of it is free.
   Result<void> check_in_use(BlockRun run, InodeNumber owner);
 

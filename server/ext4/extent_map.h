@@ -9,6 +9,7 @@
 // Changes write the inode's map and block count by themselves; the caller writes what else it changed.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -71,6 +72,10 @@ class ExtentMap {
 
   // With clusters: where `logical` must lie because a neighbour in its cluster is mapped; 0 if none is.
   Result<std::uint64_t> implied_block(const Inode& inode, std::uint64_t logical);
+  // Blocks were just taken for `logical`. EUCLEAN, told, where they, or others of the same leaf of the map or
+  // the block of attributes, are the inode's already: then a bitmap is damaged, and nothing is taken any more
+  // from its group. A leaf is compared with the bitmaps once, as long as it is in memory.
+  Result<void> check_taken(Inode& inode, std::uint64_t logical, BlockRun taken);
   // The file's share of the volume grew.
   Result<void> add_blocks(Inode& inode, std::uint64_t clusters);
   // Where a block that it gets here should be: near its neighbours (which may be in use, or none of a
@@ -78,6 +83,9 @@ class ExtentMap {
   std::uint64_t goal_for(const Inode& inode, std::uint64_t logical);
 
  private:
+  Result<void> check_extents_of(Inode& inode, std::uint64_t logical, BlockRun taken);
+  Result<void> check_pointers_of(Inode& inode, std::uint64_t logical, BlockRun taken);
+  Result<void> must_be_used(const Inode& inode, BlockRun run);
   Result<Mapping> find(const Inode& inode, std::uint64_t logical);
   std::optional<Mapping> extent_near(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_extent(const Inode& inode, std::uint64_t logical);
@@ -105,7 +113,11 @@ class ExtentMap {
   // The map and the count of blocks, and nothing behind the fields that all inodes have; also where `done`
   // is a failure, for what was done before it.
   Result<void> write_map(const Inode& inode, Result<void> done);
-  struct IndirectWay;
+  // From the inode to a block: through `level` indirect blocks.
+  struct IndirectWay {
+    std::size_t level = 0;
+    std::array<std::size_t, 4> slots{};  // in i_block, then in each indirect block
+  };
   static std::optional<IndirectWay> indirect_way(std::uint64_t logical, std::uint64_t per_block);
   Result<void> insert_indirect(Inode& inode, std::uint64_t logical, std::uint64_t physical);
   Result<std::uint32_t> add_indirect(Inode& inode, std::uint64_t goal);

@@ -188,6 +188,7 @@ Result<FileData::Before> FileData::plan_write(Write& write) {
   }
   const std::uint64_t last = (write.end - 1) >> bits;
   ASSIGN_OR_RETURN(write.pieces, plan(inode, first, last - first + 1, wanted_ahead(write)));
+  if (inode.found_in_use) held.set_blocks_checked(true);
   return Before::kReady;
 }
 
@@ -293,6 +294,10 @@ Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead
                                                            .owner = inode.number,
                                                            .ahead = ahead,
                                                            .reserve = metadata_.blocks.reserve_for(inode)}));
+      if (const auto sound = metadata_.extents.check_taken(inode, hole.logical, piece.taken); !sound) {
+        (void)metadata_.blocks.give_back(piece.taken, inode.number);
+        return fail(sound.error());
+      }
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
       piece.fresh = piece.taken.count / cluster;

@@ -178,10 +178,12 @@ Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::ui
     RETURN_IF_ERROR(volume_.check_writable());
     ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
     inode.caller = caller;
+    inode.found_in_use = held.blocks_checked();
     const auto handle = volume_.journal().start(credits::of_map);
     Result<void> done;
     for (int run = 0; done && first < end && run < kRunsAtOnce; ++run)
       done = allocate_run(inode, first, std::min(end - first, kLongestRun));
+    if (inode.found_in_use) held.set_blocks_checked(true);
     // What was allocated stays, whatever comes next.
     const auto written = metadata_.inodes.write(inode);
     RETURN_IF_ERROR(done);

@@ -31,7 +31,8 @@ GroupBitmaps::GroupBitmaps(Volume& volume, GroupDescriptors& groups, Kind kind, 
       bits_(bits),
       has_checksums_(volume.has_checksums()),
       changed_(groups.count()),
-      damaged_(groups.count())
+      damaged_(groups.count()),
+      doubted_(groups.count())
 #ifndef NDEBUG
       ,
       was_right_(groups.count())
@@ -87,8 +88,11 @@ Result<cache::Buffer> GroupBitmaps::get(GroupNumber group) {
       wrong = "calls the volume's own blocks free";
     if (wrong.empty()) return {};
     if (trust_ == Trust::kVerified) return fail(kCorrupted);
-    if (!believed_.exchange(true))
-      volume_.tell(fmt::format("{} {}; it is believed; run: e2fsck DEVICE", name_of(group), wrong));
+    const bool doubted = trust_ == Trust::kDoubted;
+    if (doubted) doubted_[group].store(true, std::memory_order_relaxed);
+    if (!told_.exchange(true))
+      volume_.tell(fmt::format("{} {}; it is {}; run: e2fsck DEVICE", name_of(group), wrong,
+                               doubted ? "not heeded" : "believed"));
     return {};
   };
   auto buffer = volume_.cache().get(block_of(group), kRole, judge);
@@ -149,9 +153,10 @@ Result<cache::Change> GroupBitmaps::change(GroupNumber group, cache::Buffer& buf
   return change;
 }
 
-Errno GroupBitmaps::corrupted(GroupNumber group, std::string_view words) {
+Errno GroupBitmaps::corrupted(GroupNumber group, std::string_view words, InodeNumber inode,
+                              std::uint64_t block) {
   if (damaged_[group].exchange(true)) return kCorrupted;
-  return volume_.corrupted(0, block_of(group), fmt::format("{} {}", name_of(group), words));
+  return volume_.corrupted(inode, block, fmt::format("{} {}", name_of(group), words));
 }
 
 Result<bool> GroupBitmaps::are_sound() {

@@ -3,7 +3,8 @@
 // written with their checksums. What their bits mean is their users' business.
 //
 // A bitmap whose checksum is wrong is told once; nothing is taken from it or given back to it. Where the
-// volume is only read, and while a recovery that was cut short is repeated, it is believed, with a notice.
+// volume is only read there is a notice, and what it calls free is not heeded: files can be read all the
+// same. While a recovery that was cut short is repeated, it is believed, with a notice.
 //
 // Facts: the kernel's Documentation/filesystems/ext4 (block and inode bitmaps): a checksum is over as many
 // bytes as there are bits for, and all bits behind the last are ones. Where they are not, e2fsck may mind:
@@ -25,6 +26,7 @@
 
 #include "base/result.h"
 #include "server/cache/buffer_cache.h"
+#include "server/ext4/file_system.h"
 #include "server/ext4/group_descriptors.h"
 
 namespace fuse4fs::ext4 {
@@ -66,11 +68,18 @@ class GroupBitmaps {
   [[nodiscard]] bool is_damaged(GroupNumber group) const {
     return damaged_[group].load(std::memory_order_relaxed);
   }
-  // The bits say what cannot be.
-  Errno corrupted(GroupNumber group, std::string_view words);
+  // It was found to be damaged, under kDoubted: its bits say nothing.
+  [[nodiscard]] bool is_doubted(GroupNumber group) const {
+    return doubted_[group].load(std::memory_order_relaxed);
+  }
+  // The bits say what cannot be; of this inode's block, where it is known.
+  Errno corrupted(GroupNumber group, std::string_view words) {
+    return corrupted(group, words, 0, block_of(group));
+  }
+  Errno corrupted(GroupNumber group, std::string_view words, InodeNumber inode, std::uint64_t block);
 
   // What is done about a wrong checksum.
-  enum class Trust { kVerified, kBelieved };
+  enum class Trust { kVerified, kDoubted, kBelieved };
   void set_trust(Trust trust) { trust_ = trust; }
   // Whether all checksums are right. Reads all of them, and tells of nothing but what cannot be read.
   Result<bool> are_sound();
@@ -100,9 +109,9 @@ class GroupBitmaps {
   const std::uint32_t bits_;
   const bool has_checksums_;
   std::atomic<Trust> trust_{Trust::kVerified};
-  std::atomic<bool> believed_{false};  // one of them was, and that was told
+  std::atomic<bool> told_{false};  // that one of them is damaged, and used all the same
   std::atomic<bool> any_changed_{false};
-  std::vector<std::atomic<bool>> changed_, damaged_;  // by group
+  std::vector<std::atomic<bool>> changed_, damaged_, doubted_;  // by group
 #ifndef NDEBUG
   // By brute force: the figure of a group that was right before a change is right when its checksum is made.
   [[nodiscard]] bool has_right_figure(GroupNumber group, std::span<const std::byte> bytes) const;

@@ -12,12 +12,6 @@
 
 namespace fuse4fs::ext4 {
 
-// From the inode to a block: through `level` indirect blocks.
-struct ExtentMap::IndirectWay {
-  std::size_t level = 0;
-  std::array<std::size_t, 4> slots{};  // in i_block, then in each indirect block
-};
-
 namespace {
 
 // How many blocks the pointers of an inode lead to.
@@ -94,8 +88,9 @@ Result<void> ExtentMap::insert_indirect(Inode& inode, std::uint64_t logical, std
   auto below = static_cast<std::uint32_t>(physical);
   Result<void> done;
   const auto point = [&](std::uint32_t from, std::size_t slot) {
-    return checked(volume_.journal().write(from, slot * sizeof below, std::as_bytes(std::span(&below, 1))),
-                   "writing an indirect block");
+    return checked(
+        volume_.journal().write(from, slot * sizeof below, std::as_bytes(std::span(&below, 1)), inode.number),
+        "writing an indirect block");
   };
   for (std::size_t level = way->level; done && level > at; --level) {
     const auto fresh = add_indirect(inode, goal);
@@ -130,7 +125,7 @@ Result<void> ExtentMap::unmap_indirect(Inode& inode, std::uint64_t logical) {
   if (block == 0) return {};
   constexpr std::uint32_t kHole = 0;
   const auto written = volume_.journal().write(block, way->slots[way->level] * sizeof kHole,
-                                               std::as_bytes(std::span(&kHole, 1)));
+                                               std::as_bytes(std::span(&kHole, 1)), inode.number);
   return written ? written
                  : volume_.check(written.error().value(), inode.number, "writing an indirect block");
 }
@@ -188,7 +183,7 @@ Result<void> ExtentMap::cut_indirect(const Inode& inode, Cut& cut, std::uint32_t
   }
   // More than the inode had counted: the volume is damaged.
   std::ignore = volume_.journal().ensure(credits::of_indirect_map(0, pointers.size(), 1));
-  const auto written = volume_.journal().write(pointer, 0, std::as_bytes(std::span(pointers)));
+  const auto written = volume_.journal().write(pointer, 0, std::as_bytes(std::span(pointers)), inode.number);
   if (outcome && !written)
     return volume_.check(written.error().value(), inode.number, "writing an indirect block");
   return outcome;

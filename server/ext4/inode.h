@@ -27,6 +27,8 @@ class Inode {
   ext2_inode_large raw{};
   // Who asks for blocks of it, where that is known; else it is as if its owner did.
   std::optional<Caller> caller = std::nullopt;
+  // What lies in i_block of its map, and its block of attributes, are in use as far as the bitmaps say.
+  bool found_in_use = false;
 
   // libext2fs's short view of the same bytes.
   [[nodiscard]] ext2_inode* brief() { return reinterpret_cast<ext2_inode*>(&raw); }

@@ -28,7 +28,7 @@ bool InodeBitmaps::in_use(InodeNumber number) {
   const auto lock = groups_.lock_shared(group);
   if (const auto* const buffer = blocks_.at_hand(group); buffer != nullptr) return is_set(*buffer);
   const auto buffer = blocks_.get(group);
-  return !buffer || is_set(*buffer);
+  return !buffer || blocks_.is_doubted(group) || is_set(*buffer);
 }
 
 Result<cache::Buffer*> InodeBitmaps::open(GroupNumber group) {
@@ -89,6 +89,11 @@ Result<InodeNumber> InodeBitmaps::take_lowest(GroupNumber group, What what) {
     if (free == number) break;
     index += free - number;
   }
+  // What lies behind was never written.
+  if (index < per_group_ - groups_.unused_inodes(group) &&
+      volume_.has_live_inode(number_of(group, static_cast<std::uint32_t>(index))))
+    return fail(blocks_.corrupted(group, "calls an inode free that is in use",
+                                  number_of(group, static_cast<std::uint32_t>(index)), 0));
   RETURN_IF_ERROR(mark_taken(group, *buffer, static_cast<std::uint32_t>(index), what));
   return number_of(group, static_cast<std::uint32_t>(index));
 }

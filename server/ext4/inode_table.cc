@@ -134,6 +134,7 @@ Result<Inode> InodeTable::read_for_change(const Held& held) {
     RETURN_IF_ERROR(extents_.check(inode));
     held.set_map_checked(true);
   }
+  inode.found_in_use = held.blocks_checked();
   return inode;
 }
 
@@ -207,6 +208,7 @@ Result<InodeTable::Fresh> InodeTable::create(Inode& parent, const NewInode& what
     return fail(written.error());
   }
   fresh.lock.set_map_checked(true);
+  fresh.lock.set_blocks_checked(true);
   const ext2_inode_large written = raw;
   auto done = acls_.inherit(parent, inode, what.umask);
   if (done && std::memcmp(&written, &raw, sizeof raw) != 0) done = write(inode);
@@ -226,6 +228,7 @@ void InodeTable::discard(Fresh& fresh) {
   (void)write(inode);
   settle(fresh.lock);
   fresh.lock.set_map_checked(false);
+  fresh.lock.set_blocks_checked(false);
   (void)inodes_.give_back(inode.number, inode.mode());
 }
 
@@ -337,6 +340,7 @@ Result<void> InodeTable::delete_orphans() {
 
 Result<void> InodeTable::remove(const Exclusive& held, Inode& inode) {
   held.set_map_checked(false);
+  held.set_blocks_checked(false);
   held.set_waits_for_name(false);
   RETURN_IF_ERROR(volume_.check_writable());
   return release(inode, ExtentMap::Handles::kSeveral);

@@ -13,6 +13,7 @@
 #include "server/ext4/crc32c.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/group_layout.h"
+#include "server/journal/format.h"
 
 namespace fuse4fs::ext4 {
 namespace {
@@ -63,6 +64,8 @@ class MapReader {
   [[nodiscard]] std::optional<JournalInode> copy_of_inode() const;
   // All of it mapped, each block once and in a place of its own.
   Outcome<std::vector<JournalMap::Run>> runs(const JournalInode& inode);
+  // The log's first block is what a journal begins with.
+  [[nodiscard]] bool begin_log(const std::vector<JournalMap::Run>& runs) const;
   // The log's blocks and those of its map.
   [[nodiscard]] std::vector<BlockRange> take_ranges() { return std::move(ranges_); }
 
@@ -304,6 +307,12 @@ Outcome<void> MapReader::settle() {
   return {};
 }
 
+bool MapReader::begin_log(const std::vector<JournalMap::Run>& runs) const {
+  std::array<std::byte, sizeof(std::uint32_t)> magic;
+  return device_.read(runs.front().block * layout_.block_size(), magic) &&
+         journal::load32(magic, 0) == journal::kMagic;
+}
+
 }  // namespace
 
 Outcome<JournalMap> JournalMap::read(const cache::BlockDevice& device, const ext2_super_block& super) {
@@ -314,12 +323,21 @@ Outcome<JournalMap> JournalMap::read(const cache::BlockDevice& device, const ext
   };
   auto runs = by_inode();
   JournalMap map;
-  if (!runs && runs.error().error == kCorrupted) {
+  // An inode that is whole may lead elsewhere.
+  const bool leads_astray = runs && !reader.begin_log(*runs);
+  if (leads_astray || (!runs && runs.error().error == kCorrupted)) {
     if (const auto copy = reader.copy_of_inode()) {
-      map.fallback_ = runs.error().message;
       auto second = reader.runs(*copy);
       // What is wrong with the inode itself says more.
-      if (second) runs = std::move(second);
+      if (second && (!leads_astray || reader.begin_log(*second))) {
+        map.fallback_ =
+            leads_astray
+                ? wrong(fmt::format("its inode {} leads to no log", super.s_journal_inum)).error().message
+                : runs.error().message;
+        runs = std::move(second);
+      } else if (leads_astray) {
+        runs = by_inode();
+      }
     }
   }
   if (!runs) return std::unexpected(std::move(runs.error()));

@@ -40,6 +40,9 @@ class LiveInodes {
     // Whether its block map was walked since it came into memory.
     [[nodiscard]] bool map_checked() const { return live_->map_checked; }
     void set_map_checked(bool checked) const { live_->map_checked = checked; }
+    // Inode::found_in_use.
+    [[nodiscard]] bool blocks_checked() const { return live_->blocks_checked; }
+    void set_blocks_checked(bool checked) const { live_->blocks_checked = checked; }
 
    protected:
     Held(LiveInodes& table, Live& live) : table_(&table), live_(&live) {}
@@ -142,6 +145,7 @@ class LiveInodes {
     // Look-ups, from kHolder on those who hold or want the lock, and kUnlinked. At 0 it may go.
     std::atomic<std::uint64_t> state{0};
     std::atomic<bool> map_checked{false};
+    std::atomic<bool> blocks_checked{false};
     bool waits_for_name = false;
   };
   static constexpr std::uint64_t kUnlinked = std::uint64_t{1} << 63;

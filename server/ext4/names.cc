@@ -259,7 +259,7 @@ Result<void> Ext4FileSystem::set_target(Inode& inode, std::string_view target) {
   ASSIGN_OR_RETURN(const BlockRun run, metadata_.blocks.take(inode, metadata_.extents.goal_for(inode, 0)));
   std::vector<std::byte> block(volume_->block_size());
   std::memcpy(block.data(), target.data(), target.size());
-  auto done = volume_->journal().write(run.first, 0, block);
+  auto done = volume_->journal().write(run.first, 0, block, inode.number);
   if (done) done = metadata_.extents.insert(inode, 0, run.first, 1);
   if (!done) {
     (void)metadata_.blocks.give_back(run, inode.number);

@@ -153,7 +153,7 @@ Result<void> OrphanFile::clear(std::size_t index) {
   const auto entries = std::span(bytes).first(bytes.size() - kTail);
   const std::array<std::uint32_t, 2> tail{kMark, volume_->has_checksums() ? checksum(block, entries) : 0};
   std::memcpy(bytes.data() + entries.size(), tail.data(), sizeof tail);
-  return volume_->journal().write(block, 0, bytes);
+  return volume_->journal().write(block, 0, bytes, 0);
 }
 
 }  // namespace fuse4fs::ext4

@@ -164,7 +164,8 @@ Outcome<void> Volume::judge_bitmaps(Handle handle) {
   }
   // To read, they are hardly needed. And a replay that was cut short may have written them without the
   // descriptors: as the kernel, which does not look at their checksums then.
-  if (handle == Handle::kReads || bitmaps_alone_) set_trust(GroupBitmaps::Trust::kBelieved);
+  if (handle == Handle::kReads) set_trust(GroupBitmaps::Trust::kDoubted);
+  if (bitmaps_alone_) set_trust(GroupBitmaps::Trust::kBelieved);
   if (bitmaps_alone_)
     events_.notice(
         "a bitmap has a wrong checksum, maybe because a recovery was cut short; it is believed, run: e2fsck "
@@ -310,6 +311,12 @@ Result<void> Volume::count_blocks(Inode& inode, std::uint64_t clusters) const {
 
 Result<void> Volume::read_inode(InodeNumber number, std::span<std::byte> into, std::string_view doing) {
   return check(inode_blocks_->read(number, into), number, doing);
+}
+
+bool Volume::has_live_inode(InodeNumber number) {
+  ext2_inode inode;
+  return inode_blocks_->read(number, std::as_writable_bytes(std::span(&inode, 1))) == 0 &&
+         inode.i_links_count != 0 && inode.i_mode != 0 && inode.i_dtime == 0;
 }
 
 Result<void> Volume::write_inode(InodeNumber number, std::span<const std::byte> from,

@@ -123,6 +123,8 @@ class Volume {
   // What libext2fs answered, as ours. `doing` names what was tried.
   Errno failed(errcode_t code, InodeNumber inode, std::string_view doing);
   Result<void> check(errcode_t code, InodeNumber inode, std::string_view doing);
+  // Whether the table has a sound inode there that is not deleted, whatever its bitmap says.
+  [[nodiscard]] bool has_live_inode(InodeNumber number);
   // As many bytes of it as there are in `into`.
   Result<void> read_inode(InodeNumber number, std::span<std::byte> into,
                           std::string_view doing = "reading an inode");

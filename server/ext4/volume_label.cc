@@ -43,7 +43,7 @@ Result<void> Volume::set_label(std::string_view label) {
     if (!is_ours) continue;
     put_label(backup, label);
     if (has_checksums()) ext2fs_superblock_csum_set(fs_, &backup);
-    RETURN_IF_ERROR(journal_.write(block, 0, std::as_bytes(std::span(&backup, 1))));
+    RETURN_IF_ERROR(journal_.write(block, 0, std::as_bytes(std::span(&backup, 1)), 0));
   }
   // At once, as the kernel does: it is there for others who read the device.
   return write_out();

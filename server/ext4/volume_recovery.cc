@@ -117,7 +117,7 @@ Outcome<void> Volume::settle(JournalRecovery* recovery, const FastCommitLog& fas
       return std::unexpected(JournalRecovery::refusal(device_, options.access, std::move(replayed.error())));
   }
   if (!writing) {
-    set_trust(GroupBitmaps::Trust::kBelieved);
+    set_trust(GroupBitmaps::Trust::kDoubted);
     fs_->flags &= ~EXT2_FLAG_RW;
     inode_blocks_->forbid_writes();
     records_errors_ = false;

@@ -354,6 +354,10 @@ Result<void> XattrStore::store_block(Inode& inode, const Places& from, Places& t
 
 Result<void> XattrStore::take_block(Inode& inode, Places& to, InodeNumber fresh) {
   ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(inode, extents_.goal_for(inode, 0)));
+  if (const auto sound = extents_.check_taken(inode, 0, run); !sound) {
+    (void)blocks_.give_back(run, inode.number);
+    return sound;
+  }
   to.block = run.first;
   to.sharers = 1;
   Result<void> done;
@@ -401,7 +405,7 @@ Result<void> XattrStore::seal_and_write(const Inode& inode, std::uint64_t block,
     std::memcpy(bytes.data() + offsetof(ext2_ext_attr_header, h_checksum), &sum, sizeof sum);
   }
   const std::lock_guard lock(mutex_of(block));
-  if (const auto done = volume_.journal().write(block, 0, bytes); !done)
+  if (const auto done = volume_.journal().write(block, 0, bytes, inode.number); !done)
     return fail(volume_.failed(done.error().value(), inode.number, kWriting));
   return {};
 }

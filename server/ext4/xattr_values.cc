@@ -147,7 +147,7 @@ Result<void> XattrValues::fill(Inode& inode, std::span<const std::byte> value) {
       const std::size_t length = std::min(rest.size(), block.size());
       std::ranges::copy(rest.first(length), block.begin());
       std::fill(block.begin() + static_cast<std::ptrdiff_t>(length), block.end(), std::byte{0});
-      done = volume_.journal().write(run.first + i, 0, block);
+      done = volume_.journal().write(run.first + i, 0, block, inode.number);
     }
     if (done) done = extents_.insert(inode, logical, run.first, count);
     if (!done) {

@@ -128,8 +128,11 @@ class Journal {
     note_owner(role);
     return log_->get_new(block, role, count(block));
   }
-  // As BufferCache::write(), from byte `inside` of the block on, and not beyond it.
-  Result<void> write(std::uint64_t block, std::size_t inside, std::span<const std::byte> from) {
+  // As BufferCache::write(), from byte `inside` of the block on, and not beyond it. `owner` is the inode
+  // whose block it is, or 0.
+  Result<void> write(std::uint64_t block, std::size_t inside, std::span<const std::byte> from,
+                     std::uint32_t owner) {
+    if (owner != 0) last_changes_.note(owner, Changed::kMore);
     return log_->write(block, inside, from, count(block));
   }
   // The blocks were metadata and were freed: what was changed of them under this handle or before is void.

@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t kSuperblockAt = 1024;
 constexpr std::size_t kDescriptorsAt = 2 * kBlockSize;
 constexpr std::uint32_t kOrphanMark = 0x0b10ca04;
+constexpr std::uint32_t kBitsPerByte = 8;
 
 template <class T>
 T at(const std::string& bytes, std::size_t offset) {
@@ -78,6 +79,7 @@ VolumeAreas::VolumeAreas(const std::string& bytes) {
   const auto super = at<ext2_super_block>(bytes, kSuperblockAt);
   inode_size_ = super.s_inode_size;
   inodes_per_group_ = super.s_inodes_per_group;
+  clusters_per_group_ = super.s_clusters_per_group;
   orphan_file_ = super.s_orphan_file_inum;
   const bool wide = (super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_64BIT) != 0;
   descriptor_size_ = wide ? super.s_desc_size : sizeof(ext2_group_desc);
@@ -88,9 +90,14 @@ VolumeAreas::VolumeAreas(const std::string& bytes) {
   for (std::size_t group = 0; group < groups; ++group) {
     const auto descriptor = at<ext2_group_desc>(bytes, kDescriptorsAt + group * descriptor_size_);
     tables_.push_back(descriptor.bg_inode_table * kBlockSize);
+    bitmaps_.push_back({descriptor.bg_block_bitmap * kBlockSize, clusters_per_group_ / kBitsPerByte});
+    bitmaps_.push_back({descriptor.bg_inode_bitmap * kBlockSize, inodes_per_group_ / kBitsPerByte});
   }
   find_map_blocks(bytes, kRootInode);
-  for (InodeNumber number = kFirstFile; number <= kLastFile; ++number) find_map_blocks(bytes, number);
+  for (InodeNumber number = kFirstFile; number <= kLastFile; ++number) {
+    find_map_blocks(bytes, number);
+    find_attributes(bytes, number);
+  }
   if (orphan_file_ != 0) {
     const auto extent = at<ext3_extent>(
         bytes, inode(orphan_file_).offset + offsetof(ext2_inode, i_block) + sizeof(ext3_extent_header));
@@ -104,16 +111,17 @@ Region VolumeAreas::inode(InodeNumber number) const {
   return {tables_.at(group) + (number - 1) % inodes_per_group_ * inode_size_, inode_size_};
 }
 
-void VolumeAreas::find_map_blocks(const std::string& bytes, InodeNumber number) {
+bool VolumeAreas::has_map(const std::string& bytes, InodeNumber number) const {
   const auto raw = at<ext2_inode>(bytes, inode(number).offset);
-  if (!LINUX_S_ISREG(raw.i_mode) && !LINUX_S_ISDIR(raw.i_mode)) return;
-  if ((raw.i_flags & EXT4_INLINE_DATA_FL) != 0) return;
-  const auto add = [&](std::size_t block) {
-    if (block != 0) map_blocks_.push_back({number, block * kBlockSize});
-  };
+  return (LINUX_S_ISREG(raw.i_mode) || LINUX_S_ISDIR(raw.i_mode)) && (raw.i_flags & EXT4_INLINE_DATA_FL) == 0;
+}
+
+void VolumeAreas::find_map_blocks(const std::string& bytes, InodeNumber number) {
+  if (!has_map(bytes, number)) return;
+  const auto raw = at<ext2_inode>(bytes, inode(number).offset);
   if ((raw.i_flags & EXT4_EXTENTS_FL) == 0) {
-    add(raw.i_block[EXT2_IND_BLOCK]);
-    add(raw.i_block[EXT2_DIND_BLOCK]);
+    add_map_block(bytes, number, raw.i_block[EXT2_IND_BLOCK], 0);
+    add_map_block(bytes, number, raw.i_block[EXT2_DIND_BLOCK], 1);
     return;
   }
   std::array<ext3_extent_idx, 5> root;  // the first one is the header
@@ -121,7 +129,56 @@ void VolumeAreas::find_map_blocks(const std::string& bytes, InodeNumber number) 
   std::memcpy(root.data(), raw.i_block, sizeof root);
   ext3_extent_header header;
   std::memcpy(&header, raw.i_block, sizeof header);
-  for (std::size_t i = 1; header.eh_depth > 0 && i <= header.eh_entries; ++i) add(root.at(i).ei_leaf);
+  for (std::size_t i = 1; header.eh_depth > 0 && i <= header.eh_entries; ++i)
+    add_map_block(bytes, number, root.at(i).ei_leaf, header.eh_depth - 1);
+}
+
+// With those that hang on it.
+void VolumeAreas::add_map_block(const std::string& bytes, InodeNumber owner, std::uint64_t block,
+                                int levels_below) {
+  if (block == 0) return;
+  const std::size_t offset = block * kBlockSize;
+  map_blocks_.push_back({owner, offset});
+  if (levels_below == 0) return;
+  const auto header = at<ext3_extent_header>(bytes, offset);
+  const bool is_node = header.eh_magic == EXT3_EXT_MAGIC;
+  const std::size_t count = is_node ? header.eh_entries : kBlockSize / sizeof(std::uint32_t);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint64_t child =
+        is_node ? at<ext3_extent_idx>(bytes, offset + (i + 1) * sizeof(ext3_extent_idx)).ei_leaf
+                : at<std::uint32_t>(bytes, offset + i * sizeof(std::uint32_t));
+    add_map_block(bytes, owner, child, levels_below - 1);
+  }
+}
+
+void VolumeAreas::find_attributes(const std::string& bytes, InodeNumber number) {
+  const auto raw = at<ext2_inode>(bytes, inode(number).offset);
+  if (raw.i_links_count == 0) return;
+  const std::size_t block = raw.i_file_acl * kBlockSize;
+  // Inodes share them.
+  if (block != 0 && std::ranges::find(attribute_blocks_, block) == attribute_blocks_.end())
+    attribute_blocks_.push_back(block);
+  if ((raw.i_flags & EXT4_EA_INODE_FL) == 0) return;
+  const auto extent = at<ext3_extent>(
+      bytes, inode(number).offset + offsetof(ext2_inode, i_block) + sizeof(ext3_extent_header));
+  values_.push_back({number, {extent.ee_start * kBlockSize, extent.ee_len * kBlockSize}});
+}
+
+std::vector<Region> VolumeAreas::attributes() const {
+  constexpr std::size_t kAt = offsetof(ext2_inode, i_file_acl);
+  std::vector<Region> regions;
+  for (InodeNumber number = kFirstFile; number <= kLastFile; ++number) {
+    const Region whole = inode(number);
+    regions.push_back({whole.offset + kAt, sizeof(std::uint32_t)});
+    if (whole.length > sizeof(ext2_inode_large))
+      regions.push_back({whole.offset + sizeof(ext2_inode_large), whole.length - sizeof(ext2_inode_large)});
+  }
+  for (const std::size_t block : attribute_blocks_) regions.push_back({block, kBlockSize});
+  for (const Value& value : values_) {
+    regions.push_back({inode(value.inode).offset, sizeof(ext2_inode)});
+    regions.push_back(value.content);
+  }
+  return regions;
 }
 
 std::vector<Region> VolumeAreas::regions(Area area) const {
@@ -134,7 +191,6 @@ std::vector<Region> VolumeAreas::regions(Area area) const {
       return {{kSuperblockAt, SUPERBLOCK_SIZE}, {kDescriptorsAt, tables_.size() * descriptor_size_}};
     case Area::kInodes:
       add_files();
-      for (const MapBlock& block : map_blocks_) regions.push_back({block.offset, kBlockSize});
       regions.push_back(inode(kRootInode));
       return regions;
     case Area::kOrphans:
@@ -142,6 +198,22 @@ std::vector<Region> VolumeAreas::regions(Area area) const {
       if (has_orphan_file()) regions.push_back({orphan_block(), 64});
       add_files();
       return regions;
+    case Area::kDescriptors:
+      return {{kDescriptorsAt, tables_.size() * descriptor_size_}};
+    case Area::kBitmaps:
+      return bitmaps_;
+    case Area::kMaps: {
+      const auto add_root = [&](InodeNumber number) {
+        regions.push_back(
+            {inode(number).offset + offsetof(ext2_inode, i_block), sizeof(ext2_inode::i_block)});
+      };
+      add_root(kRootInode);
+      for (InodeNumber number = kFirstFile; number <= kLastFile; ++number) add_root(number);
+      for (const MapBlock& block : map_blocks_) regions.push_back({block.offset, kBlockSize});
+      return regions;
+    }
+    case Area::kAttributes:
+      return attributes();
   }
   return regions;
 }
@@ -152,6 +224,24 @@ void VolumeAreas::announce_orphans(std::string& bytes) const {
   put(bytes, kAt, at<std::uint32_t>(bytes, kAt) | EXT4_FEATURE_RO_COMPAT_ORPHAN_PRESENT);
 }
 
+// Of wherever the descriptor says that they lie.
+void VolumeAreas::seal_bitmaps(std::string& bytes, std::uint32_t seed, std::size_t descriptor) const {
+  const bool is_wide = descriptor_size_ >= sizeof(ext4_group_desc);
+  const auto seal_one = [&](std::size_t block_at, std::uint32_t bits, std::size_t low, std::size_t high) {
+    const Region bitmap{at<std::uint32_t>(bytes, descriptor + block_at) * kBlockSize, bits / kBitsPerByte};
+    if (bitmap.offset + kBlockSize > bytes.size()) return;
+    const std::uint32_t sum = crc32c(seed, bytes, bitmap);
+    put(bytes, descriptor + low, static_cast<std::uint16_t>(sum));
+    if (is_wide) put(bytes, descriptor + high, static_cast<std::uint16_t>(sum >> 16));
+  };
+  seal_one(offsetof(ext4_group_desc, bg_block_bitmap), clusters_per_group_,
+           offsetof(ext4_group_desc, bg_block_bitmap_csum_lo),
+           offsetof(ext4_group_desc, bg_block_bitmap_csum_hi));
+  seal_one(offsetof(ext4_group_desc, bg_inode_bitmap), inodes_per_group_,
+           offsetof(ext4_group_desc, bg_inode_bitmap_csum_lo),
+           offsetof(ext4_group_desc, bg_inode_bitmap_csum_hi));
+}
+
 void VolumeAreas::seal(std::string& bytes) const {
   auto super = at<ext2_super_block>(bytes, kSuperblockAt);
   const bool full = (super.s_feature_ro_compat & EXT4_FEATURE_RO_COMPAT_METADATA_CSUM) != 0;
@@ -159,6 +249,18 @@ void VolumeAreas::seal(std::string& bytes) const {
   const bool seeded = (super.s_feature_incompat & EXT4_FEATURE_INCOMPAT_CSUM_SEED) != 0;
   const std::uint32_t seed = seeded ? super.s_checksum_seed : crc32c(~0U, super.s_uuid);
   if (full) {
+    for (const Value& value : values_) {
+      const std::size_t inode_at = inode(value.inode).offset;
+      const std::size_t size = at<std::uint32_t>(bytes, inode_at + offsetof(ext2_inode, i_size));
+      put(bytes, inode_at + offsetof(ext2_inode, i_atime),
+          crc32c(seed, bytes, {value.content.offset, std::min(size, value.content.length)}));
+    }
+    for (const std::size_t block : attribute_blocks_) {
+      constexpr std::size_t kSum = offsetof(ext2_ext_attr_header, h_checksum);
+      put(bytes, block + kSum, 0U);
+      put(bytes, block + kSum,
+          crc32c(crc32c(seed, std::uint64_t{block / kBlockSize}), bytes, {block, kBlockSize}));
+    }
     for (InodeNumber number = kFirstFile; number <= kLastFile; ++number)
       seal_inode(bytes, seed, number, inode(number));
     seal_inode(bytes, seed, kRootInode, inode(kRootInode));
@@ -176,6 +278,7 @@ void VolumeAreas::seal(std::string& bytes) const {
   for (std::uint32_t group = 0; group < tables_.size(); ++group) {
     constexpr std::size_t kAt = offsetof(ext2_group_desc, bg_checksum);
     const Region descriptor{kDescriptorsAt + group * descriptor_size_, descriptor_size_};
+    if (full) seal_bitmaps(bytes, seed, descriptor.offset);
     put(bytes, descriptor.offset + kAt, std::uint16_t{0});
     if (full) {
       put(bytes, descriptor.offset + kAt,

@@ -24,7 +24,7 @@ struct Region {
 class VolumeAreas {
  public:
   static constexpr InodeNumber kFirstFile = 11;
-  static constexpr InodeNumber kLastFile = 22;
+  static constexpr InodeNumber kLastFile = 24;
 
   explicit VolumeAreas(const std::string& bytes);
 
@@ -43,14 +43,28 @@ class VolumeAreas {
     InodeNumber owner;
     std::size_t offset;
   };
+  // An inode that holds the value of an extended attribute, and the first part of it.
+  struct Value {
+    InodeNumber inode;
+    Region content;
+  };
   void find_map_blocks(const std::string& bytes, InodeNumber number);
+  void add_map_block(const std::string& bytes, InodeNumber owner, std::uint64_t block, int levels_below);
+  void find_attributes(const std::string& bytes, InodeNumber number);
+  [[nodiscard]] bool has_map(const std::string& bytes, InodeNumber number) const;
+  [[nodiscard]] std::vector<Region> attributes() const;
+  void seal_bitmaps(std::string& bytes, std::uint32_t seed, std::size_t descriptor) const;
 
   std::size_t inode_size_ = 0;
+  std::uint32_t clusters_per_group_ = 0;
   std::size_t descriptor_size_ = 0;
   std::uint32_t inodes_per_group_ = 0;
   InodeNumber orphan_file_ = 0;
   std::vector<std::size_t> tables_;  // by group
+  std::vector<Region> bitmaps_;      // what counts of them
   std::vector<MapBlock> map_blocks_;
+  std::vector<std::size_t> attribute_blocks_;
+  std::vector<Value> values_;
   std::vector<std::size_t> orphan_blocks_;
 };
 

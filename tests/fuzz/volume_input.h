@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What fuzz_superblock, fuzz_inode and fuzz_orphans do with an input; also run on their seeds by a unit test.
+// What the fuzzers of one area of a volume do with an input (fuzz_superblock, fuzz_inode, fuzz_orphans,
+// fuzz_descriptors, fuzz_bitmaps, fuzz_maps, fuzz_attributes); also run on their seeds by a unit test.
 //
 // The first byte chooses the volume, the rest is laid over one area of it from its beginning; what the input
 // does not reach stays as mke2fs and the engine made it. Checksums are put right first, so that what they
@@ -16,8 +17,12 @@ namespace fuse4fs::ext4::fuzz {
 
 enum class Area {
   kSuperblock,  // and the group descriptors
-  kInodes,      // the root directory's and the files', and the blocks of their maps
-  kOrphans      // the chain's head, a block of the orphan file, and the inodes
+  kInodes,      // the root directory's and the files'
+  kOrphans,     // the chain's head, a block of the orphan file, and the inodes
+  kDescriptors,
+  kBitmaps,    // of blocks and of inodes
+  kMaps,       // extent trees and indirect maps: what lies in the inodes, and their blocks
+  kAttributes  // extended attributes in inodes, in blocks, and in inodes of their own
 };
 
 enum class Tried { kRefused, kMounted };

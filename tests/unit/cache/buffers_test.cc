@@ -227,6 +227,27 @@ TEST_F(Buffers, NeighboursAreReadAheadInOneRequest) {
   EXPECT_TRUE(cache_.get(305));
 }
 
+// Counted where they lie, whatever comes and goes.
+TEST_F(Buffers, TheFirstThatIsHere) {
+  const auto first = [&](std::uint64_t from, std::uint64_t count) {
+    const auto found = cache_.first_cached(from, count);
+    return found ? found->block : 0;
+  };
+  EXPECT_EQ(first(0, kBlocks), 0U);
+  put_block(37, "x");
+  EXPECT_TRUE(cache_.get(300, kLeaf, [](std::span<const std::byte>) -> Result<void> { return {}; }));
+  EXPECT_EQ(first(0, kBlocks), 37U);
+  EXPECT_EQ(first(0, 37), 0U);
+  EXPECT_EQ(first(37, 1), 37U);
+  EXPECT_EQ(first(38, kBlocks - 38), 300U);
+  EXPECT_EQ(first(38, 262), 0U);
+  EXPECT_EQ(cache_.first_cached(290, 20)->role, kLeaf);
+  cache_.forget(30, 16);
+  EXPECT_EQ(first(0, kBlocks), 300U);
+  cache_.forget(0, kBlocks);
+  EXPECT_EQ(first(0, kBlocks), 0U);
+}
+
 TEST_F(Buffers, AreWrittenInOrderAndInLongPieces) {
   for (const std::uint64_t block : {900, 5, 3, 7, 4, 901}) put_block(block, "x");
   for (std::uint64_t block = 1000; block < 1300; ++block) put_block(block, "y");

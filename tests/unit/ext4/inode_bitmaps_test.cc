@@ -233,7 +233,7 @@ TEST_F(Damaged, IsToldOnceAndCostsItsGroup) {
   EXPECT_EQ(volume_.events.corruptions.size(), 1U);
 }
 
-TEST_F(Damaged, IsBelievedWhereNothingIsWritten) {
+TEST_F(Damaged, IsNotHeededWhereNothingIsWritten) {
   volume_.mount();
   const auto file = volume_.make_file(kRootInode, "file");
   EXPECT_EQ(volume_.unmount_and_check(), "");
@@ -243,7 +243,7 @@ TEST_F(Damaged, IsBelievedWhereNothingIsWritten) {
   EXPECT_TRUE(fs.attributes(file));
   EXPECT_TRUE(volume_.events.corruptions.empty());
   const auto& notices = volume_.events.notices;
-  EXPECT_EQ(std::ranges::count_if(notices, [](const auto& words) { return words.contains("is believed"); }),
+  EXPECT_EQ(std::ranges::count_if(notices, [](const auto& words) { return words.contains("is not heeded"); }),
             1);
 }
 

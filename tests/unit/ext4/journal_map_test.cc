@@ -85,6 +85,23 @@ TEST(JournalMap, TheSuperblocksCopyOfTheInodeCounts) {
   }
 }
 
+// An inode that could be, but what it leads to is no log.
+TEST(JournalMap, AnInodeThatLeadsElsewhere) {
+  TestVolume volume("-t ext3 -b 1024", "16M");
+  ASSERT_NO_FATAL_FAILURE(edit(volume, "sif <8> block[0] 15000\\n"));
+  {
+    auto mounted = volume.try_mount();
+    ASSERT_TRUE(mounted) << mounted.error().message;
+    EXPECT_THAT(volume.events.notices, Contains(HasSubstr("inode 8 leads to no log")));
+    EXPECT_TRUE((*mounted)->unmount());
+  }
+  // Without another one it is the log that is damaged.
+  ASSERT_NO_FATAL_FAILURE(edit(volume, "ssv jnl_backup_type 0\\n"));
+  const auto refused = volume.try_mount();
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("the journal's superblock is not there"));
+}
+
 // The root of its extents leads to a leaf, and that holds nothing.
 TEST(JournalMap, AnEmptyLeafIsRefused) {
   TestVolume volume("-t ext4 -b 1024 -O ^metadata_csum", "16M");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What fuzz_superblock, fuzz_inode and fuzz_orphans start from, under whatever this is built with.
+// What the fuzzers of a volume's areas start from, under whatever this is built with.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -26,7 +26,8 @@ TEST_P(VolumeSeeds, AsTheyAreAndDamaged) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Areas, VolumeSeeds,
-                         testing::Values(Area::kSuperblock, Area::kInodes, Area::kOrphans),
+                         testing::Values(Area::kSuperblock, Area::kInodes, Area::kOrphans, Area::kDescriptors,
+                                         Area::kBitmaps, Area::kMaps, Area::kAttributes),
                          [](const auto& info) {
                            switch (info.param) {
                              case Area::kSuperblock:
@@ -35,6 +36,14 @@ INSTANTIATE_TEST_SUITE_P(Areas, VolumeSeeds,
                                return "Inodes";
                              case Area::kOrphans:
                                return "Orphans";
+                             case Area::kDescriptors:
+                               return "Descriptors";
+                             case Area::kBitmaps:
+                               return "Bitmaps";
+                             case Area::kMaps:
+                               return "Maps";
+                             case Area::kAttributes:
+                               return "Attributes";
                            }
                            return "";
                          });

@@ -172,7 +172,7 @@ TEST_F(HandleTest, CountsEachBlockOnce) {
   put(7, 'c');
   ASSERT_TRUE(journal_.get_new(9, {.kind = cache::BlockKind::kExtents, .owner = 12}));
   const std::byte byte{'d'};
-  ASSERT_TRUE(journal_.write(3, 100, std::span(&byte, 1)));
+  ASSERT_TRUE(journal_.write(3, 100, std::span(&byte, 1), 0));
   EXPECT_EQ(journal_.used().blocks, 3U);
   EXPECT_EQ(log_.first, (std::vector<std::uint64_t>{7, 3, 9}));
   EXPECT_EQ(log_.again, (std::vector<std::uint64_t>{7, 3}));

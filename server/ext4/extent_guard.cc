@@ -2,6 +2,7 @@
 // ExtentMap: what a damaged bitmap hands out must not be what the file has already.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -28,9 +29,9 @@ bool overlap(BlockRun one, BlockRun other) { return one.first < other.end() && o
 Result<void> ExtentMap::must_be_used(const Inode& inode, BlockRun run) {
   if (!volume_.may_be_owned(run.first, run.count))
     return fail(volume_.corrupted(inode.number, run.first, "a block of a file lies where it cannot"));
-  const auto unused = volume_.block_bitmaps().first_unused(run);
-  if (!unused || !*unused) return {};
-  return fail(volume_.block_bitmaps().distrust(**unused, inode.number));
+  const auto looked = volume_.block_bitmaps().first_unused(run);
+  const auto unused = looked.value_or(std::nullopt);
+  return unused ? fail(volume_.block_bitmaps().distrust(*unused, inode.number)) : Result<void>();
 }
 
 Result<void> ExtentMap::check_taken(Inode& inode, std::uint64_t logical, BlockRun taken) {

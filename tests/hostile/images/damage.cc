@@ -126,7 +126,7 @@ std::vector<DamageSeed> damage_seeds() {
   std::vector<DamageSeed> seeds;
   for (std::size_t i = 0; i < prepared_images(); ++i) {
     const PreparedImage& image = prepared_image(i);
-    const auto add = [&](std::string_view name, unsigned bits, std::vector<unsigned> mutation) {
+    const auto add = [&](std::string_view name, unsigned bits, const std::vector<unsigned>& mutation) {
       std::vector<std::byte> program{static_cast<std::byte>(i), static_cast<std::byte>(bits)};
       for (const unsigned byte : mutation) program.push_back(static_cast<std::byte>(byte));
       seeds.push_back({fmt::format("{}-{}", image.name, name), std::move(program)});

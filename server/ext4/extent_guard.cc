@@ -2,7 +2,9 @@
 // ExtentMap: what a damaged bitmap hands out must not be what the file has already.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "server/ext4/extent_map.h"
 #include "server/ext4/extent_tree.h"
@@ -13,6 +15,12 @@ namespace {
 // Of a leaf in a block (cache::Buffer::is_verified).
 constexpr unsigned kFoundInUse = 0;
 
+// Of so many entries those beside the place.
+std::pair<std::size_t, std::size_t> around(std::size_t place, std::size_t count) {
+  constexpr std::size_t kNeighbours = 2;
+  return {place - std::min(place, kNeighbours), std::min(place + kNeighbours, count)};
+}
+
 bool overlap(BlockRun one, BlockRun other) { return one.first < other.end() && other.first < one.end(); }
 
 }  // namespace
@@ -21,9 +29,9 @@ bool overlap(BlockRun one, BlockRun other) { return one.first < other.end() && o
 Result<void> ExtentMap::must_be_used(const Inode& inode, BlockRun run) {
   if (!volume_.may_be_owned(run.first, run.count))
     return fail(volume_.corrupted(inode.number, run.first, "a block of a file lies where it cannot"));
-  const auto unused = volume_.block_bitmaps().first_unused(run);
-  if (!unused || !*unused) return {};
-  return fail(volume_.block_bitmaps().distrust(**unused, inode.number));
+  const auto looked = volume_.block_bitmaps().first_unused(run);
+  const auto unused = looked.value_or(std::nullopt);
+  return unused ? fail(volume_.block_bitmaps().distrust(*unused, inode.number)) : Result<void>();
 }
 
 Result<void> ExtentMap::check_taken(Inode& inode, std::uint64_t logical, BlockRun taken) {
@@ -49,12 +57,17 @@ Result<void> ExtentMap::check_extents_of(Inode& inode, std::uint64_t logical, Bl
     ASSIGN_OR_RETURN(leaf, extent_node(volume_, inode, leaf.child(behind - 1), leaf.depth() - 1, below));
     buffer = std::move(below);
   }
-  for (std::size_t i = 0; i < leaf.entries(); ++i) {
+  // What is in use was not handed out, unless another file that has it too gave it back: of a long leaf the
+  // neighbours will do.
+  const bool known = is_root ? inode.found_in_use : buffer.is_verified(kFoundInUse);
+  const auto [first, end] =
+      known ? around(leaf.behind(logical), leaf.entries()) : std::pair(0UZ, leaf.entries());
+  for (std::size_t i = first; i < end; ++i) {
     const Mapping extent = leaf.extent(i);
     if (overlap({extent.physical, extent.count}, taken))
       return fail(volume_.block_bitmaps().distrust(std::max(extent.physical, taken.first), inode.number));
   }
-  if (is_root ? inode.found_in_use : buffer.is_verified(kFoundInUse)) return {};
+  if (known) return {};
   for (std::size_t i = 0; i < leaf.entries(); ++i) {
     const Mapping extent = leaf.extent(i);
     RETURN_IF_ERROR(must_be_used(inode, {extent.physical, extent.count}));
@@ -77,20 +90,23 @@ Result<void> ExtentMap::check_pointers_of(Inode& inode, std::uint64_t logical, B
     std::memcpy(&block, leaf.data() + way->slots[at] * sizeof block, sizeof block);
   }
   const bool known = way->level == 0 ? inode.found_in_use : buffer.is_verified(kFoundInUse);
-  const auto each = [&](const auto& visit) -> Result<void> {
-    for (std::size_t at = 0; at < leaf.size(); at += sizeof block) {
+  using Range = std::pair<std::size_t, std::size_t>;
+  const Range all{0, leaf.size() / sizeof block};
+  const auto each = [&](Range range, const auto& visit) -> Result<void> {
+    for (std::size_t at = range.first; at < range.second; ++at) {
       std::uint32_t pointer = 0;
-      std::memcpy(&pointer, leaf.data() + at, sizeof pointer);
+      std::memcpy(&pointer, leaf.data() + at * sizeof pointer, sizeof pointer);
       if (pointer != 0) RETURN_IF_ERROR(visit(BlockRun{pointer, 1}));
     }
     return {};
   };
-  RETURN_IF_ERROR(each([&](BlockRun one) -> Result<void> {
+  const Range compared = known ? around(way->slots[way->level], all.second) : all;
+  RETURN_IF_ERROR(each(compared, [&](BlockRun one) -> Result<void> {
     if (!overlap(one, taken)) return {};
     return fail(volume_.block_bitmaps().distrust(one.first, inode.number));
   }));
   if (known) return {};
-  RETURN_IF_ERROR(each([&](BlockRun one) { return must_be_used(inode, one); }));
+  RETURN_IF_ERROR(each(all, [&](BlockRun one) { return must_be_used(inode, one); }));
   if (way->level != 0) buffer.set_verified(kFoundInUse);
   return {};
 }

@@ -47,6 +47,19 @@ ErrorPolicy policy_of(const ext2_super_block& super) {
   }
 }
 
+// Sorted and apart, whatever they have in common.
+void join(std::vector<BlockRange>& ranges) {
+  std::ranges::sort(ranges);
+  std::vector<BlockRange> joined;
+  for (const auto& range : ranges) {
+    if (joined.empty() || joined.back().second < range.first)
+      joined.push_back(range);
+    else
+      joined.back().second = std::max(joined.back().second, range.second);
+  }
+  ranges = std::move(joined);
+}
+
 }  // namespace
 
 Volume::Volume(cache::BlockDevice device, const MountOptions& options, Events& events,
@@ -181,8 +194,16 @@ void Volume::set_trust(GroupBitmaps::Trust trust) {
 Outcome<void> Volume::map_own_structures(const JournalMap* journal) {
   auto& zones = own_structures_;
   // A journal that has a name, as old tools made them, is a file as well.
-  if (journal != nullptr && fs_->super->s_journal_inum < EXT2_FIRST_INODE(fs_->super))
-    zones.insert(zones.end(), journal->ranges().begin(), journal->ranges().end());
+  if (journal != nullptr && fs_->super->s_journal_inum < EXT2_FIRST_INODE(fs_->super)) {
+    auto ranges = journal->ranges();
+    // The log may have brought what makes its inode usable: then the next mount goes by that.
+    if (!journal->fallback().empty()) {
+      if (const auto now = JournalMap::read(device_, *fs_->super))
+        ranges.insert(ranges.end(), now->ranges().begin(), now->ranges().end());
+    }
+    join(ranges);
+    zones.insert(zones.end(), ranges.begin(), ranges.end());
+  }
   const auto& super = *fs_->super;
   const auto inside = [&](std::uint64_t first, std::uint64_t count) {
     return first >= super.s_first_data_block && first < blocks_ && count <= blocks_ - first;

@@ -24,6 +24,15 @@ bool write_durably(const fs::path& path, const std::string& content) {
          ::fsync(file.get()) == 0;
 }
 
+constexpr const char* kUse = R"(
+cd "$1" || exit 0
+ls -lR . | head -n 500
+cat * >/dev/null
+for f in *; do getfattr -d "$f"; truncate -s 100 "$f"; mv "$f" "moved $f"; done
+mkdir made
+rm -rf moved*
+)";
+
 class Mutated : public MountTest, public testing::WithParamInterface<int> {
  protected:
   static constexpr int kAtOnce = 15;
@@ -65,11 +74,7 @@ class Mutated : public MountTest, public testing::WithParamInterface<int> {
     if (round == 0) {
       written = write_durably(file, content);
       // Whatever comes of it; but nowhere else, should the root not be one.
-      (void)run({"timeout", "60", "sh", "-c",
-                 "cd \"$1\" || exit 0; ls -lR . | head -n 500; cat * >/dev/null; for f in *; do getfattr -d "
-                 "\"$f\"; "
-                 "truncate -s 100 \"$f\"; mv \"$f\" \"moved $f\"; done; mkdir made; rm -rf moved*",
-                 "sh", mount_point()});
+      (void)run({"timeout", "60", "sh", "-c", kUse, "sh", mount_point()});
       written = written && write_durably(mount_point() / "later file", content);
     } else {
       EXPECT_EQ(contents_of(mount_point() / "later file"), content);

@@ -46,7 +46,8 @@ std::vector<std::size_t> places_of_log(const std::string& volume) {
   std::memcpy(&group, volume.data() + (super.s_first_data_block + 1) * block, sizeof group);
   ext2_inode inode;
   std::memcpy(&inode,
-              volume.data() + group.bg_inode_table * block + (super.s_journal_inum - 1) * super.s_inode_size,
+              volume.data() + group.bg_inode_table * block +
+                  std::size_t{super.s_journal_inum - 1} * super.s_inode_size,
               sizeof inode);
   std::array<ext3_extent, 5> map;  // the first one is the header
   static_assert(sizeof map == sizeof inode.i_block);

@@ -93,6 +93,7 @@ void write(const std::string& path, std::span<const std::byte> bytes) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-exception-escape): where memory or the command line is wrong, it may end so
 int main(int count, char** words) {
   CLI::App app("Mutated images against the engine");
   std::uint64_t first = 0;

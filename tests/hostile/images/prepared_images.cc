@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <tuple>
 
 #include "server/journal/format.h"
 #include "tests/fuzz/memory_volume.h"
@@ -161,7 +162,7 @@ PreparedImage prepare(const Form& form) {
     const std::string later = dirty::after(image.bytes, add_files);
     image.bytes = dirty::with_log(image.bytes, later);
     if (form.journal == Journal::kFastCommits) dirty::add_fast_commits(image.bytes);
-    const std::string replayed = dirty::after(image.bytes, [&](FileSystem& fs) {
+    std::ignore = dirty::after(image.bytes, [&](FileSystem& fs) {
       require(fs.lookup(kRootInode, "later 5").has_value(), "the log is replayed");
       require(form.journal == Journal::kDirty || fs.lookup(kRootInode, dirty::kFastName).has_value(),
               "the fast commits are replayed");

@@ -108,6 +108,27 @@ TEST_P(DistrustInOneGroup, ABlockOfItsMap) {
   EXPECT_EQ(volume_.read(again, 29 * 4096, 1024), std::string(1024, 'o'));
 }
 
+// Another file had it as well, and was removed.
+TEST_P(DistrustInOneGroup, ABlockThatWasGivenBack) {
+  volume_.write(volume_.make_file(kRootInode, "file"), 0, std::string(1024, 'o'));
+  volume_.write(volume_.make_file(kRootInode, "other"), 0, std::string(1024, 'x'));
+  ASSERT_NO_FATAL_FAILURE(unmount());
+  const auto blocks = blocks_of("/file");
+  ASSERT_EQ(blocks.size(), 1U);
+  // In an extent the block lies behind its first logical block and its length.
+  const bool has_extents = std::string_view(GetParam()).starts_with("-t ext4");
+  change(fmt::format("sif /other block[{}] {}", has_extents ? 5 : 0, blocks[0]));
+  ASSERT_NO_FATAL_FAILURE(leave_only({}));
+  mount_again();
+  const auto again = volume_.fs().lookup(kRootInode, "file")->inode;
+  EXPECT_EQ(write(again, 0, 1024), Errno(0));
+  ASSERT_TRUE(volume_.fs().unlink(kRootInode, "other"));
+  ASSERT_TRUE(volume_.fs().sync());
+  EXPECT_EQ(write(again, 4096, 1024), Errno(EUCLEAN));
+  expect_told(fmt::format("calls a block free that is in use, inode {}, block {}", again, blocks[0]));
+  EXPECT_EQ(volume_.read(again, 0, 1024), std::string(1024, 'n'));
+}
+
 TEST_P(DistrustInOneGroup, ADirectorysBlock) {
   const auto directory = volume_.make_directory(kRootInode, "directory");
   volume_.make_file(directory, "inside");

@@ -4,6 +4,7 @@
 #include "server/ext4/journal_map.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "tests/unit/ext4/open_volume.h"
 #include "tests/unit/ext4/test_volume.h"
 
 namespace fuse4fs::ext4 {
@@ -100,6 +102,30 @@ TEST(JournalMap, AnInodeThatLeadsElsewhere) {
   const auto refused = volume.try_mount();
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("the journal's superblock is not there"));
+}
+
+// The descriptors are damaged, so the copy counts; the log brings them back, and with them an inode that says
+// something else. The next mount goes by that: nobody gets its blocks meanwhile.
+TEST(JournalMap, WhatTheLogBringsBackIsProtectedToo) {
+  TestVolume volume("-t ext3 -b 1024", "16M");
+  const std::uint64_t one = std::stoull(volume.debugfs("bmap <8> 5"));
+  constexpr std::uint64_t kOther = 15000;
+  ASSERT_NO_FATAL_FAILURE(edit(volume, fmt::format("sif <8> block[5] {}\\n", kOther)));
+  const std::string image = volume.image().string();
+  const auto good = run(fmt::format("dd if={0} of={0}.descriptors bs=1024 skip=2 count=1", image));
+  ASSERT_EQ(good.status, 0) << good.output;
+  ASSERT_NO_FATAL_FAILURE(edit(volume, fmt::format("jo\\njw -b 2 {}.descriptors\\njc\\n", image)));
+  // Where the inodes of group 0 lie.
+  std::fstream file(image, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(2 * 1024 + offsetof(ext2_group_desc, bg_inode_table));
+  file.write("\xff\xff\xff\xff", 4);
+  file.close();
+  ASSERT_TRUE(file);
+  OpenVolume open(volume);
+  EXPECT_THAT(volume.events.notices, Contains(HasSubstr("its copy in the superblock is used")));
+  EXPECT_FALSE(open.volume().may_be_owned(one, 1));
+  EXPECT_FALSE(open.volume().may_be_owned(kOther, 1));
+  EXPECT_TRUE(open.volume().may_be_owned(kOther + 1, 1));
 }
 
 // The root of its extents leads to a leaf, and that holds nothing.

@@ -60,7 +60,7 @@ class NewFile {
     const std::size_t block = fs.block_size();
     const bool written = write(fs, 0, 3 * block + 100) && write(fs, 40 * block, 2 * block) &&
                          write(fs, 20 * block, 2 * block + 7) && write(fs, block, 50);
-    if (!written || !fs.sync_inode(inode_)) return false;
+    if (!written || !fs.sync_inode(inode_, FileSystem::SyncWhat::kAll)) return false;
     require(reads_back(fs, inode_), "a new file reads back as it was written");
     fs.forget(inode_, 1);
     return true;

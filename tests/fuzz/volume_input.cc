@@ -95,6 +95,10 @@ void change_file(FileSystem& fs, InodeNumber directory, const std::string& name,
   (void)fs.write(inode, 5000, bytes, AttributeChanges::Privileges::kClear);
   (void)fs.change_range(inode, RangeChange::kPunchHole, {2048, 9000}, EndOfFile::kKeep,
                         AttributeChanges::Privileges::kKeep);
+  (void)fs.change_range(inode, RangeChange::kInsert, {4096, 8192}, EndOfFile::kKeep,
+                        AttributeChanges::Privileges::kKeep);
+  (void)fs.change_range(inode, RangeChange::kCollapse, {0, 4096}, EndOfFile::kKeep,
+                        AttributeChanges::Privileges::kKeep);
   (void)fs.set_attributes(inode, {.size = 1500});
   (void)fs.set_xattr(inode, "user.note", bytes.first(20), XattrMode::kCreateOrReplace, SetgidBit::kKeep);
   (void)fs.rename(directory, name, kRootInode, name + "-moved", {.mode = RenameMode::kReplace});

@@ -147,6 +147,61 @@ Result<void> ExtentMap::begin_anew(Inode& inode, std::uint64_t end, std::uint64_
   return {};
 }
 
+Result<void> ExtentMap::collapse(Inode& inode, std::uint64_t first, std::uint64_t count, Handles handles) {
+  return write_map(inode, shift_left(inode, first, count, handles));
+}
+
+// A leaf a step, from the first one on: no two extents ever meet.
+Result<void> ExtentMap::shift_left(Inode& inode, std::uint64_t first, std::uint64_t count, Handles handles) {
+  ExtentTree tree(volume_, blocks_, inode);
+  std::uint64_t freed = 0;
+  unsigned leaves = 0;
+  for (std::uint64_t next = first + count; next < kExtentBlocks;) {
+    ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, next));
+    if (here.kind == Mapping::Kind::kHole) {
+      next = here.end();
+      continue;
+    }
+    if (!goes_on(handles, leaves)) RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
+    RETURN_IF_ERROR(tree.seek(next));
+    const std::uint64_t behind = tree.end_of_leaf();
+    RETURN_IF_ERROR(tree.shift(next, count, ExtentTree::Direction::kLeft));
+    next = behind;
+  }
+  // Where both sides met.
+  if (!goes_on(handles, leaves)) RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
+  RETURN_IF_ERROR(tree.seek(first));
+  const auto met = tree.found();
+  return met && met->logical == first ? tree.replace(std::span(&*met, 1)) : Result<void>();
+}
+
+Result<void> ExtentMap::insert_hole(Inode& inode, std::uint64_t first, std::uint64_t count, Handles handles) {
+  return write_map(inode, shift_right(inode, first, count, handles));
+}
+
+Result<void> ExtentMap::shift_right(Inode& inode, std::uint64_t first, std::uint64_t count, Handles handles) {
+  ExtentTree tree(volume_, blocks_, inode);
+  RETURN_IF_ERROR(tree.seek(kExtentBlocks - 1));
+  const auto last = tree.found();
+  if (!last || last->end() <= first) return {};
+  if (last->end() + count > block_limit(inode)) return fail(EINVAL);
+  RETURN_IF_ERROR(tree.split_at(first));
+  std::uint64_t freed = 0;
+  unsigned leaves = 0;
+  for (std::uint64_t end = kExtentBlocks; end > first;) {
+    RETURN_IF_ERROR(tree.seek(end - 1));
+    const auto found = tree.found();
+    if (!found || found->logical < first) return {};
+    if (!goes_on(handles, leaves)) {
+      RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
+      RETURN_IF_ERROR(tree.seek(end - 1));
+    }
+    end = std::max(first, tree.begin_of_leaf());
+    RETURN_IF_ERROR(tree.shift(first, count, ExtentTree::Direction::kRight));
+  }
+  return {};
+}
+
 Result<void> ExtentMap::truncate(Inode& inode, std::uint64_t first, Handles handles) {
   if (!inode.has_blocks_map()) return {};
   if (inode.has(EXT4_EXTENTS_FL)) return truncate_extents(inode, first, handles);

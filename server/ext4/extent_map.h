@@ -70,6 +70,14 @@ class ExtentMap {
   Result<void> remove(Inode& inode, std::uint64_t first, std::uint64_t count,
                       Handles handles = Handles::kOne);
 
+  // What is mapped behind the range, which is a hole, moves to its beginning. With extents only.
+  Result<void> collapse(Inode& inode, std::uint64_t first, std::uint64_t count,
+                        Handles handles = Handles::kOne);
+  // What is mapped from `first` on moves so many blocks away, and leaves a hole. EINVAL where a map cannot
+  // reach so far; nothing is done then, nor where there is no room for a node. With extents only.
+  Result<void> insert_hole(Inode& inode, std::uint64_t first, std::uint64_t count,
+                           Handles handles = Handles::kOne);
+
   // With clusters: where `logical` must lie because a neighbour in its cluster is mapped; 0 if none is.
   Result<std::uint64_t> implied_block(const Inode& inode, std::uint64_t logical);
   // Blocks were just taken for `logical`. EUCLEAN, told, where they, or others of the same leaf of the map or
@@ -102,6 +110,8 @@ class ExtentMap {
                                Handles handles);
   // Whether another extent is this handle's, the next of so many.
   [[nodiscard]] bool goes_on(Handles handles, unsigned& extents);
+  Result<void> shift_left(Inode& inode, std::uint64_t first, std::uint64_t count, Handles handles);
+  Result<void> shift_right(Inode& inode, std::uint64_t first, std::uint64_t count, Handles handles);
   // Another handle. Until `end` the file is what it was.
   Result<void> begin_anew(Inode& inode, std::uint64_t end, std::uint64_t& freed);
   // `mapped` counts the blocks that are, also where it fails.

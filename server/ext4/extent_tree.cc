@@ -89,6 +89,8 @@ class ExtentTree::Row {
   void add(const std::optional<Mapping>& extent) {
     if (extent) add(*extent);
   }
+  // Even where it goes on.
+  void add_apart(const Mapping& extent) { extents_[count_++] = extent; }
   [[nodiscard]] std::size_t size() const { return count_; }
   [[nodiscard]] std::array<ExtentNode::Entry, kMostPieces + 2> entries() const {
     std::array<ExtentNode::Entry, kMostPieces + 2> entries{};
@@ -177,6 +179,35 @@ Result<void> ExtentTree::replace(std::span<const Mapping> pieces) {
     if (done) return {};
     RETURN_IF_ERROR(seek(whole.logical));
   }
+}
+
+Result<void> ExtentTree::split_at(std::uint64_t logical) {
+  while (true) {
+    RETURN_IF_ERROR(seek(logical));
+    const auto whole = found();
+    if (!whole || whole->logical == logical || whole->end() <= logical) return {};
+    const std::uint64_t kept = logical - whole->logical;
+    Row row;
+    row.add_apart({whole->logical, whole->physical, kept, whole->kind});
+    row.add_apart({logical, whole->physical + kept, whole->count - kept, whole->kind});
+    ASSIGN_OR_RETURN(const bool done, put(way_[0].behind - 1, 1, row));
+    if (done) return {};
+  }
+}
+
+Result<void> ExtentTree::shift(std::uint64_t first, std::uint64_t count, Direction direction) {
+  const ExtentNode leaf = node(0);
+  const std::size_t end = direction == Direction::kRight ? way_[0].behind : leaf.entries();
+  std::size_t begin = leaf.behind(first);
+  if (begin != 0 && leaf.logical(begin - 1) == first) --begin;
+  if (begin >= end) return {};
+  RETURN_IF_ERROR(change(0, [&](ExtentNodeEdit edit) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::uint64_t logical = leaf.logical(i);
+      edit.set_logical(i, direction == Direction::kRight ? logical + count : logical - count);
+    }
+  }));
+  return begin == 0 ? lower_first(0) : Result<void>();
 }
 
 Result<bool> ExtentTree::put(std::size_t index, std::size_t removed, const Row& row) {

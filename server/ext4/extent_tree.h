@@ -45,10 +45,20 @@ class ExtentTree {
   [[nodiscard]] std::optional<Mapping> found() const { return extent(way_[0].behind - 1); }
   [[nodiscard]] std::optional<Mapping> after() const { return extent(way_[0].behind); }
 
+  // Where the first extent of its leaf begins, and the last one ends; of one that has any.
+  [[nodiscard]] std::uint64_t begin_of_leaf() const { return node(0).logical(0); }
+  [[nodiscard]] std::uint64_t end_of_leaf() const { return node(0).extent(node(0).entries() - 1).end(); }
+
   // Into a hole. Joined with its neighbours where they go on with it.
   Result<void> insert(const Mapping& fresh);
   // `pieces`, in order and within found(), take its place; joined with the neighbours.
   Result<void> replace(std::span<const Mapping> pieces);
+  // Where an extent goes on over `logical`, it ends there, and another begins.
+  Result<void> split_at(std::uint64_t logical);
+  // Of the leaf that seek() went to, all extents that begin at `first` or behind it, and were sought or lie
+  // before that (kRight) or behind it (kLeft), go so many blocks in that direction. There is room.
+  enum class Direction { kLeft, kRight };
+  Result<void> shift(std::uint64_t first, std::uint64_t count, Direction direction);
 
  private:
   // From the leaf (0) up to the root.

@@ -111,6 +111,8 @@ class FileData {
   // What a change of content does to the rest of the inode. The caller writes it.
   Result<void> note_change(Inode& inode, AttributeChanges::Privileges privileges);
   Result<void> punch(InodeNumber number, std::uint64_t offset, std::uint64_t end);
+  Result<void> collapse(InodeNumber number, std::uint64_t offset, std::uint64_t end);
+  Result<void> insert(InodeNumber number, std::uint64_t offset, std::uint64_t length);
   Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end,
                         std::optional<Caller> caller);
   Result<void> allocate_run(Inode& inode, std::uint64_t& first, std::uint64_t count);

@@ -57,8 +57,6 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
     if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
     if (inode.has(EXT2_APPEND_FL) && change != RangeChange::kAllocate) return fail(EPERM);
     if (end > volume_size_limit()) return fail(EFBIG);
-    // The kernel's FUSE never asks for these two.
-    if (change == RangeChange::kCollapse || change == RangeChange::kInsert) return fail(EOPNOTSUPP);
     const auto handle = volume_.journal().start(credits::of_map);
     RETURN_IF_ERROR(leave_inode(inode));
     if (change != RangeChange::kPunchHole && !inode.has(EXT4_EXTENTS_FL)) return fail(EOPNOTSUPP);
@@ -66,6 +64,8 @@ Result<void> FileData::change_range(InodeNumber number, RangeChange change, Byte
     RETURN_IF_ERROR(metadata_.inodes.write(inode));
   }
   if (change == RangeChange::kPunchHole) return punch(number, range.offset, end);
+  if (change == RangeChange::kCollapse) return collapse(number, range.offset, end);
+  if (change == RangeChange::kInsert) return insert(number, range.offset, range.length);
 
   const unsigned bits = volume_.block_bits();
   const std::uint64_t first_whole = round_up(range.offset, volume_.block_size()) >> bits;
@@ -136,6 +136,52 @@ Result<void> FileData::punch(InodeNumber number, std::uint64_t offset, std::uint
                   [this](Inode& inode, std::uint64_t first, std::uint64_t count) {
                     return metadata_.extents.remove(inode, first, count, ExtentMap::Handles::kSeveral);
                   });
+}
+
+// The kernel's FUSE (6.18) asks for neither of these two: it refuses them itself.
+Result<void> FileData::collapse(InodeNumber number, std::uint64_t offset, std::uint64_t end) {
+  const unsigned bits = volume_.block_bits();
+  const std::uint64_t unit = std::uint64_t{volume_.cluster_blocks()} << bits;
+  if (((offset | end) & (unit - 1)) != 0) return fail(EINVAL);
+  {
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    // That would be a truncate.
+    if (end >= inode.size()) return fail(EINVAL);
+  }
+  const std::uint64_t first = offset >> bits, count = (end - offset) >> bits;
+  constexpr auto kSeveral = ExtentMap::Handles::kSeveral;
+  RETURN_IF_ERROR(
+      in_parts(number, first, first + count, [this](Inode& inode, std::uint64_t from, std::uint64_t blocks) {
+        return metadata_.extents.remove(inode, from, blocks, kSeveral);
+      }));
+  const auto held = metadata_.inodes.lock(number);
+  RETURN_IF_ERROR(volume_.check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
+  const auto handle = volume_.journal().start(credits::of_map);
+  RETURN_IF_ERROR(metadata_.extents.collapse(inode, first, count, kSeveral));
+  inode.set_size(inode.size() - (end - offset));
+  return metadata_.inodes.write(inode);
+}
+
+Result<void> FileData::insert(InodeNumber number, std::uint64_t offset, std::uint64_t length) {
+  const unsigned bits = volume_.block_bits();
+  const std::uint64_t unit = std::uint64_t{volume_.cluster_blocks()} << bits;
+  if (((offset | length) & (unit - 1)) != 0) return fail(EINVAL);
+  const auto held = metadata_.inodes.lock(number);
+  RETURN_IF_ERROR(volume_.check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
+  if (length > volume_size_limit() - std::min(volume_size_limit(), inode.size())) return fail(EFBIG);
+  if (offset >= inode.size()) return fail(EINVAL);
+  const auto handle = volume_.journal().start(credits::of_map);
+  // First, or what moves would lie behind the end.
+  const std::uint64_t size = inode.size();
+  inode.set_size(size + length);
+  const auto done =
+      metadata_.extents.insert_hole(inode, offset >> bits, length >> bits, ExtentMap::Handles::kSeveral);
+  if (!done && (done.error() == Errno(EINVAL) || done.error() == Errno(ENOSPC))) inode.set_size(size);
+  const auto written = metadata_.inodes.write(inode);
+  return done ? written : done;
 }
 
 Result<void> FileData::zero_edges(InodeNumber number, std::uint64_t offset, std::uint64_t end) {

@@ -260,9 +260,10 @@ class FileSystem {
   virtual Result<SectorCounts> write(InodeNumber inode, std::uint64_t offset, std::span<const std::byte> from,
                                      AttributeChanges::Privileges privileges) = 0;
 
-  // fallocate(2); EOPNOTSUPP for what the inode's form of map cannot. After a failure some of it may be done;
-  // the size is then as it was. The root's reserve is the caller's to use or not; without one, the file's
-  // owner's.
+  // fallocate(2); EOPNOTSUPP for what the inode's form of map cannot, EINVAL where what is to be collapsed or
+  // inserted is not of whole clusters and inside of the file. After a failure some of it may be done; the
+  // size is then as it was, but where a hole was inserted in part. The root's reserve is the caller's to use
+  // or not; without one, the file's owner's.
   virtual Result<void> change_range(InodeNumber inode, RangeChange change, ByteRange range,
                                     EndOfFile end_of_file, AttributeChanges::Privileges privileges,
                                     std::optional<Caller> caller = std::nullopt) = 0;

@@ -69,6 +69,9 @@ void exercise(FileSystem& fs) {
           (void)fs.rename(directory, name, kRootInode, name + "x", {.mode = RenameMode::kReplace});
           break;
         case 3:
+          for (const auto change : {RangeChange::kInsert, RangeChange::kCollapse})
+            (void)fs.change_range(inode, change, {0, 65536}, EndOfFile::kKeep,
+                                  AttributeChanges::Privileges::kKeep);
           (void)fs.set_attributes(inode, {.size = 10});
           (void)fs.set_attributes(inode, {.size = 1'000'000});
           break;

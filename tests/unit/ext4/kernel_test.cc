@@ -5,7 +5,11 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <array>
 #include <fstream>
+#include <memory>
+#include <sstream>
+#include <vector>
 
 #include "tests/unit/ext4/test_volume.h"
 
@@ -31,13 +35,87 @@ std::string last_words(const std::string& output) {
   return output.substr(output.size() - std::min<std::size_t>(output.size(), 600));
 }
 
-class Kernel : public testing::TestWithParam<const char*> {
+class WithKernel : public testing::Test {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "mounting needs root";
     if (run("losetup -f").status != 0) GTEST_SKIP() << "no loop devices";
   }
 };
+class Kernel : public WithKernel, public testing::WithParamInterface<const char*> {};
+
+// Two volumes, one file of many extents in each, made by us: then the kernel moves the ranges of one, and we
+// those of the other.
+TEST_F(WithKernel, RangesMoveAsTheKernelMovesThem) {
+  struct Step {
+    char what;  // c: collapse, i: insert
+    std::uint64_t offset, length;
+  };
+  constexpr std::uint64_t kBlock = 1024, kBlocks = 6000;
+  constexpr std::uint64_t kMost = ((std::uint64_t{1} << 32) - 1) * kBlock;
+  const std::vector<Step> steps{
+      {'c', 0, kBlock},
+      {'i', 0, kBlock},
+      {'c', 100, kBlock},
+      {'c', kBlock, 100},
+      {'i', 100, kBlock},
+      {'i', kBlock, 100},
+      {'c', 10 * kBlock, 2001 * kBlock},
+      {'i', 3001 * kBlock, 1000 * kBlock},
+      {'i', 7 * kBlock, 5000 * kBlock},
+      {'c', 2 * kBlock, 4 * kBlock},
+      // Over the end, and at it.
+      {'c', kBlock, 100'000 * kBlock},
+      {'i', 100'000 * kBlock, kBlock},
+      {'i', 9000 * kBlock, kBlock},
+      {'c', 8997 * kBlock, kBlock},
+      {'c', 0, 8000 * kBlock},
+      // Further than a file reaches.
+      {'i', 0, kMost},
+      {'i', 0, kMost - kBlock},
+      {'c', 0, kMost},
+      {'c', kMost - kBlock, 2 * kBlock},
+      {'i', kMost - kBlock, 2 * kBlock},
+  };
+  std::array volumes{std::make_unique<TestVolume>("-t ext4 -b 1024 -O ^has_journal"),
+                     std::make_unique<TestVolume>("-t ext4 -b 1024 -O ^has_journal")};
+  InodeNumber file = 0;
+  for (auto& volume : volumes) {
+    volume->mount();
+    file = volume->make_file(kRootInode, "file");
+    for (std::uint64_t i = 0; i < kBlocks; i += 2)
+      volume->write(file, i * kBlock, fmt::format("piece {}", i) + std::string(1000, 'x'));
+    ASSERT_EQ(volume->unmount_and_check(), "");
+  }
+  std::string script;
+  for (const Step& step : steps)
+    script += fmt::format(
+        "set +x; fallocate -{} -o {} -l {} file 2>&1 | sed 's/.*: /=/'; stat -c '=%s' file; md5sum <file | "
+        "sed 's/^/=/'\n",
+        step.what, step.offset, step.length);
+  const auto done = under_kernel(*volumes[0], script);
+  ASSERT_EQ(done.status, 0) << last_words(done.output);
+  std::string theirs, mine;
+  std::istringstream lines(done.output);
+  for (std::string line; std::getline(lines, line);) theirs += line.starts_with('=') ? line + "\n" : "";
+
+  auto& fs = volumes[1]->mount();
+  const auto copy = volumes[1]->image().parent_path() / "copy";
+  for (const Step& step : steps) {
+    const auto what = step.what == 'c' ? RangeChange::kCollapse : RangeChange::kInsert;
+    const auto moved = fs.change_range(file, what, {step.offset, step.length}, EndOfFile::kMayMove,
+                                       AttributeChanges::Privileges::kKeep);
+    if (!moved) mine += fmt::format("={}\n", moved.error().message());
+    const auto size = fs.attributes(file)->size;
+    mine += fmt::format("={}\n", size);
+    std::ofstream(copy, std::ios::binary) << volumes[1]->read(file, 0, size);
+    mine += "=" + run("md5sum <" + copy.string()).output;
+  }
+  EXPECT_GT(theirs.size(), steps.size() * 32);  // a digest has as many
+  EXPECT_EQ(mine, theirs);
+  EXPECT_EQ(volumes[1]->unmount_and_check(), "");
+  EXPECT_EQ(volumes[0]->check(), "");
+}
 
 TEST_P(Kernel, BothReadAndChangeTheSameVolume) {
   TestVolume volume(GetParam(), "128M");

@@ -196,6 +196,39 @@ TEST_P(LongWork, Zeros) {
   EXPECT_THAT(files_.unmount_and_check(), IsEmpty());
 }
 
+TEST_P(LongWork, ACollapse) {
+  if (!GetParam().extents) GTEST_SKIP() << "not of indirect maps";
+  const std::uint64_t first = end() / 10, count = end() / 10;
+  in_several([&](Inode& inode) -> Result<void> {
+    constexpr auto kSeveral = ExtentMap::Handles::kSeveral;
+    RETURN_IF_ERROR(metadata().extents.remove(inode, first, count, kSeveral));
+    RETURN_IF_ERROR(metadata().extents.collapse(inode, first, count, kSeveral));
+    inode.set_size(size_ - count * GetParam().block_size);
+    return {};
+  });
+  files_.mount();
+  for (std::uint64_t i = 0; i < end() - count; ++i) {
+    const bool is_piece = (i < first ? i : i + count) % 2 == 0;
+    ASSERT_EQ(files_.read(number_, i * GetParam().block_size, 1), is_piece ? "x" : std::string(1, '\0')) << i;
+  }
+  EXPECT_THAT(files_.unmount_and_check(), IsEmpty());
+}
+
+TEST_P(LongWork, AnInsertedHole) {
+  if (!GetParam().extents) GTEST_SKIP() << "not of indirect maps";
+  const std::uint64_t first = end() / 10, count = end() / 10;
+  in_several([&](Inode& inode) {
+    inode.set_size(size_ + count * GetParam().block_size);
+    return metadata().extents.insert_hole(inode, first, count, ExtentMap::Handles::kSeveral);
+  });
+  files_.mount();
+  for (std::uint64_t i = 0; i < end() + count; ++i) {
+    const bool is_piece = i < first ? i % 2 == 0 : i >= first + count && (i - count) % 2 == 0;
+    ASSERT_EQ(files_.read(number_, i * GetParam().block_size, 1), is_piece ? "x" : std::string(1, '\0')) << i;
+  }
+  EXPECT_THAT(files_.unmount_and_check(), IsEmpty());
+}
+
 // While it goes it has no name. Without a journal nothing lists it: e2fsck finds an inode without links, and
 // takes what it still has; of what it had before nothing is lost.
 TEST_P(LongWork, ADeletion) {

@@ -27,6 +27,7 @@ struct Form {
   const char* name;
   const char* options;
   bool extents;
+  std::size_t unit;  // a cluster, in bytes
 };
 
 class RangeModel : public testing::TestWithParam<Form> {
@@ -70,13 +71,42 @@ class RangeModel : public testing::TestWithParam<Form> {
     file.bytes.replace(offset, size, size, '\0');
   }
 
+  // Of any length and place: most of them are refused.
+  void shift(File& file, RangeChange what, std::size_t offset, std::size_t size) {
+    auto& bytes = file.bytes;
+    const bool is_insert = what == RangeChange::kInsert;
+    if (is_insert && bytes.size() + size > kLargest) return;
+    const auto done = change(volume_, file.inode, what, offset, size);
+    const bool is_aligned = offset % GetParam().unit == 0 && size % GetParam().unit == 0;
+    const bool is_inside = is_insert ? offset < bytes.size() : offset + size < bytes.size();
+    if (!GetParam().extents) {
+      ASSERT_EQ(done.error(), Errno(EOPNOTSUPP));
+    } else if (!is_aligned || !is_inside) {
+      ASSERT_EQ(done.error(), Errno(EINVAL));
+    } else {
+      ASSERT_TRUE(done) << done.error().message();
+      ++shifts_;
+      if (is_insert)
+        bytes.insert(offset, size, '\0');
+      else
+        bytes.erase(offset, size);
+    }
+  }
+
   void step(std::mt19937& random) {
     File& file = files_[random() % files_.size()];
     const unsigned unit = random() % 3 == 0 ? 1024U << (random() % 4) : 1U;
     const std::size_t offset = random() % kLargest / unit * unit;
     std::size_t size = 1 + random() % (random() % 8 == 0 ? kLargest : 12'000);
     size = std::min(std::max<std::size_t>(size / unit * unit, 1), kLargest - offset);
-    switch (random() % 10) {
+    switch (random() % 12) {
+      case 10:
+      case 11: {
+        const std::size_t cluster = random() % 4 == 0 ? unit : GetParam().unit;
+        shift(file, random() % 2 == 0 ? RangeChange::kCollapse : RangeChange::kInsert,
+              offset / cluster * cluster, std::max<std::size_t>(size / cluster * cluster, cluster));
+        break;
+      }
       case 0:
       case 1:
       case 2: {
@@ -150,6 +180,7 @@ class RangeModel : public testing::TestWithParam<Form> {
 
   TestVolume volume_{GetParam().options, "24M"};
   std::vector<File> files_;
+  int shifts_ = 0;
 };
 
 TEST_P(RangeModel, EqualsTheCopyInMemory) {
@@ -170,6 +201,7 @@ TEST_P(RangeModel, EqualsTheCopyInMemory) {
     expect_contents();
     ASSERT_FALSE(HasFailure()) << "after a new mount, seed " << seed;
   }
+  EXPECT_EQ(shifts_ > 20, GetParam().extents) << shifts_;
   for (const File& file : files_) ASSERT_TRUE(volume_.fs().set_attributes(file.inode, {.size = 0}));
   EXPECT_EQ(volume_.fs().statistics()->free_blocks, before);
   EXPECT_EQ(volume_.unmount_and_check(), "");
@@ -177,12 +209,14 @@ TEST_P(RangeModel, EqualsTheCopyInMemory) {
 
 INSTANTIATE_TEST_SUITE_P(
     Forms, RangeModel,
-    testing::Values(Form{"Blocks4k", "-t ext4 -b 4096", true}, Form{"Blocks1k", "-t ext4 -b 1024", true},
-                    Form{"NoChecksums", "-t ext4 -b 2048 -O ^metadata_csum,^64bit", true},
-                    Form{"Bigalloc", "-t ext4 -b 1024 -O bigalloc,^resize_inode -C 16384", true},
-                    Form{"Bigalloc4k", "-t ext4 -b 4096 -O bigalloc,^resize_inode -C 65536", true},
-                    Form{"Ext2", "-t ext2 -b 1024", false}, Form{"Ext3", "-t ext3 -b 4096", false},
-                    Form{"InlineData", "-t ext4 -b 1024 -I 256 -O inline_data", true}),
+    testing::Values(Form{"Blocks4k", "-t ext4 -b 4096", true, 4096},
+                    Form{"Blocks1k", "-t ext4 -b 1024", true, 1024},
+                    Form{"NoChecksums", "-t ext4 -b 2048 -O ^metadata_csum,^64bit", true, 2048},
+                    Form{"Bigalloc", "-t ext4 -b 1024 -O bigalloc,^resize_inode -C 16384", true, 16384},
+                    Form{"Bigalloc4k", "-t ext4 -b 4096 -O bigalloc,^resize_inode -C 65536", true, 65536},
+                    Form{"Ext2", "-t ext2 -b 1024", false, 1024},
+                    Form{"Ext3", "-t ext3 -b 4096", false, 4096},
+                    Form{"InlineData", "-t ext4 -b 1024 -I 256 -O inline_data", true, 1024}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Range, AllocationTakesRoomAndReadsAsZeros) {
@@ -281,8 +315,6 @@ TEST(Range, OddRequestsAreRefused) {
   EXPECT_EQ(change(volume, file, RangeChange::kAllocate, 0, 0).error(), Errno(EINVAL));
   EXPECT_EQ(change(volume, file, RangeChange::kAllocate, INT64_MAX, 1).error(), Errno(EFBIG));
   EXPECT_EQ(change(volume, file, RangeChange::kAllocate, std::uint64_t{1} << 44, 1).error(), Errno(EFBIG));
-  EXPECT_EQ(change(volume, file, RangeChange::kCollapse, 0, 4096).error(), Errno(EOPNOTSUPP));
-  EXPECT_EQ(change(volume, file, RangeChange::kInsert, 0, 4096).error(), Errno(EOPNOTSUPP));
   EXPECT_EQ(change(volume, kRootInode, RangeChange::kAllocate, 0, 4096).error(), Errno(EISDIR));
   EXPECT_EQ(fs.copy_range(file, 0, file, 100, 5000, kKeepPrivileges).error(), Errno(EINVAL));
   EXPECT_EQ(fs.copy_range(file, 20'000, file, 0, 5000, kKeepPrivileges).value(), 0U);

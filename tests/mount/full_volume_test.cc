@@ -34,7 +34,8 @@ enum class Way { kBuffered, kDirect, kFallocate, kSmallFiles };
 // What a piece of a file holds: neither zeros nor another one's.
 void fill(std::span<char> bytes, int writer, std::size_t number) {
   for (std::size_t i = 0; i < bytes.size(); i += sizeof(std::uint32_t)) {
-    const auto word = static_cast<std::uint32_t>((writer + 1) * 0x9E37'79B9U + number * 0x85EB'CA6BU + i);
+    const auto seed = static_cast<std::uint64_t>(writer) + 1;
+    const auto word = static_cast<std::uint32_t>(seed * 0x9E37'79B9U + number * 0x85EB'CA6BU + i);
     std::memcpy(&bytes[i], &word, sizeof word);
   }
 }

@@ -256,7 +256,7 @@ class LargeVolume : public Scale {
     return kind + std::to_string(directory) + "/f" + std::to_string(file);
   }
   static std::string content(int directory, int file) {
-    const auto size = static_cast<std::size_t>(5'000 * (file + 1));
+    const auto size = std::size_t{5'000} * static_cast<std::size_t>(file + 1);
     return std::string(size, static_cast<char>('a' + directory % 26));
   }
   static std::vector<std::string> names(const std::string& kind) {
@@ -337,8 +337,8 @@ TEST_F(Scale, SixtyFourStreamsSideBySide) {
     for (const auto& [path, layout] : layouts_of(image, {name(stream)}))
       extents[stream % 2] += layout.extents;
   }
-  std::cout << "extents a file of 4 MiB: " << extents[0] * 2.0 / kStreams << " direct, "
-            << extents[1] * 2.0 / kStreams << " buffered\n";
+  std::cout << "extents a file of 4 MiB: " << static_cast<double>(extents[0]) * 2 / kStreams << " direct, "
+            << static_cast<double>(extents[1]) * 2 / kStreams << " buffered\n";
   EXPECT_GE(extents[0], static_cast<std::size_t>(kStreams / 2));
 }
 

@@ -220,10 +220,11 @@ Result<void> ExtentMap::truncate_extents(Inode& inode, std::uint64_t first, Hand
 Result<void> ExtentMap::cut_end(Inode& inode, std::uint64_t first, Handles handles, std::uint64_t& freed) {
   ExtentTree tree(volume_, blocks_, inode);
   unsigned extents = 0;
+  Result<void> lost;
   while (true) {
     RETURN_IF_ERROR(tree.seek(kExtentBlocks - 1));
     const auto last = tree.found();
-    if (!last || last->end() <= first) return {};
+    if (!last || last->end() <= first) return lost;
     if (!goes_on(handles, extents)) {
       RETURN_IF_ERROR(begin_anew(inode, last->end(), freed));
       extents = 0;
@@ -235,7 +236,7 @@ Result<void> ExtentMap::cut_end(Inode& inode, std::uint64_t first, Handles handl
     RETURN_IF_ERROR(tree.replace(kept));
     const Mapping gone = part_of(*last, from, last->end(), last->kind);
     ASSIGN_OR_RETURN(const std::uint64_t clusters,
-                     free_extent(inode, gone.logical, gone.physical, gone.count));
+                     free_extent(inode, gone.logical, gone.physical, gone.count, lost));
     freed += clusters;
   }
 }
@@ -254,24 +255,25 @@ Result<void> ExtentMap::remove_extents(Inode& inode, std::uint64_t first, std::u
                                        std::uint64_t& freed) {
   ExtentTree tree(volume_, blocks_, inode);
   unsigned extents = 0;
+  Result<void> lost;
   while (first < end) {
     if (!goes_on(handles, extents)) RETURN_IF_ERROR(begin_anew(inode, kExtentBlocks, freed));
     ASSIGN_OR_RETURN(const Mapping here, find_extent(inode, first));
     const std::uint64_t to = std::min(end, here.end());
     if (here.kind != Mapping::Kind::kHole) {
       RETURN_IF_ERROR(take_out(tree, first, to));
-      ASSIGN_OR_RETURN(const std::uint64_t gone, free_extent(inode, first, here.physical, to - first));
+      ASSIGN_OR_RETURN(const std::uint64_t gone, free_extent(inode, first, here.physical, to - first, lost));
       freed += gone;
     }
     first = to;
   }
-  return {};
+  return lost;
 }
 
 // They are unmapped already. Answers how many clusters went: one that also holds other blocks of the file
-// stays.
+// stays. What a damaged group does not take back is `lost`, and gone all the same.
 Result<std::uint64_t> ExtentMap::free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
-                                             std::uint64_t count) {
+                                             std::uint64_t count, Result<void>& lost) {
   const std::uint64_t cluster = volume_.cluster_blocks();
   std::uint64_t begin = physical & ~(cluster - 1);
   std::uint64_t end = (physical + count + cluster - 1) & ~(cluster - 1);
@@ -284,7 +286,10 @@ Result<std::uint64_t> ExtentMap::free_extent(Inode& inode, std::uint64_t logical
     if (shared != 0) end -= cluster;
   }
   if (begin >= end) return 0;
-  RETURN_IF_ERROR(give_back(inode, {begin, end - begin}));
+  if (auto given = give_back(inode, {begin, end - begin}); !given) {
+    if (given.error() != kCorrupted) return fail(given.error());
+    lost = std::move(given);
+  }
   return (end - begin) / cluster;
 }
 

@@ -142,7 +142,7 @@ class ExtentMap {
                             std::uint64_t begin);
   Result<void> give_back(const Inode& inode, BlockRun run);
   Result<std::uint64_t> free_extent(Inode& inode, std::uint64_t logical, std::uint64_t physical,
-                                    std::uint64_t count);
+                                    std::uint64_t count, Result<void>& lost);
 
   Volume& volume_;
   BlockAllocator& blocks_;

@@ -162,6 +162,8 @@ class Ext4FileSystem::Trim {
       const BlockRun run{usable.first, std::min(length, most - found)};
       if (!volume_.may_be_owned(run.first, run.count))
         return fail(volume_.corrupted(0, run.first, "the bitmap calls the volume's own blocks free"));
+      if (const auto used = volume_.cache().first_cached(run.first, run.count))
+        return fail(volume_.block_bitmaps().distrust(used->block, used->role.owner));
       runs.push_back(run);
       found += run.count;
       walk.next = run.end();

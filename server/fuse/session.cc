@@ -4,17 +4,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "server/fuse/kernel_abi.h"
 #include "server/fuse/transfer_buffer.h"
 
 namespace fuse4fs::fuse {
-namespace {
-
-// The buffer begins so that a WRITE's payload starts on a page: it can then go to the device as it lies.
-constexpr std::size_t kRequestOffset = kBufferAlignment - kWriteHeaderSize;
-constexpr std::size_t kRequestBuffer = kBufferAlignment + kMaxTransfer;
-
-}  // namespace
 
 Session::Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device)
     : dispatcher_(std::move(dispatcher)) {
@@ -42,16 +34,15 @@ Result<void> Session::serve_one(int device_fd, std::span<std::byte> buffer) {
 }
 
 Result<void> Session::answer_init() {
-  TransferBuffer buffer(kRequestBuffer);
-  while (!dispatcher_->initialised())
-    RETURN_IF_ERROR(serve_one(devices_.front().get(), buffer.bytes().subspan(kRequestOffset)));
+  TransferBuffer buffer;
+  while (!dispatcher_->initialised()) RETURN_IF_ERROR(serve_one(devices_.front().get(), buffer.request()));
   return {};
 }
 
 void Session::serve_until_gone(int device_fd) {
-  TransferBuffer buffer(kRequestBuffer);
+  TransferBuffer buffer;
   while (true) {
-    const auto served = serve_one(device_fd, buffer.bytes().subspan(kRequestOffset));
+    const auto served = serve_one(device_fd, buffer.request());
     if (served) continue;
     // ENODEV is umount, ECONNABORTED is `--abort`.
     if (served.error() != Errno(ENODEV) && served.error() != Errno(ECONNABORTED))

@@ -1,42 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Page-aligned memory for file data, so that it can go between /dev/fuse and the device without a copy in
-// between.
+// A worker's memory for requests and for the data of its answers, so that file data goes between /dev/fuse
+// and the device without a copy in between.
+//
+// A request is read so that the payload of a WRITE begins where the payload's memory does. What a READ
+// answers lies there as well: its request is done by then, and in front of it.
+//
+// The payload is a huge page, where the kernel has one: a direct transfer of 1 MiB, and the kernel's own
+// copying, otherwise look up 256 pages one by one (docs/performance.md). It takes no memory before the first
+// payload, and what stands in front of it is not part of it: small requests do without.
+//
+// Locking: each thread has its own. Errors: std::bad_alloc.
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <memory>
-#include <new>
+#include <cstdint>
 #include <span>
 
 #include "server/fuse/kernel_abi.h"
 
 namespace fuse4fs::fuse {
 
-inline constexpr std::size_t kBufferAlignment = 4096;  // bytes; enough for O_DIRECT on any device
-
 class TransferBuffer {
  public:
-  explicit TransferBuffer(std::size_t capacity)
-      : capacity_(capacity),
-        memory_(static_cast<std::byte*>(std::aligned_alloc(kBufferAlignment, capacity))) {
-    if (!memory_) throw std::bad_alloc();
-  }
+  TransferBuffer();
+  TransferBuffer(const TransferBuffer&) = delete;
+  TransferBuffer& operator=(const TransferBuffer&) = delete;
+  ~TransferBuffer();
 
-  std::span<std::byte> bytes() { return {memory_.get(), capacity_}; }
+  // Where a request is read to.
+  std::span<std::byte> request() { return {payload_ - kWriteHeaderSize, kWriteHeaderSize + kMaxTransfer}; }
 
-  // For answers. Kept by the thread, valid until its next call; never more than kMaxTransfer.
-  static std::span<std::byte> of_this_thread(std::size_t size) {
-    thread_local TransferBuffer buffer(kMaxTransfer);
-    return buffer.bytes().first(size < kMaxTransfer ? size : kMaxTransfer);
-  }
+  // For answers: the payload of the thread's last buffer, so valid until its next request; never more than
+  // kMaxTransfer.
+  static std::span<std::byte> of_this_thread(std::size_t size);
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  std::size_t capacity_;
-  std::unique_ptr<std::byte, Free> memory_;
+  static thread_local TransferBuffer* current_;
+  void* memory_ = nullptr;
+  std::byte* payload_ = nullptr;
+  TransferBuffer* before_ = nullptr;  // of this thread
 };
 
 }  // namespace fuse4fs::fuse

@@ -168,6 +168,26 @@ TEST_P(DistrustInOneGroup, TheBlockOfItsAttributes) {
   EXPECT_NE(volume_.debugfs("ea_list /file").find("user.long (600)"), std::string::npos);
 }
 
+// A group that takes nothing back any more holds up none of the others.
+TEST_P(Distrust, WhatIsRemovedBesideADamagedGroup) {
+  const auto file = volume_.make_file(kRootInode, "file");
+  for (const std::uint64_t mebibyte : {0, 2})
+    volume_.write(file, mebibyte << 20, std::string(650 << 10, 'o'));
+  ASSERT_NO_FATAL_FAILURE(unmount());
+  const auto blocks = blocks_of("/file");
+  const auto last_group = std::ranges::max(blocks) / 1024;
+  const auto damaged = std::ranges::find_if(blocks, [&](auto block) { return block / 1024 == last_group; });
+  ASSERT_NE(std::ranges::min(blocks) / 1024, last_group) << "in more than one group";
+  change(fmt::format("freeb {}", *damaged + 3));
+  mount_again();
+  const auto free_before = volume_.fs().statistics()->free_blocks;
+  EXPECT_EQ(volume_.fs().lookup(kRootInode, "file")->inode, file);
+  ASSERT_TRUE(volume_.fs().unlink(kRootInode, "file"));
+  volume_.fs().forget(file, 1);
+  EXPECT_GT(volume_.fs().statistics()->free_blocks, free_before + 200);
+  expect_told("free");
+}
+
 TEST_P(Distrust, AnInodeThatIsInUse) {
   const auto file = volume_.make_file(kRootInode, "file");
   volume_.write(file, 0, "mine");

@@ -158,8 +158,10 @@ TEST_P(FullVolume, EightWritersGetAllOfItAndNoMore) {
   std::jthread([&] {
     ::setfsgid(kUser);
     ::setfsuid(kUser);
+    constexpr std::size_t kPage = 4096;
     const std::unique_ptr<char, decltype(&std::free)> memory(
-        static_cast<char*>(std::aligned_alloc(4096, full.f_bsize)), &std::free);
+        static_cast<char*>(std::aligned_alloc(kPage, std::max<std::size_t>(kPage, full.f_bsize))),
+        &std::free);
     std::memset(memory.get(), 'r', full.f_bsize);
     const UniqueFd file(::open((mount_point() / "all/0").c_str(), O_WRONLY | O_DIRECT | O_APPEND));
     while (::write(file.get(), memory.get(), full.f_bsize) == static_cast<ssize_t>(full.f_bsize)) ++rest;

@@ -207,7 +207,12 @@ std::map<std::string, Layout> layouts_of(const fs::path& image, const std::vecto
 class LargeVolume : public Scale {
  protected:
   // Of a mount with a few files; and when the cache is full as well.
+#ifdef FUSE4FS_SANITIZED
+  // What the sanitizers use is not the server's.
+  static constexpr std::size_t kMostMemory = SIZE_MAX, kMostWithCache = SIZE_MAX;
+#else
   static constexpr std::size_t kMostMemory = 100 << 20, kMostWithCache = 128 << 20;
+#endif
   static constexpr int kDirectories = 64, kFiles = 8;
 
   // Mounted, filled but for an eighth, so that files come to lie in the far groups, and mounted again.

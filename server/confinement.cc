@@ -19,9 +19,9 @@ namespace fuse4fs {
 namespace {
 
 constexpr std::uint64_t kMebibyte = 1 << 20;
-// Caches, stacks and buffers, many times over, and what a volume of the common sizes needs for its bitmaps.
+// Buffers, inodes in use and all else, many times over.
 constexpr std::uint64_t kMemoryAtLeast = 1024 * kMebibyte;
-// A bit for each block of 1 KiB, twice, in trees that take more where the free blocks are scattered.
+// Descriptors and figures of the groups, and what was freed and waits: a multiple of it.
 constexpr std::uint64_t kDeviceBytesPerByte = 1024;
 constexpr std::uint64_t kMemoryInAnyCase = 256 * kMebibyte;
 constexpr std::uint64_t kLogGrowth = 64 * kMebibyte;

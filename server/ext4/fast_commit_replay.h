@@ -17,7 +17,7 @@
 // Names to inodes that are not there, and changes of inodes that are not there, are passed over, as in the
 // kernel; `dropped` counts them.
 //
-// It works in libext2fs and in the block cache, and flushes neither. All records are judged before the first
+// It works in the block cache, and does not flush it. All records are judged before the first
 // is applied. On failure the volume is to be dropped without a flush; then nothing was written, unless more
 // than the cache's half (32 MiB) of metadata had changed, which it writes early. Locking: before
 // anybody else has the volume. It may write, into memory at least: Volume::access() is not asked.

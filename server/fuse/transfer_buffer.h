@@ -6,8 +6,8 @@
 // answers lies there as well: its request is done by then, and in front of it.
 //
 // The payload is a huge page, where the kernel has one: a direct transfer of 1 MiB, and the kernel's own
-// copying, otherwise look up 256 pages one by one (docs/performance.md). It takes no memory before the first
-// payload, and what stands in front of it is not part of it: small requests do without.
+// copying, otherwise look up 256 pages one by one (docs/performance.md). It takes its 2 MiB with the first
+// payload, be that small: who serves no data does without, for what stands in front is not part of it.
 //
 // Locking: each thread has its own. Errors: std::bad_alloc.
 #pragma once

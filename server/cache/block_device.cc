@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "server/cache/descriptor_backend.h"
@@ -155,6 +156,19 @@ Result<void> BlockDevice::write_past_cache(std::uint64_t offset, std::span<const
   }
   RETURN_IF_ERROR(may_write(offset, from.size()));
   return backend_->write(IoPath::kDirect, offset, std::span(&piece, 1), Durability::kAtNextFlush);
+}
+
+Result<void> BlockDevice::write_zeros(IoPath path, std::uint64_t offset, std::uint64_t length) const {
+  // As any device wants its memory for a direct transfer.
+  alignas(4096) static constexpr std::array<std::byte, std::size_t{64} << 10> kZeros{};
+  while (length > 0) {
+    const std::span piece(kZeros.data(),
+                          static_cast<std::size_t>(std::min<std::uint64_t>(length, kZeros.size())));
+    RETURN_IF_ERROR(path == IoPath::kDirect ? write_direct(offset, piece) : write(offset, piece));
+    offset += piece.size();
+    length -= piece.size();
+  }
+  return {};
 }
 
 Result<void> BlockDevice::discard(std::uint64_t offset, std::uint64_t length) const {

@@ -60,6 +60,9 @@ class BlockDevice {
   Result<void> read_direct(std::uint64_t offset, std::span<const iovec> pieces) const;
   Result<void> write_direct(std::uint64_t offset, std::span<const iovec> pieces) const;
 
+  // As write() or, kDirect, write_direct().
+  Result<void> write_zeros(IoPath path, std::uint64_t offset, std::uint64_t length) const;
+
   // The bytes are of no use any more; what they read as afterwards is not defined. Whole sectors. EBUSY where
   // the device is mounted, and the page cache still has to write something there, or in the pages that the
   // range shares with its neighbours: a flush() may help (whose errors are the volume's to know). EOPNOTSUPP

@@ -264,10 +264,7 @@ Result<DirectoryStore::Place> DirectoryStore::place_for_next(Inode& directory) {
   ASSIGN_OR_RETURN(place.physical, extents_.implied_block(directory, logical));
   if (place.physical == 0) {
     ASSIGN_OR_RETURN(place.fresh, blocks_.take(directory, extents_.goal_for(directory, logical)));
-    if (const auto sound = extents_.check_taken(directory, logical, place.fresh); !sound) {
-      (void)blocks_.give_back(place.fresh, directory.number);
-      return fail(sound.error());
-    }
+    RETURN_IF_ERROR(extents_.check_taken(directory, logical, place.fresh));
     place.physical = place.fresh.first + (logical & (volume_.cluster_blocks() - 1));
   }
   return place;

@@ -35,6 +35,12 @@ Result<void> ExtentMap::must_be_used(const Inode& inode, BlockRun run) {
 }
 
 Result<void> ExtentMap::check_taken(Inode& inode, std::uint64_t logical, BlockRun taken) {
+  auto sound = judge_taken(inode, logical, taken);
+  if (!sound) (void)blocks_.give_back(taken, inode.number);
+  return sound;
+}
+
+Result<void> ExtentMap::judge_taken(Inode& inode, std::uint64_t logical, BlockRun taken) {
   if (const BlockRun attributes{inode.xattr_block(), 1}; attributes.first != 0) {
     if (overlap(attributes, taken))
       return fail(volume_.block_bitmaps().distrust(attributes.first, inode.number));

@@ -82,7 +82,8 @@ class ExtentMap {
   Result<std::uint64_t> implied_block(const Inode& inode, std::uint64_t logical);
   // Blocks were just taken for `logical`. EUCLEAN, told, where they, or others of the same leaf of the map or
   // the block of attributes, are the inode's already: then a bitmap is damaged, and nothing is taken any more
-  // from its group. A leaf is compared with the bitmaps once, as long as it is in memory.
+  // from its group, and they are given back. A leaf is compared with the bitmaps once, as long as it is in
+  // memory.
   Result<void> check_taken(Inode& inode, std::uint64_t logical, BlockRun taken);
   // The file's share of the volume grew.
   Result<void> add_blocks(Inode& inode, std::uint64_t clusters);
@@ -91,6 +92,7 @@ class ExtentMap {
   std::uint64_t goal_for(const Inode& inode, std::uint64_t logical);
 
  private:
+  Result<void> judge_taken(Inode& inode, std::uint64_t logical, BlockRun taken);
   Result<void> check_extents_of(Inode& inode, std::uint64_t logical, BlockRun taken);
   Result<void> check_pointers_of(Inode& inode, std::uint64_t logical, BlockRun taken);
   Result<void> must_be_used(const Inode& inode, BlockRun run);

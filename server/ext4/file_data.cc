@@ -294,10 +294,7 @@ Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead
                                                            .owner = inode.number,
                                                            .ahead = ahead,
                                                            .reserve = metadata_.blocks.reserve_for(inode)}));
-      if (const auto sound = metadata_.extents.check_taken(inode, hole.logical, piece.taken); !sound) {
-        (void)metadata_.blocks.give_back(piece.taken, inode.number);
-        return fail(sound.error());
-      }
+      RETURN_IF_ERROR(metadata_.extents.check_taken(inode, hole.logical, piece.taken));
       piece.where.physical = piece.taken.first + inside;
       count = std::min(count, piece.taken.count - inside);
       piece.fresh = piece.taken.count / cluster;
@@ -444,17 +441,6 @@ Result<void> FileData::resize(Inode& inode, std::uint64_t size) {
   // The old size again gives back what was allocated behind it.
   return metadata_.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits(),
                                     ExtentMap::Handles::kSeveral);
-}
-
-Result<void> FileData::write_zeros(std::uint64_t device_offset, std::uint64_t length) {
-  static constexpr std::byte kZeros[64 << 10]{};
-  while (length > 0) {
-    const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(length, sizeof kZeros));
-    RETURN_IF_ERROR(volume_.device().write(device_offset, std::span(kZeros, piece)));
-    device_offset += piece;
-    length -= piece;
-  }
-  return {};
 }
 
 // Head and tail through the page cache, the aligned middle past it.

@@ -125,7 +125,10 @@ class FileData {
   Result<void> must_repeat(const Write& write);
   // What lies between two sizes in the block of the smaller one.
   Result<Tail> tail_between(const Inode& inode, std::uint64_t from, std::uint64_t to);
-  Result<void> write_zeros(std::uint64_t device_offset, std::uint64_t length);
+  // Less than a block, as a rule.
+  Result<void> write_zeros(std::uint64_t device_offset, std::uint64_t length) {
+    return volume_.device().write_zeros(cache::IoPath::kPageCache, device_offset, length);
+  }
   Result<void> write_bytes(std::uint64_t device_offset, std::span<const std::byte> from);
   Result<void> read_bytes(std::uint64_t device_offset, std::span<std::byte> into);
   // That no file of this volume can reach, and this file.

@@ -2,6 +2,7 @@
 #include "server/ext4/file_system.h"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <new>

@@ -8,6 +8,14 @@
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
+namespace {
+
+// The first byte is, and each is as the one before it.
+bool is_zero(std::span<const std::byte> bytes) {
+  return bytes.front() == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+}
+
+}  // namespace
 
 Result<bool> InodeTableInitialiser::next() {
   const auto& groups = volume_.groups();
@@ -31,14 +39,12 @@ Result<bool> InodeTableInitialiser::next() {
 void InodeTableInitialiser::get_memory() {
   constexpr std::size_t kPage = 4096;
   if (memory_) return;
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kPage, 2 * kPiece)));
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kPage, kPiece)));
   if (!memory_) throw std::bad_alloc();
-  std::memset(memory_.get(), 0, 2 * kPiece);
 }
 
 Result<void> InodeTableInitialiser::write(GroupNumber group) {
   const std::span piece(memory_.get(), kPiece);
-  const std::span<const std::byte> zeros(memory_.get() + kPiece, kPiece);
   auto& groups = volume_.groups();
   const auto& device = volume_.device();
   const unsigned bits = volume_.block_bits();
@@ -53,8 +59,8 @@ Result<void> InodeTableInitialiser::write(GroupNumber group) {
     const std::uint64_t offset = (table + from) << bits;
     const std::size_t length = (until - from) << bits;
     RETURN_IF_ERROR(device.read_direct(offset, piece.first(length)));
-    if (std::memcmp(piece.data(), zeros.data(), length) != 0)
-      RETURN_IF_ERROR(device.write_direct(offset, zeros.first(length)));
+    if (!is_zero(piece.first(length)))
+      RETURN_IF_ERROR(device.write_zeros(cache::IoPath::kDirect, offset, length));
   }
   return {};
 }

@@ -40,7 +40,7 @@ class InodeTableInitialiser {
 
   Volume& volume_;
   GroupNumber next_ = 0;
-  std::unique_ptr<std::byte, Free> memory_;  // a piece of the table, and as many zeros; while there is work
+  std::unique_ptr<std::byte, Free> memory_;  // a piece of the table; while there is work
 };
 
 }  // namespace fuse4fs::ext4

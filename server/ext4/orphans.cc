@@ -133,8 +133,9 @@ class Cleaner {
     if (inside == 0 || !inode.is_regular()) return {};
     ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, size >> volume_.block_bits(), 1));
     if (parts.empty() || parts[0].kind != Mapping::Kind::kWritten) return {};
-    const std::vector<std::byte> zeros(volume_.block_size() - inside);
-    return volume_.device().write((parts[0].physical << volume_.block_bits()) + inside, zeros);
+    return volume_.device().write_zeros(cache::IoPath::kPageCache,
+                                        (parts[0].physical << volume_.block_bits()) + inside,
+                                        volume_.block_size() - inside);
   }
 
   Metadata& metadata_;

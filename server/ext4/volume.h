@@ -161,15 +161,15 @@ class Volume {
   // Blocks of the group are about to go back to its bitmap, under its lock: nobody gets them before that is
   // on the medium.
   void note_freed(GroupNumber group, BlockRun run);
+  // Likewise.
+  void note_inode_freed(InodeNumber number) {
+    if (serves_) order_.unreleased().add_inode(number);
+  }
   // Zeros go to the device, past the cache, and will be on the medium before what is changed by now.
   Result<void> clear_blocks(std::uint64_t first, std::uint32_t count);
   // What was unused of the group's inode table holds zeros, by writes that the device has taken. With no lock
   // held, nor a handle.
   void note_table_initialised(GroupNumber group);
-  // Likewise.
-  void note_inode_freed(InodeNumber number) {
-    if (serves_) order_.unreleased().add_inode(number);
-  }
   // Something was freed that a write-back would let go of: after ENOSPC, one may help.
   [[nodiscard]] bool has_unreleased() { return !order_.unreleased().is_empty(); }
   // More waits for one than should be in memory: whoever made so much writes it, as soon as he has no handle.

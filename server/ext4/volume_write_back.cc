@@ -40,14 +40,9 @@ void Volume::check_sums() const {
 #endif
 
 Result<void> Volume::clear_blocks(std::uint64_t first, std::uint32_t count) {
-  alignas(4096) static std::array<std::byte, std::size_t{64} << 10> zeros{};
-  for (const std::uint64_t end = first + count; first < end;) {
-    const std::uint64_t blocks = std::min<std::uint64_t>(end - first, zeros.size() >> block_bits_);
-    const auto bytes = std::span<const std::byte>(zeros).first(blocks << block_bits_);
-    if (const auto written = device_.write_direct(first << block_bits_, bytes); !written)
-      return check(written.error().value(), 0, "clearing a part of an inode table");
-    first += blocks;
-  }
+  const auto written =
+      device_.write_zeros(cache::IoPath::kDirect, first << block_bits_, std::uint64_t{count} << block_bits_);
+  if (!written) return check(written.error().value(), 0, "clearing a part of an inode table");
   order_.note_contents_moved();
   return {};
 }

@@ -354,10 +354,7 @@ Result<void> XattrStore::store_block(Inode& inode, const Places& from, Places& t
 
 Result<void> XattrStore::take_block(Inode& inode, Places& to, InodeNumber fresh) {
   ASSIGN_OR_RETURN(const BlockRun run, blocks_.take(inode, extents_.goal_for(inode, 0)));
-  if (const auto sound = extents_.check_taken(inode, 0, run); !sound) {
-    (void)blocks_.give_back(run, inode.number);
-    return sound;
-  }
+  RETURN_IF_ERROR(extents_.check_taken(inode, 0, run));
   to.block = run.first;
   to.sharers = 1;
   Result<void> done;

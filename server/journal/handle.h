@@ -120,19 +120,19 @@ class Journal {
   //
   // The right to change the block's bytes, as a part of what the handle does.
   Result<cache::Change> modify(cache::Buffer& buffer) {
-    note_owner(buffer.role());
+    note_owner(buffer.role().owner);
     return log_->modify(buffer, count(buffer.block()));
   }
   // As BufferCache::get_new().
   Result<cache::Buffer> get_new(std::uint64_t block, cache::BlockRole role) {
-    note_owner(role);
+    note_owner(role.owner);
     return log_->get_new(block, role, count(block));
   }
   // As BufferCache::write(), from byte `inside` of the block on, and not beyond it. `owner` is the inode
   // whose block it is, or 0.
   Result<void> write(std::uint64_t block, std::size_t inside, std::span<const std::byte> from,
                      std::uint32_t owner) {
-    if (owner != 0) last_changes_.note(owner, Changed::kMore);
+    note_owner(owner);
     return log_->write(block, inside, from, count(block));
   }
   // The blocks were metadata and were freed: what was changed of them under this handle or before is void.
@@ -149,8 +149,8 @@ class Journal {
   friend void internal::end_pause(Journal& journal);
   void begin_handle(Credits credits);
   ChangeLog::Changed count(std::uint64_t block);
-  void note_owner(cache::BlockRole role) {
-    if (role.owner != 0) last_changes_.note(role.owner, Changed::kMore);
+  void note_owner(std::uint32_t owner) {
+    if (owner != 0) last_changes_.note(owner, Changed::kMore);
   }
 
   ChangeLog* log_;

@@ -7,51 +7,16 @@
 // Makes "d" with NAMES names; of the last SAMPLE of them the instructions are counted. Mounted anew, it is
 // listed whole, then SAMPLE names in it, in no order, are looked up, and taken away. Of each part callgrind
 // dumps what it counted.
-#include <fcntl.h>
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
-#include <utility>
 
-#if __has_include(<valgrind/callgrind.h>)
-#include <valgrind/callgrind.h>
-#else
-#define CALLGRIND_START_INSTRUMENTATION
-#define CALLGRIND_STOP_INSTRUMENTATION
-#define CALLGRIND_DUMP_STATS_AT(name)
-#endif
-
-#include "base/unique_fd.h"
-#include "server/cache/block_device.h"
-#include "server/ext4/file_system.h"
+#include "tests/bench/counted_engine.h"
 
 namespace fuse4fs::bench {
 namespace {
-
-class Words final : public ext4::Events {
- public:
-  void corruption(std::string_view words, const ext4::EventSubject&) override { say(words); }
-  void device_error(std::string_view words, const ext4::EventSubject&) override { say(words); }
-  void notice(ext4::Notice, std::string_view words) override { say(words); }
-
- private:
-  static void say(std::string_view words) { fmt::print(stderr, "{}\n", words); }
-};
-
-template <class T>
-T must(Result<T> result, std::string_view what) {
-  if (result) return std::move(*result);
-  fmt::print(stderr, "{}: {}\n", what, result.error().message());
-  std::exit(1);
-}
-void must(const Result<void>& result, std::string_view what) {
-  if (result) return;
-  fmt::print(stderr, "{}: {}\n", what, result.error().message());
-  std::exit(1);
-}
 
 struct Load {
   std::unique_ptr<ext4::FileSystem> fs;
@@ -106,32 +71,6 @@ std::uint64_t list(Load& load) {
 void unlink(Load& load) {
   for (std::uint64_t i = 0; i < load.sample; ++i)
     must(load.fs->unlink(load.directory, load.any_name(i)), "unlink");
-}
-
-template <class Part>
-auto counted(const char* name, Part part) {
-  struct Counting {
-    const char* name;
-    ~Counting() {
-      CALLGRIND_STOP_INSTRUMENTATION;
-      CALLGRIND_DUMP_STATS_AT(name);
-    }
-  } const counting{name};
-  CALLGRIND_START_INSTRUMENTATION;
-  return part();
-}
-
-std::unique_ptr<ext4::FileSystem> mount(const char* image, Words& words) {
-  auto device =
-      cache::BlockDevice::adopt(UniqueFd(::open(image, O_RDWR | O_CLOEXEC)), {}, cache::Access::kReadWrite);
-  if (!device) {
-    fmt::print(stderr, "{}: {}\n", image, device.error().message);
-    std::exit(1);
-  }
-  auto mounted = ext4::FileSystem::mount(std::move(*device), {}, words);
-  if (mounted) return std::move(*mounted);
-  fmt::print(stderr, "{}: {}\n", image, mounted.error().message);
-  std::exit(1);
 }
 
 int run(const char* image, std::uint64_t names, std::uint64_t sample) {

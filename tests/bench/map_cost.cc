@@ -8,68 +8,23 @@
 // callgrind dumps what it counted:
 //
 //   valgrind --tool=callgrind --instr-atstart=no map_cost IMAGE 1000 2000
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <array>
 #include <cstdlib>
-#include <memory>
-#include <utility>
 
-#if __has_include(<valgrind/callgrind.h>)
-#include <valgrind/callgrind.h>
-#else
-#define CALLGRIND_START_INSTRUMENTATION
-#define CALLGRIND_STOP_INSTRUMENTATION
-#define CALLGRIND_DUMP_STATS_AT(name)
-#endif
-
-#include "base/unique_fd.h"
-#include "server/cache/block_device.h"
-#include "server/ext4/file_system.h"
+#include "tests/bench/counted_engine.h"
 
 namespace fuse4fs::bench {
 namespace {
 
 constexpr std::size_t kPiece = 4096;
 
-class Words final : public ext4::Events {
- public:
-  void corruption(std::string_view words, const ext4::EventSubject&) override { say(words); }
-  void device_error(std::string_view words, const ext4::EventSubject&) override { say(words); }
-  void notice(ext4::Notice, std::string_view words) override { say(words); }
-
- private:
-  static void say(std::string_view words) { fmt::print(stderr, "{}\n", words); }
-};
-
-template <class Value>
-Value must(Value result, std::string_view what) {
-  if (result) return result;
-  fmt::print(stderr, "{}\n", what);
-  std::exit(1);
-}
-
-std::unique_ptr<ext4::FileSystem> mount(const char* image, Words& words) {
-  auto device =
-      cache::BlockDevice::adopt(UniqueFd(::open(image, O_RDWR | O_CLOEXEC)), {}, cache::Access::kReadWrite);
-  auto opened = must(std::move(device), "the image cannot be opened");
-  return *must(ext4::FileSystem::mount(std::move(*opened), {}, words), "the image cannot be mounted");
-}
-
-template <class Part>
-void counted(const char* name, Part part) {
-  CALLGRIND_START_INSTRUMENTATION;
-  part();
-  CALLGRIND_STOP_INSTRUMENTATION;
-  CALLGRIND_DUMP_STATS_AT(name);
-}
-
 int run(const char* image, std::uint64_t pieces, std::uint64_t sample) {
   Words words;
   std::array<std::byte, kPiece> bytes{};
   auto fs = mount(image, words);
-  const auto file = must(fs->make(ext4::kRootInode, "file", {.mode = S_IFREG | 0644}), "make")->inode;
+  const auto file = must(fs->make(ext4::kRootInode, "file", {.mode = S_IFREG | 0644}), "make").inode;
   const auto write = [&](std::uint64_t block) {
     must(fs->write(file, block * kPiece, bytes, ext4::AttributeChanges::Privileges::kKeep), "write");
   };

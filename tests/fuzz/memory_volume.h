@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -46,6 +47,15 @@ class MemoryVolume {
 // takes it). `fill` gets the mounted volume.
 std::string make_volume(const std::string& mke2fs_options, const std::string& size,
                         const std::function<void(FileSystem&)>& fill);
+
+// The structure that lies there.
+template <class T>
+T at(std::string_view bytes, std::size_t offset) {
+  require(offset <= bytes.size() && sizeof(T) <= bytes.size() - offset, "a structure inside the volume");
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof value);
+  return value;
+}
 
 // A new inode with this many pieces of 1 KiB, each 4 KiB behind the last.
 InodeNumber make_inode(FileSystem& fs, InodeNumber parent, std::string_view name, mode_t mode,

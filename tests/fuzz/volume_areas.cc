@@ -15,14 +15,6 @@ constexpr std::uint32_t kOrphanMark = 0x0b10ca04;
 constexpr std::uint32_t kBitsPerByte = 8;
 
 template <class T>
-T at(const std::string& bytes, std::size_t offset) {
-  require(offset <= bytes.size() && sizeof(T) <= bytes.size() - offset, "a structure inside the volume");
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
-
-template <class T>
 void put(std::string& bytes, std::size_t offset, const T& value) {
   std::memcpy(bytes.data() + offset, &value, sizeof value);
 }

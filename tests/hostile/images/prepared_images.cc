@@ -22,6 +22,7 @@ namespace fuse4fs::hostile {
 namespace {
 
 using namespace ext4;
+using ext4::fuzz::at;
 using ext4::fuzz::Region;
 using ext4::fuzz::require;
 
@@ -68,14 +69,6 @@ void add_files(FileSystem& fs) {
   const auto directory = fuzz::make_inode(fs, kRootInode, "later", S_IFDIR | 0755);
   require(fs.rename(kRootInode, "short", directory, "moved", {}).has_value(), "a rename");
   require(fs.unlink(kRootInode, "scattered").has_value(), "an unlink");
-}
-
-template <class T>
-T at(const std::string& bytes, std::size_t offset) {
-  require(offset <= bytes.size() && sizeof(T) <= bytes.size() - offset, "a structure inside the volume");
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
 }
 
 // Finds what lies where on a volume that nobody has damaged.

@@ -66,6 +66,22 @@ class LazyTables : public testing::Test {
     return tables;
   }
 
+  // Of the next mount's device.
+  std::shared_ptr<cache::Recording> record() {
+    auto recording = std::make_shared<cache::Recording>();
+    volume_.wrap_device = [recording](TestVolume::Backend device) -> TestVolume::Backend {
+      return std::make_unique<cache::RecordingBackend>(std::move(device), recording);
+    };
+    return recording;
+  }
+  std::shared_ptr<cache::Faults> make_faulty() {
+    auto faults = std::make_shared<cache::Faults>();
+    volume_.wrap_device = [faults](TestVolume::Backend device) -> TestVolume::Backend {
+      return std::make_unique<cache::FaultyBackend>(std::move(device), faults);
+    };
+    return faults;
+  }
+
   TestVolume volume_{"-t ext4 -b 1024 -g 1024 -N 4096 -O ^has_journal -E lazy_itable_init=1,nodiscard", "8M"};
   std::vector<Table> tables_;
 };
@@ -95,10 +111,7 @@ TEST_F(LazyTables, GetZerosAndSayThatTheyHave) {
 // The zeros are on the medium before a descriptor says so.
 TEST_F(LazyTables, SayItLast) {
   leave_something();
-  const auto recording = std::make_shared<cache::Recording>();
-  volume_.wrap_device = [&](TestVolume::Backend device) -> TestVolume::Backend {
-    return std::make_unique<cache::RecordingBackend>(std::move(device), recording);
-  };
+  const auto recording = record();
   auto& fs = volume_.mount();
   ASSERT_TRUE(fs.sync());
   (void)recording->take_lines();
@@ -132,10 +145,7 @@ TEST_F(LazyTables, SayItLast) {
 // Whatever of a write-back a power cut leaves, e2fsck finds no inodes of what was there before.
 TEST_F(LazyTables, HaveZerosBeforeADescriptorSaysThatTheyAreUsed) {
   leave_something();
-  const auto recording = std::make_shared<cache::Recording>();
-  volume_.wrap_device = [&](TestVolume::Backend device) -> TestVolume::Backend {
-    return std::make_unique<cache::RecordingBackend>(std::move(device), recording);
-  };
+  const auto recording = record();
   auto& fs = volume_.mount();
   ASSERT_TRUE(fs.sync());
   const std::size_t since = recording->operations().size();
@@ -183,10 +193,7 @@ TEST_F(LazyTables, StaySparse) {
 // A file's inode is the first in its block: nothing is read for it, and what lay there is nobody's.
 TEST_F(LazyTables, AreNotReadForFreshInodes) {
   leave_something();
-  const auto faults = std::make_shared<cache::Faults>();
-  volume_.wrap_device = [&](TestVolume::Backend device) -> TestVolume::Backend {
-    return std::make_unique<cache::FaultyBackend>(std::move(device), faults);
-  };
+  const auto faults = make_faulty();
   auto& fs = volume_.mount();
   for (const Table& table : tables_)
     faults->add({.operation = cache::Fault::Operation::kRead,
@@ -224,10 +231,7 @@ TEST_F(LazyTables, OfWhichTheBitmapKnowsMoreAreLeft) {
 
 TEST_F(LazyTables, ThatCannotBeWrittenAreToldOnce) {
   leave_something();
-  const auto faults = std::make_shared<cache::Faults>();
-  volume_.wrap_device = [&](TestVolume::Backend device) -> TestVolume::Backend {
-    return std::make_unique<cache::FaultyBackend>(std::move(device), faults);
-  };
+  const auto faults = make_faulty();
   volume_.mount();
   faults->add({.operation = cache::Fault::Operation::kWrite,
                .offset = (tables_[1].first + tables_[1].used) * kBlock,

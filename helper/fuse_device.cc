@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "base/fuse_iomap_abi.h"
 #include "helper/fuse_numbers.h"
 
 namespace fuse4fs::helper {
@@ -33,7 +34,7 @@ Outcome<UniqueFd> open_fuse_device() {
                                         kFuseDevicePath, fd.error().message()));
   }
   // Most kernels do not know it: the server finds out by asking the descriptor.
-  (void)::ioctl(fd->get(), kFuseAddIomap);
+  (void)::ioctl(fd->get(), iomap_abi::kIoctlAddIomap);
   return std::move(*fd);
 }
 

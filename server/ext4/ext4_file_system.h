@@ -3,6 +3,7 @@
 // changes them, does its work through the classes behind it, and lets go before device I/O of file data.
 #pragma once
 
+#include <atomic>
 #include <initializer_list>
 #include <memory>
 #include <mutex>
@@ -80,6 +81,8 @@ class Ext4FileSystem final : public FileSystem {
   // Not under the metadata lock: who holds it may be waiting for the device, or for memory.
   std::size_t shrink() override { return volume_->cache().shrink(); }
   void keep_claim() override { volume_->keep_claim(); }
+  Result<void> freeze() override;
+  Result<void> thaw() override;
   Result<void> unmount() override;
 
  private:
@@ -157,6 +160,7 @@ class Ext4FileSystem final : public FileSystem {
   std::unique_ptr<Volume> volume_;
   Metadata metadata_;
   InodeTableInitialiser initialiser_{*volume_};
+  std::atomic<bool> frozen_ = false;
   const AccessTimePolicy access_times_;
   FileData data_;
   // Of renames between two directories there is one at a time: what lies inside of what stays as it is.

@@ -206,6 +206,8 @@ struct SectorCounts {
   std::uint64_t after = 0;
 };
 
+class MappingService;
+
 class FileSystem {
  public:
   // Reads and judges the volume. A refusal says in words which feature or field is why, and what to do.
@@ -316,6 +318,13 @@ class FileSystem {
   // somebody else has taken it over. Called once, by a thread of its own, where access is kReadWrite and the
   // device may be written; returns when there is nothing to do or unmount() ends it.
   virtual void keep_claim() = 0;
+  // The volume on the medium is made what an unmount would leave of it, and nothing is written until thaw().
+  // The caller sees to it that nobody asks for a change meanwhile.
+  virtual Result<void> freeze() = 0;
+  virtual Result<void> thaw() = 0;
+  // Where file data lies, for a caller that moves it by itself: mapping_service.h. Null: only read() and
+  // write() move it.
+  virtual MappingService* mappings() { return nullptr; }
   // Deletes what is unlinked, writes everything, marks the volume clean if it was, closes the device.
   virtual Result<void> unmount() = 0;
 };

@@ -94,6 +94,7 @@ class InodeTable {
   void settle(const Exclusive& held);
   // What still waits to be forgotten is deleted. With no lock held, nor a handle.
   Result<void> delete_orphans();
+  [[nodiscard]] bool has_orphans() { return !live_.unlinked().empty(); }
   // In memory: looked up, or in somebody's hands.
   [[nodiscard]] std::size_t live() { return live_.size(); }
 

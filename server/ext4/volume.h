@@ -195,6 +195,12 @@ class Volume {
   Result<void> write_out();
   // write_out(), and the last write: clean again, if it was clean when it was mounted and nothing was lost.
   Result<void> mark_clean();
+  // write_out(), and the volume on the medium is what mark_clean() would leave, while `unlinked` inodes do
+  // not wait for their deletion: those are e2fsck's to find. thaw() takes that back. Nothing is changed
+  // meanwhile.
+  enum class Unlinked { kNone, kSome };
+  Result<void> freeze(Unlinked unlinked);
+  Result<void> thaw();
   // Everything answers EIO from now on, and nothing is written any more. Whatever the flush before it came
   // to, that is so.
   Result<void> shut_down(ShutdownMode mode);
@@ -210,6 +216,8 @@ class Volume {
   Volume(cache::BlockDevice device, const MountOptions& options, Events& events, std::uint32_t block_size);
   Outcome<void> claim(const MultiMountPlace& place, const MountOptions& options);
   void claim_lost(std::string_view why);
+  enum class CleanMark { kClean, kInUse };
+  void set_clean_mark(CleanMark mark);
   // libext2fs's handle, and all that is known once it is open. kReplays: fast commits are to be replayed, in
   // memory where the mount only reads; then bitmaps need not have the checksums that the descriptors name.
   // `journal` may be empty.

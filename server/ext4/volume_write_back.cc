@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
 #include "server/ext4/superblock_check.h"
 #include "server/ext4/volume.h"
@@ -226,6 +227,31 @@ Result<void> Volume::mark_clean() {
   fs_->super->s_state |= EXT2_VALID_FS;
   ext2fs_mark_super_dirty(fs_);
   return write_out();
+}
+
+Result<void> Volume::freeze(Unlinked unlinked) {
+  if (!records_errors_) return {};
+  RETURN_IF_ERROR(write_out());
+  if (unlinked == Unlinked::kSome || health_ != Health::kGood || !was_clean_) return {};
+  set_clean_mark(CleanMark::kClean);
+  return write_out();
+}
+
+Result<void> Volume::thaw() {
+  if (!records_errors_ || health_ != Health::kGood) return {};
+  set_clean_mark(CleanMark::kInUse);
+  return write_out();
+}
+
+void Volume::set_clean_mark(CleanMark mark) {
+  const auto handle = journal_.start(credits::of_superblock);
+  const std::lock_guard lock(superblock_);
+  auto& state = fs_->super->s_state;
+  if (mark == CleanMark::kInUse)
+    state &= static_cast<__u16>(~EXT2_VALID_FS);
+  else if ((state & EXT2_ERROR_FS) == 0)
+    state |= EXT2_VALID_FS;
+  ext2fs_mark_super_dirty(fs_);
 }
 
 Result<void> Volume::shut_down(ShutdownMode mode) {

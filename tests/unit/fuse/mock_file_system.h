@@ -74,6 +74,9 @@ class MockFileSystem : public ext4::FileSystem {
   MOCK_METHOD(bool, initialise_inode_table, (), (override));
   MOCK_METHOD(std::size_t, shrink, (), (override));
   MOCK_METHOD(void, keep_claim, (), (override));
+  MOCK_METHOD(Result<void>, freeze, (), (override));
+  MOCK_METHOD(Result<void>, thaw, (), (override));
+  MOCK_METHOD(ext4::MappingService*, mappings, (), (override));
   MOCK_METHOD(Result<void>, unmount, (), (override));
 };
 

@@ -51,6 +51,9 @@ struct DataMapping {
   // kPending: the blocks are not yet reachable from what is on the medium.
   enum class Metadata { kStable, kPending };
   Metadata metadata = Metadata::kStable;
+  // kWhole: what is written into it goes to the device in one piece (MappingRequest::Pieces).
+  using Pieces = MappingRequest::Pieces;
+  Pieces pieces = Pieces::kAny;
 
   friend bool operator==(const DataMapping&, const DataMapping&) = default;
 };
@@ -81,13 +84,15 @@ struct CompletedWrite {
 class MappingCache {
  public:
   virtual ~MappingCache() = default;
-  // Must not be lost: the blocks are another's in a moment. length kToEnd: to the end of the file.
+  // Before the blocks are another's. length kToEnd: to the end of the file.
   static constexpr std::uint64_t kToEnd = ~std::uint64_t{0};
-  virtual void forget(InodeNumber inode, ByteRange range) = 0;
+  // After an error they must stay where they are.
+  virtual Result<void> forget(InodeNumber inode, ByteRange range) = 0;
   // So that the caller need not ask. What fails costs a question, nothing else.
   virtual void remember(InodeNumber inode, const DataMapping& mapping) = 0;
   // Metadata blocks that may become file data: nothing of the device's page cache may be written over them.
-  virtual void forget_device(ByteRange range) = 0;
+  // The same after an error.
+  virtual Result<void> forget_device(ByteRange range) = 0;
 };
 
 // What a caller must know before its first question.

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/fuse/conversions.h"
 
+#include <linux/fs.h>
+#include <linux/stat.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include <limits>
 
+#include "base/fuse_iomap_abi.h"
+
 namespace fuse4fs::fuse {
 namespace {
 
-// Nobody but this mount changes the volume, so the kernel may keep what it was told for as long as it likes.
+// Nobody but this mount changes the volume, so the kernel may keep what it was told for as long as it likes,
+// whoever moves the data.
 constexpr std::uint64_t kTimeoutSeconds = 86400;  // a day
 constexpr ext4::InodeNumber kBadBlocksInode = 1;
 
@@ -18,6 +23,25 @@ std::uint32_t encode_device(dev_t device) {
   const std::uint32_t major_number = major(device);
   const std::uint32_t minor_number = minor(device);
   return (minor_number & 0xff) | (major_number << 8) | ((minor_number & ~0xffU) << 12);
+}
+
+// fuse_attr.flags. The kernel heeds them when it first sees the inode.
+std::uint32_t wire_flags(const ext4::Attributes& attributes) {
+  std::uint32_t flags = iomap_abi::kExclusive;
+  if (S_ISREG(attributes.mode)) flags |= iomap_abi::kIomap;
+  if ((attributes.flags & FS_SYNC_FL) != 0) flags |= iomap_abi::kSync;
+  if ((attributes.flags & FS_IMMUTABLE_FL) != 0) flags |= iomap_abi::kImmutable;
+  if ((attributes.flags & FS_APPEND_FL) != 0) flags |= iomap_abi::kAppend;
+  return flags;
+}
+
+// STATX_ATTR_*
+std::uint64_t statx_attributes(std::uint32_t flags) {
+  std::uint64_t attributes = 0;
+  if ((flags & FS_IMMUTABLE_FL) != 0) attributes |= STATX_ATTR_IMMUTABLE;
+  if ((flags & FS_APPEND_FL) != 0) attributes |= STATX_ATTR_APPEND;
+  if ((flags & FS_NODUMP_FL) != 0) attributes |= STATX_ATTR_NODUMP;
+  return attributes;
 }
 
 }  // namespace
@@ -35,7 +59,7 @@ ext4::InodeNumber inode_number(std::uint64_t node_id) {
   return static_cast<ext4::InodeNumber>(node_id);
 }
 
-fuse_attr to_wire(const ext4::Attributes& attributes, std::uint32_t block_size) {
+fuse_attr to_wire(const ext4::Attributes& attributes, const AttributeStyle& style) {
   fuse_attr wire{};
   wire.ino = attributes.inode;
   wire.size = attributes.size;
@@ -51,25 +75,28 @@ fuse_attr to_wire(const ext4::Attributes& attributes, std::uint32_t block_size) 
   wire.uid = attributes.uid;
   wire.gid = attributes.gid;
   wire.rdev = encode_device(attributes.device);
-  wire.blksize = block_size;
+  wire.blksize = style.block_size;
+  if (style.data_path == DataPath::kIomap) wire.flags = wire_flags(attributes);
   return wire;
 }
 
-fuse_attr_out attribute_reply(const ext4::Attributes& attributes, std::uint32_t block_size) {
+fuse_attr_out attribute_reply(const ext4::Attributes& attributes, const AttributeStyle& style) {
   fuse_attr_out reply{};
   reply.attr_valid = kTimeoutSeconds;
-  reply.attr = to_wire(attributes, block_size);
+  reply.attr = to_wire(attributes, style);
   return reply;
 }
 
-StatxReply statx_reply(const ext4::Attributes& attributes, std::uint32_t block_size) {
+StatxReply statx_reply(const ext4::Attributes& attributes, const AttributeStyle& style) {
   const auto time = [](const ext4::Timestamp& from) {
     return StatxTime{.seconds = from.seconds, .nanoseconds = from.nanoseconds, .reserved = 0};
   };
   StatxReply reply{};
   reply.attr_valid = kTimeoutSeconds;
   reply.mask = STATX_BASIC_STATS;
-  reply.blksize = block_size;
+  reply.blksize = style.block_size;
+  reply.attributes = statx_attributes(attributes.flags);
+  reply.attributes_mask = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
   reply.nlink = attributes.links;
   reply.uid = attributes.uid;
   reply.gid = attributes.gid;
@@ -84,19 +111,24 @@ StatxReply statx_reply(const ext4::Attributes& attributes, std::uint32_t block_s
     reply.mask |= STATX_BTIME;
     reply.btime = time(*attributes.created);
   }
+  if (style.data_path == DataPath::kIomap && S_ISREG(attributes.mode)) {
+    reply.mask |= kStatxDioAlign;
+    reply.dio_mem_align = style.sector_size;
+    reply.dio_offset_align = style.sector_size;
+  }
   reply.rdev_major = major(attributes.device);
   reply.rdev_minor = minor(attributes.device);
   return reply;
 }
 
-fuse_entry_out entry_reply(const ext4::Attributes& attributes, std::uint32_t block_size) {
+fuse_entry_out entry_reply(const ext4::Attributes& attributes, const AttributeStyle& style) {
   fuse_entry_out reply{};
   reply.nodeid = node_id(attributes.inode);
   // The kernel wants it so, and says so in its log.
   reply.generation = attributes.inode == ext4::kRootInode ? 0 : attributes.generation;
   reply.entry_valid = kTimeoutSeconds;
   reply.attr_valid = kTimeoutSeconds;
-  reply.attr = to_wire(attributes, block_size);
+  reply.attr = to_wire(attributes, style);
   return reply;
 }
 

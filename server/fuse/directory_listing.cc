@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "server/fuse/conversions.h"
+#include "server/fuse/reply.h"
 
 namespace fuse4fs::fuse {
 namespace {
@@ -80,7 +81,8 @@ Result<std::vector<std::byte>> list_directory_with_attributes(ext4::FileSystem& 
     if (!is_dot_or_dot_dot({name, header.namelen})) {
       // Gone, or damaged: the name alone is listed, and whoever looks it up gets the error.
       if (const auto attributes = fs.look_up_inode(static_cast<ext4::InodeNumber>(header.ino))) {
-        const fuse_entry_out entry = entry_reply(*attributes, fs.block_size());
+        const fuse_entry_out entry =
+            entry_reply(*attributes, CurrentRequest::attribute_style(fs.block_size()));
         std::memcpy(out.data() + at, &entry, sizeof entry);
       }
     }

@@ -84,7 +84,8 @@ void Dispatcher::dispatch(int device_fd, std::span<std::byte> request) {
     log_warning("a request of {} bytes from the kernel is not one", request.size());
     return;
   }
-  const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode, request.subspan(sizeof header));
+  const CurrentRequest::Scope scope(connection_, device_fd, header.unique, header.opcode,
+                                    request.subspan(sizeof header));
   counters_.count(header.opcode);
   try {
     serve(header.opcode, request);
@@ -120,15 +121,19 @@ void Dispatcher::serve(std::uint32_t opcode, std::span<std::byte> request) {
       return copy_file_range_64(file_system_, request);
     case FUSE_INTERRUPT:
       return;
+    case FUSE_INIT:
+      return init(request);
     case FUSE_GETATTR:
       if (getattr(request)) return;
       return hand_to_libfuse(request);
     case FUSE_IOCTL:
     case FUSE_FALLOCATE:
-      if (serial_queue_.others_serve() && locks_inode(opcode, request))
+      // With iomap it is the kernel that refuses, after it has written what it holds.
+      if (!uses_iomap() && serial_queue_.others_serve() && locks_inode(opcode, request))
         return serve_after_dirty_pages(request);
       return hand_to_libfuse(request);
     default:
+      if (mapping_requests_ && mapping_requests_->serve(opcode, request)) return;
       if (serve_extra_operation(file_system_, opcode, request)) return;
       return hand_to_libfuse(request);
   }
@@ -180,7 +185,7 @@ void Dispatcher::serve_after_dirty_pages(std::span<const std::byte> request) {
                      copy = std::vector<std::byte>(request.begin(), request.end())]() mutable {
     fuse_in_header header{};
     copy_from(copy, header);
-    const CurrentRequest::Scope scope(device_fd, header.unique, header.opcode,
+    const CurrentRequest::Scope scope(connection_, device_fd, header.unique, header.opcode,
                                       std::span(copy).subspan(sizeof header));
     write_dirty_pages(device_fd, header.nodeid, 0, 0);
     hand_to_libfuse(copy);
@@ -225,27 +230,34 @@ Result<ext4::VolumeStatistics> Dispatcher::statistics() {
   return file_system_.statistics();
 }
 
-bool Dispatcher::initialised() const { return initialised_; }
+bool Dispatcher::initialised() const {
+  return initialised_ && (!mapping_requests_ || mapping_requests_->configured());
+}
+
+void Dispatcher::init(std::span<std::byte> request) {
+  fuse_init_in in{};
+  // Kernels before 7.36 send less than today's struct.
+  const auto payload = request.subspan(sizeof(fuse_in_header));
+  std::memcpy(&in, payload.data(), std::min(sizeof in, payload.size()));
+  init_offer = {.flags = in.flags, .minor = in.minor, .options = options_};
+  if (in.flags & FUSE_INIT_EXT) init_offer.flags |= std::uint64_t{in.flags2} << 32;
+  init_offer.data_path = agreed_data_path(file_system_, init_offer);
+  if (init_offer.data_path == DataPath::kIomap) {
+    // The kernel's next request comes as soon as it has the answer.
+    mapping_requests_ = std::make_unique<MappingRequests>(file_system_, options_);
+    connection_.sector_size = options_.sector_size;
+    connection_.data_path = DataPath::kIomap;
+  }
+  extended_setxattr_ = (init_offer.flags & FUSE_SETXATTR_EXT) != 0;
+  hand_to_libfuse(request);
+  initialised_ = true;
+}
 
 void Dispatcher::hand_to_libfuse(std::span<std::byte> request) {
-  fuse_in_header header{};
-  copy_from(request, header);
-  if (header.opcode == FUSE_INIT) {
-    fuse_init_in in{};
-    // Kernels before 7.36 send less than today's struct.
-    const auto payload = request.subspan(sizeof header);
-    std::memcpy(&in, payload.data(), std::min(sizeof in, payload.size()));
-    init_offer = {.flags = in.flags, .minor = in.minor, .options = options_};
-    if (in.flags & FUSE_INIT_EXT) init_offer.flags |= std::uint64_t{in.flags2} << 32;
-  }
   fuse_buf buffer{};
   buffer.mem = request.data();
   buffer.size = request.size();
   fuse_session_process_buf(session_.get(), &buffer);
-  if (header.opcode == FUSE_INIT) {
-    extended_setxattr_ = (init_offer.flags & FUSE_SETXATTR_EXT) != 0;
-    initialised_ = true;
-  }
 }
 
 }  // namespace fuse4fs::fuse

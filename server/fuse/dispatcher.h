@@ -18,7 +18,9 @@
 
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/fuse/connection.h"
 #include "server/fuse/late_news.h"
+#include "server/fuse/mapping_requests.h"
 #include "server/fuse/negotiation.h"
 #include "server/fuse/request_counters.h"
 #include "server/fuse/seek_queue.h"
@@ -55,8 +57,10 @@ class Dispatcher {
   std::size_t shrink();
   // FileSystem::statistics(), as one of the running requests. ENODEV once the volume is unmounted.
   Result<ext4::VolumeStatistics> statistics();
-  // INIT has been answered: the mount serves.
+  // INIT has been answered, and with iomap what follows it: the mount serves.
   [[nodiscard]] bool initialised() const;
+  // Once initialised(): the kernel moves file data.
+  [[nodiscard]] bool uses_iomap() const { return connection_.uses_iomap(); }
   [[nodiscard]] const RequestCounters& counters() const { return counters_; }
 
  private:
@@ -72,6 +76,7 @@ class Dispatcher {
   void serve_after_dirty_pages(std::span<const std::byte> request);
   void destroy();
   void hand_to_libfuse(std::span<std::byte> request);
+  void init(std::span<std::byte> request);
 
   ext4::FileSystem& file_system_;
   const SessionOptions options_;
@@ -83,6 +88,8 @@ class Dispatcher {
   std::shared_mutex running_;
   // Guarded by running_. What the one unmount came to, once it was tried.
   std::optional<Result<void>> unmounted_;
+  Connection connection_;
+  std::unique_ptr<MappingRequests> mapping_requests_;  // with iomap; set while INIT is answered
   std::atomic<bool> initialised_ = false;
   std::atomic<bool> extended_setxattr_ = false;  // SETXATTR comes in its longer form
   struct DestroySession {

@@ -3,32 +3,16 @@
 
 #include <sys/stat.h>
 
-#include <cstring>
-#include <optional>
-
 #include "server/fuse/conversions.h"
+#include "server/fuse/decoded.h"
 #include "server/fuse/kernel_abi.h"
+#include "server/fuse/new_inode.h"
 #include "server/fuse/reply.h"
 
 namespace fuse4fs::fuse {
 namespace {
 
 using ext4::FileSystem;
-
-template <class Struct>
-struct Decoded {
-  fuse_in_header header;
-  Struct body;
-};
-
-template <class Struct>
-std::optional<Decoded<Struct>> decode(std::span<const std::byte> request) {
-  Decoded<Struct> decoded;
-  if (request.size() < sizeof decoded.header + sizeof decoded.body) return std::nullopt;
-  std::memcpy(&decoded.header, request.data(), sizeof decoded.header);
-  std::memcpy(&decoded.body, request.data() + sizeof decoded.header, sizeof decoded.body);
-  return decoded;
-}
 
 // O_TMPFILE. The name in the request is none. A RELEASE follows once the file is closed, which libfuse
 // answers.
@@ -39,13 +23,14 @@ void make_temporary(FileSystem& fs, Reply& reply, std::span<const std::byte> req
   const ext4::NewInode what{.mode = S_IFREG | (in->body.mode & 07777),
                             .umask = in->body.umask,
                             .uid = header.uid,
-                            .gid = header.gid};
+                            .gid = header.gid,
+                            .inheritance = inheritance_in(header.nodeid)};
   const auto made = fs.make_temporary(inode_number(header.nodeid), what);
   if (!made) return reply.error(made.error());
   struct {
     fuse_entry_out entry;
     fuse_open_out open;
-  } out{.entry = entry_reply(*made, fs.block_size()), .open = {}};
+  } out{.entry = entry_reply(*made, CurrentRequest::attribute_style(fs.block_size())), .open = {}};
   static_assert(sizeof out == sizeof out.entry + sizeof out.open);
   // As of every file that is opened without asking.
   out.open.open_flags = FOPEN_KEEP_CACHE;
@@ -56,7 +41,8 @@ void statx(FileSystem& fs, Reply& reply, std::span<const std::byte> request) {
   const auto in = decode<StatxRequest>(request);
   if (!in) return reply.error(Errno(EINVAL));
   const auto attributes = fs.attributes(inode_number(in->header.nodeid));
-  attributes ? reply.structure(statx_reply(*attributes, fs.block_size())) : reply.error(attributes.error());
+  attributes ? reply.structure(statx_reply(*attributes, CurrentRequest::attribute_style(fs.block_size())))
+             : reply.error(attributes.error());
 }
 
 }  // namespace

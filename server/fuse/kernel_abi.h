@@ -51,11 +51,15 @@ struct StatxReply {
   std::uint64_t attributes_mask;
   StatxTime atime, btime, ctime, mtime;
   std::uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
-  std::uint64_t more_spare[14];
+  std::uint64_t mnt_id;
+  std::uint32_t dio_mem_align, dio_offset_align;  // bytes
+  std::uint64_t more_spare[12];
 };
+inline constexpr std::uint32_t kStatxDioAlign = 0x2000;  // STATX_DIOALIGN
 static_assert(sizeof(StatxRequest) == 24 && sizeof(StatxReply) == 288);
 static_assert(offsetof(StatxReply, mask) == 32 && offsetof(StatxReply, btime) == 32 + 80 &&
-              offsetof(StatxReply, rdev_major) == 32 + 128);
+              offsetof(StatxReply, rdev_major) == 32 + 128 &&
+              offsetof(StatxReply, dio_mem_align) == 32 + 152);
 
 // The caller's user id where mounts may be idmapped, in all requests but those that create something
 // (FUSE_INVALID_UIDGID, protocol 7.41).

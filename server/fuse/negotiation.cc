@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "server/ext4/file_system.h"
+#include "base/fuse_iomap_abi.h"
 #include "server/fuse/kernel_abi.h"
 
 namespace fuse4fs::fuse {
@@ -47,6 +47,14 @@ void negotiate(void* user_data, fuse_conn_info* connection) {
   connection->time_gran = file_system.time_granularity();
 }
 
+DataPath agreed_data_path(ext4::FileSystem& file_system, const InitOffer& offer) {
+  const bool offered = (offer.flags & FUSE_INIT_EXT) != 0 && (offer.flags & iomap_abi::kInitIomap) != 0 &&
+                       offer.minor >= iomap_abi::kProtocolMinor;
+  const bool wanted =
+      offer.options.iomap != SessionOptions::Iomap::kRefused && offer.options.block_device >= 0;
+  return offered && wanted && file_system.mappings() != nullptr ? DataPath::kIomap : DataPath::kServer;
+}
+
 void complete_init_reply(std::span<iovec> reply, const InitOffer& offer) {
   if (reply.size() < 2 || reply[1].iov_len < sizeof(fuse_init_out)) return;
   auto* const out = static_cast<fuse_init_out*>(reply[1].iov_base);
@@ -60,11 +68,14 @@ void complete_init_reply(std::span<iovec> reply, const InitOffer& offer) {
   out->max_readahead = kMaxReadAhead;
   std::uint64_t further = 0;  // of the second word, which libfuse 3.14 does not know
   if (offer.options.id_mapped_mounts == SessionOptions::IdMappedMounts::kAllowed) further |= kAllowIdMap;
+  if (offer.data_path == DataPath::kIomap) further |= iomap_abi::kInitIomap;
   further &= offer.flags;
   if ((offer.flags & FUSE_INIT_EXT) == 0 || further == 0) return;
   out->flags |= FUSE_INIT_EXT;
   out->flags2 |= static_cast<std::uint32_t>(further >> 32);
-  out->minor = std::max(out->minor, std::min(offer.minor, kNewestMinor));
+  // Below it the kernel takes the flag, and then makes no inode an iomap one.
+  const std::uint32_t newest = offer.data_path == DataPath::kIomap ? iomap_abi::kProtocolMinor : kNewestMinor;
+  out->minor = std::max(out->minor, std::min(offer.minor, newest));
 }
 
 }  // namespace fuse4fs::fuse

@@ -7,6 +7,11 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+
+#include "server/ext4/file_system.h"
+#include "server/fuse/connection.h"
+#include "server/fuse/kernel_device.h"
 
 struct fuse_conn_info;
 
@@ -22,6 +27,15 @@ struct SessionOptions {
   // others: who asks for an ioctl cannot be known, so that those for administrators are refused to all.
   enum class IdMappedMounts { kRefused, kAllowed };
   IdMappedMounts id_mapped_mounts = IdMappedMounts::kRefused;
+
+  // Whether the kernel is to move file data by itself (fuse-iomap), which takes a kernel that offers it, an
+  // engine that answers mappings, and a block device.
+  enum class Iomap { kRefused, kIfOffered, kRequired };
+  Iomap iomap = Iomap::kIfOffered;
+  int block_device = -1;          // borrowed: what mappings are of
+  std::uint32_t sector_size = 0;  // bytes, of that device
+  std::string name = {};          // how the kernel's messages shall call the mount: "sdb1"
+  KernelDevice* kernel = &KernelDevice::real();
 };
 
 // The kernel's INIT.
@@ -29,7 +43,11 @@ struct InitOffer {
   std::uint64_t flags = 0;  // both words
   std::uint32_t minor = 0;
   SessionOptions options{};
+  DataPath data_path = DataPath::kServer;  // what is agreed to
 };
+
+// Whether file data will be the kernel's.
+DataPath agreed_data_path(ext4::FileSystem& file_system, const InitOffer& offer);
 
 // Completes libfuse's INIT reply in place, before it is written.
 void complete_init_reply(std::span<iovec> reply, const InitOffer& offer);

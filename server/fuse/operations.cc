@@ -9,6 +9,7 @@
 #include "server/fuse/conversions.h"
 #include "server/fuse/directory_listing.h"
 #include "server/fuse/negotiation.h"
+#include "server/fuse/new_inode.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/reply.h"
 #include "server/fuse/transfer_buffer.h"
@@ -18,9 +19,14 @@ namespace {
 
 using ext4::FileSystem;
 
-ext4::NewInode new_inode(fuse_req_t request, mode_t mode, dev_t device = 0) {
+ext4::NewInode new_inode(fuse_req_t request, fuse_ino_t parent, mode_t mode, dev_t device = 0) {
   const fuse_ctx* const caller = fuse_req_ctx(request);
-  return {.mode = mode, .umask = caller->umask, .uid = caller->uid, .gid = caller->gid, .device = device};
+  return {.mode = mode,
+          .umask = caller->umask,
+          .uid = caller->uid,
+          .gid = caller->gid,
+          .device = device,
+          .inheritance = inheritance_in(parent)};
 }
 
 // The kernel passes names beyond NAME_MAX when requests may be larger than a page; a directory cannot hold
@@ -66,8 +72,10 @@ ext4::Timestamp now() {
   return timestamp(time);
 }
 
-ext4::AttributeChanges::Times origin_of_times(int valid, const fuse_file_info* file) {
+ext4::AttributeChanges::Times origin_of_times(fuse_ino_t inode, int valid, const fuse_file_info* file) {
   using Times = ext4::AttributeChanges::Times;
+  // The kernel has asked itself. Of the root it does not know that it should.
+  if (CurrentRequest::connection().uses_iomap() && inode != FUSE_ROOT_ID) return Times::kWrittenBack;
   constexpr int kNow = FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
   if ((valid & kNow) != 0) return Times::kNow;
   // The kernel keeps these two of regular files, and brings them back with an open file's handle.
@@ -78,7 +86,7 @@ ext4::AttributeChanges::Times origin_of_times(int valid, const fuse_file_info* f
 void setattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, struct stat* wanted, int valid,
              fuse_file_info* file) {
   ext4::AttributeChanges changes;
-  changes.times = origin_of_times(valid, file);
+  changes.times = origin_of_times(inode, valid, file);
   if (valid & FUSE_SET_ATTR_MODE) changes.permissions = wanted->st_mode & 07777;
   if (valid & FUSE_SET_ATTR_UID) changes.uid = wanted->st_uid;
   if (valid & FUSE_SET_ATTR_GID) changes.gid = wanted->st_gid;
@@ -86,8 +94,10 @@ void setattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, struct 
   if (valid & FUSE_SET_ATTR_ATIME) changes.accessed = timestamp(wanted->st_atim);
   if (valid & FUSE_SET_ATTR_MTIME) changes.modified = timestamp(wanted->st_mtim);
   if (valid & FUSE_SET_ATTR_CTIME) changes.changed = timestamp(wanted->st_ctim);
-  if (valid & FUSE_SET_ATTR_ATIME_NOW) changes.accessed = now();
-  if (valid & FUSE_SET_ATTR_MTIME_NOW) changes.modified = now();
+  // With iomap the kernel keeps the times and says what it took for now, by its own clock.
+  const bool kernels_now = CurrentRequest::connection().uses_iomap() && inode != FUSE_ROOT_ID;
+  if ((valid & FUSE_SET_ATTR_ATIME_NOW) && !kernels_now) changes.accessed = now();
+  if ((valid & FUSE_SET_ATTR_MTIME_NOW) && !kernels_now) changes.modified = now();
   if (valid & FUSE_SET_ATTR_KILL_SUID) changes.privileges = ext4::AttributeChanges::Privileges::kClear;
   const auto attributes = fs.set_attributes(inode_number(inode), changes);
   reply.attributes_or_error(attributes, fs.block_size());
@@ -101,21 +111,22 @@ void readlink(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode) {
 void mknod(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode,
            dev_t device) {
   if (refuse_long_name(reply, name)) return;
-  const auto made = fs.make(inode_number(parent), name, new_inode(request, mode, device));
+  const auto made = fs.make(inode_number(parent), name, new_inode(request, parent, mode, device));
   reply.entry_or_error(made, fs.block_size());
 }
 
 void mkdir(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t parent, const char* name,
            mode_t mode) {
   if (refuse_long_name(reply, name)) return;
-  const auto made = fs.make(inode_number(parent), name, new_inode(request, S_IFDIR | (mode & 07777)));
+  const auto made = fs.make(inode_number(parent), name, new_inode(request, parent, S_IFDIR | (mode & 07777)));
   reply.entry_or_error(made, fs.block_size());
 }
 
 void symlink(FileSystem& fs, Reply& reply, fuse_req_t request, const char* target, fuse_ino_t parent,
              const char* name) {
   if (refuse_long_name(reply, name)) return;
-  const auto made = fs.make_symlink(inode_number(parent), name, target, new_inode(request, S_IFLNK | 0777));
+  const auto made =
+      fs.make_symlink(inode_number(parent), name, target, new_inode(request, parent, S_IFLNK | 0777));
   reply.entry_or_error(made, fs.block_size());
 }
 
@@ -152,7 +163,7 @@ void rename(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t parent,
     default:
       return reply.error(Errno(EINVAL));
   }
-  if ((flags & RENAME_WHITEOUT) != 0) options.whiteout = new_inode(request, S_IFCHR);
+  if ((flags & RENAME_WHITEOUT) != 0) options.whiteout = new_inode(request, parent, S_IFCHR);
   reply.outcome(fs.rename(inode_number(parent), name, inode_number(new_parent), new_name, options));
 }
 
@@ -164,6 +175,9 @@ void open_needs_no_server(FileSystem&, Reply& reply, fuse_req_t, fuse_ino_t, fus
 // What is open for writing only is read by the kernel, to complete the page that is written.
 ext4::AccessTime access_time() {
   const unsigned flags = CurrentRequest::open_flags();
+  // With iomap access times of files are the kernel's.
+  if (CurrentRequest::opcode() == FUSE_READ && CurrentRequest::connection().uses_iomap())
+    return ext4::AccessTime::kKeep;
   const bool keep = (flags & O_NOATIME) != 0 || (flags & O_ACCMODE) == O_WRONLY;
   return keep ? ext4::AccessTime::kKeep : ext4::AccessTime::kUpdate;
 }

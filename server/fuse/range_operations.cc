@@ -72,6 +72,8 @@ void fallocate(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t inod
 
 Result<std::uint64_t> copy(FileSystem& fs, std::uint64_t from, std::uint64_t to,
                            const fuse_copy_file_range_in& in, uid_t caller) {
+  // Its copy through its own page cache is as good, and it knows what lies there.
+  if (CurrentRequest::connection().uses_iomap()) return fail(ENOSYS);
   if (in.flags != 0) return fail(EINVAL);
   const Privileges privileges = privileges_for(caller);
   const ModeWatch watch(fs, to, privileges);

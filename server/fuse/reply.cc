@@ -16,7 +16,10 @@
 namespace fuse4fs::fuse {
 namespace {
 
+constexpr Connection kNoConnection;
+
 struct Current {
+  const Connection* connection = &kNoConnection;
   int device_fd = -1;
   std::uint64_t unique = 0;
   std::uint32_t opcode = 0;
@@ -26,13 +29,19 @@ thread_local Current current;
 
 }  // namespace
 
-CurrentRequest::Scope::Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode,
-                             std::span<const std::byte> payload) {
-  current = Current{device_fd, unique, opcode, payload};
+CurrentRequest::Scope::Scope(const Connection& connection, int device_fd, std::uint64_t unique,
+                             std::uint32_t opcode, std::span<const std::byte> payload) {
+  current = Current{&connection, device_fd, unique, opcode, payload};
 }
 CurrentRequest::Scope::~Scope() { current = Current{}; }
 
 int CurrentRequest::device_fd() { return current.device_fd; }
+const Connection& CurrentRequest::connection() { return *current.connection; }
+AttributeStyle CurrentRequest::attribute_style(std::uint32_t block_size) {
+  return {.block_size = block_size,
+          .data_path = current.connection->data_path.load(std::memory_order_relaxed),
+          .sector_size = current.connection->sector_size};
+}
 std::uint32_t CurrentRequest::opcode() { return current.opcode; }
 
 unsigned CurrentRequest::open_flags() {
@@ -71,11 +80,11 @@ void Reply::error(Errno error) {
 }
 void Reply::ok() { send(0, {}); }
 void Reply::entry(const ext4::Attributes& attributes, std::uint32_t block_size) {
-  structure(entry_reply(attributes, block_size));
+  structure(entry_reply(attributes, CurrentRequest::attribute_style(block_size)));
 }
 void Reply::no_entry() { structure(negative_entry_reply()); }
 void Reply::attributes(const ext4::Attributes& attributes, std::uint32_t block_size) {
-  structure(attribute_reply(attributes, block_size));
+  structure(attribute_reply(attributes, CurrentRequest::attribute_style(block_size)));
 }
 void Reply::data(std::span<const std::byte> bytes) { send(0, bytes); }
 void Reply::ioctl(std::span<const std::byte> bytes) {

@@ -13,6 +13,8 @@
 #include "base/errno.h"
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/fuse/connection.h"
+#include "server/fuse/conversions.h"
 
 struct fuse_req;
 
@@ -23,13 +25,16 @@ class CurrentRequest {
   // For the life of one request on this thread.
   class Scope {
    public:
-    // `payload`: what follows the header, which must outlive this.
-    Scope(int device_fd, std::uint64_t unique, std::uint32_t opcode, std::span<const std::byte> payload);
+    // `payload`: what follows the header, which must outlive this, as `connection`.
+    Scope(const Connection& connection, int device_fd, std::uint64_t unique, std::uint32_t opcode,
+          std::span<const std::byte> payload);
     ~Scope();
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
   };
   static int device_fd();
+  static const Connection& connection();
+  static AttributeStyle attribute_style(std::uint32_t block_size);
   static std::uint32_t opcode();
   // Of READ, READDIR and READDIRPLUS: how the file was opened (O_*). libfuse drops it for directories.
   static unsigned open_flags();

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/fuse_iomap_abi.h"
 #include "server/fuse/kernel_abi.h"
 
 namespace fuse4fs::fuse {
@@ -68,34 +69,52 @@ constexpr OpcodeName kNames[] = {
     {51, "TMPFILE"},
     {52, "STATX"},
     {53, "COPY_FILE_RANGE_64"},
+    {iomap_abi::kFreeze, "FREEZE_FS"},
+    {iomap_abi::kUnfreeze, "UNFREEZE_FS"},
+    {iomap_abi::kShutdown, "SHUTDOWN_FS"},
+    {iomap_abi::kConfig, "IOMAP_CONFIG"},
+    {iomap_abi::kIoend, "IOMAP_IOEND"},
+    {iomap_abi::kBegin, "IOMAP_BEGIN"},
+    {iomap_abi::kEnd, "IOMAP_END"},
 };
 
 }  // namespace
 
+std::size_t RequestCounters::place_of(std::uint32_t opcode) {
+  constexpr std::uint32_t kFirstOfIomap = iomap_abi::kFreeze;
+  constexpr std::uint32_t kCountOfIomap = iomap_abi::kEnd - iomap_abi::kFreeze + 1;
+  constexpr std::size_t kPlaceOfIomap = kOpcodes - 1 - kCountOfIomap;
+  if (opcode >= kFirstOfIomap && opcode - kFirstOfIomap < kCountOfIomap)
+    return kPlaceOfIomap + (opcode - kFirstOfIomap);
+  return opcode < kPlaceOfIomap ? opcode : kOpcodes - 1;
+}
+
 void RequestCounters::count(std::uint32_t opcode) {
   static std::atomic<std::size_t> threads = 0;
   thread_local const std::size_t row = threads.fetch_add(1, std::memory_order_relaxed) % kRows;
-  rows_[row].counts[std::min<std::size_t>(opcode, kOpcodes - 1)].fetch_add(1, std::memory_order_relaxed);
+  rows_[row].counts[place_of(opcode)].fetch_add(1, std::memory_order_relaxed);
 }
 
 std::uint64_t RequestCounters::of(std::uint32_t opcode) const {
   std::uint64_t sum = 0;
-  for (const Row& row : rows_)
-    sum += row.counts[std::min<std::size_t>(opcode, kOpcodes - 1)].load(std::memory_order_relaxed);
+  for (const Row& row : rows_) sum += row.counts[place_of(opcode)].load(std::memory_order_relaxed);
   return sum;
 }
 
 std::string RequestCounters::text() const {
   std::string text;
-  for (std::uint32_t opcode = 0; opcode < kOpcodes; ++opcode) {
-    const std::uint64_t count = of(opcode);
-    if (count == 0) continue;
-    const auto* const known = std::ranges::find(kNames, opcode, &OpcodeName::opcode);
-    std::string name = fmt::format("opcode {}", opcode);
-    if (known != std::end(kNames)) name = known->name;
-    if (opcode == kOpcodes - 1) name = "others";
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, count);
+  std::uint64_t others = 0;
+  for (const Row& row : rows_)
+    for (const auto& count : row.counts) others += count.load(std::memory_order_relaxed);
+  const auto add = [&text](std::string_view name, std::uint64_t count) {
+    if (count != 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, count);
+  };
+  for (const auto& known : kNames) {
+    const std::uint64_t count = of(known.opcode);
+    add(known.name, count);
+    others -= std::min(count, others);  // some may have been counted between
   }
+  add("others", others);
   return text.empty() ? "none" : text;
 }
 

@@ -22,7 +22,9 @@ class RequestCounters {
 
  private:
   static constexpr std::size_t kRows = 16;
-  static constexpr std::size_t kOpcodes = 64;  // the kernel knows 54; what is beyond counts as the last
+  // The kernel knows 54 and, far from them, those of iomap; what is beyond counts as the last.
+  static constexpr std::size_t kOpcodes = 64;
+  static std::size_t place_of(std::uint32_t opcode);
   static constexpr std::size_t kCacheLine = 64;
   struct alignas(kCacheLine) Row {
     std::array<std::atomic<std::uint64_t>, kOpcodes> counts{};

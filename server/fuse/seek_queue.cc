@@ -25,7 +25,11 @@ void SeekQueue::serve(std::span<const std::byte> request) {
   if (!queue_.others_serve()) return Reply().error(Errno(ENOSYS));
   if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) return Reply().error(Errno(EINVAL));
   if (in.offset > INT64_MAX) return Reply().error(Errno(ENXIO));
-  const Seek seek{CurrentRequest::device_fd(), header.unique, header.nodeid, in.offset,
+  const Seek seek{&CurrentRequest::connection(),
+                  CurrentRequest::device_fd(),
+                  header.unique,
+                  header.nodeid,
+                  in.offset,
                   in.whence == SEEK_DATA ? SeekTarget::kData : SeekTarget::kHole};
   if (seek.target == SeekTarget::kData) {
     // Data that the volume has is data whatever the kernel holds.
@@ -36,7 +40,7 @@ void SeekQueue::serve(std::span<const std::byte> request) {
 }
 
 void SeekQueue::answer(const Seek& seek) {
-  const CurrentRequest::Scope scope(seek.device_fd, seek.unique, FUSE_LSEEK, {});
+  const CurrentRequest::Scope scope(*seek.connection, seek.device_fd, seek.unique, FUSE_LSEEK, {});
   try {
     Reply reply;  // EIO if the search throws
     const auto found = find(seek);

@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "server/ext4/file_system.h"
+#include "server/fuse/connection.h"
 #include "server/fuse/serial_queue.h"
 
 namespace fuse4fs::fuse {
@@ -28,6 +29,7 @@ class SeekQueue {
 
  private:
   struct Seek {
+    const Connection* connection = nullptr;
     int device_fd = -1;
     std::uint64_t unique = 0, node = 0, offset = 0;
     ext4::SeekTarget target{};

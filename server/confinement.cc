@@ -78,6 +78,7 @@ Outcome<void> Confinement::enter(const Needs& needs) {
   sandbox::Options options;
   options.kept_descriptors = kept_;
   options.memory = memory_for(needs);
+  options.iomap = needs.iomap;
   options.largest_file = std::max(size_of_file(needs.log_file), size_of_file(STDERR_FILENO)) + kLogGrowth;
   fix_size_of_stacks();
   options.start_threads = [&needs]() -> Result<void> {

@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "server/sandbox/sandbox.h"
 
 namespace fuse4fs {
 
@@ -28,6 +29,7 @@ class Confinement {
     int log_file = -1;
     // Of metadata, in bytes.
     std::size_t cache_size = 0;
+    sandbox::Iomap iomap = sandbox::Iomap::kForbidden;
     // Starts all threads that there will ever be, so many. What it throws as std::system_error is a failure
     // of enter().
     unsigned threads = 0;

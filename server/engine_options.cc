@@ -19,6 +19,11 @@ ext4::ErrorPolicy error_policy(service::ErrorsOption option) {
   return ext4::ErrorPolicy::kShutDown;
 }
 
+// "sdb1"
+std::string device_name(const service::Options& options) {
+  return options.source.substr(options.source.rfind('/') + 1);
+}
+
 }  // namespace
 
 ext4::MountOptions engine_options(const service::Options& options, cache::Access access) {
@@ -38,12 +43,13 @@ ext4::MountOptions engine_options(const service::Options& options, cache::Access
     engine.access_times = ext4::AccessTimes::kStrict;
   engine.directory_access_times =
       (options.mount_flags & MS_NODIRATIME) != 0 ? ext4::AccessTimes::kNever : engine.access_times;
-  engine.device_name = options.source.substr(options.source.rfind('/') + 1);
+  engine.device_name = device_name(options);
   return engine;
 }
 
 fuse::SessionOptions session_options(const service::Options& options) {
   fuse::SessionOptions session;
+  session.name = device_name(options);
   if (options.id_mapped_mounts) session.id_mapped_mounts = fuse::SessionOptions::IdMappedMounts::kAllowed;
   return session;
 }

@@ -19,6 +19,7 @@
 #include <thread>
 #include <tuple>
 
+#include "base/fuse_iomap_abi.h"
 #include "base/log.h"
 #include "base/quoted.h"
 #include "server/engine_options.h"
@@ -85,6 +86,7 @@ Outcome<cache::BlockDevice> Server::open_device() {
   read_only_ = devices.read_only;
   if (read_only_ && !helper_.options().read_only)
     log_warning("{}: the device cannot be written, mounting read-only", helper_.options().source);
+  block_device_ = devices.buffered.get();
   confinement_.keep(devices.buffered.get());
   confinement_.keep(devices.direct.get());
   confinement_.keep(helper_.claim_fd());
@@ -97,11 +99,25 @@ Outcome<cache::BlockDevice> Server::open_device() {
   return cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct), access());
 }
 
+// By what the kernel says of this very descriptor.
+Outcome<void> Server::ask_for_iomap() {
+  using Iomap = fuse::SessionOptions::Iomap;
+  const Iomap wanted = session_options(helper_.options()).iomap;
+  if (wanted == Iomap::kRefused) return {};
+  iomap_offered_ =
+      (fuse::KernelDevice::real().iomap_support(fuse_device_.get()) & iomap_abi::kSupportFileIo) != 0;
+  if (iomap_offered_ || wanted == Iomap::kIfOffered) return {};
+  return fail(
+      Errno(EOPNOTSUPP),
+      "-o iomap: this kernel has no fuse-iomap, or does not let this mount use it; leave the option out");
+}
+
 Outcome<void> Server::confine(const cache::BlockDevice& device) {
   processors_ = usable_processors();
   mount_gone_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   fuse_device_ = helper_.take_fuse_device();
   if (!mount_gone_ || !fuse_device_) return fail(Errno::last(), "cannot make an eventfd");
+  RETURN_IF_ERROR(ask_for_iomap());
   for (const int descriptor : {helper_.fd(), fuse_device_.get(), mount_gone_.get()})
     confinement_.keep(descriptor);
   const unsigned workers = helper_.options().threads.value_or(kDefaultWorkers);
@@ -110,6 +126,7 @@ Outcome<void> Server::confine(const cache::BlockDevice& device) {
   return confinement_.enter({.device_size = device.size(),
                              .log_file = log_->fd(),
                              .cache_size = helper_.options().cache_size.value_or(0),
+                             .iomap = iomap_offered_ ? sandbox::Iomap::kAllowed : sandbox::Iomap::kForbidden,
                              .threads = workers + kOtherThreads,
                              .start_threads = [&] {
                                pool_ = std::make_unique<fuse::WorkerPool>(workers);
@@ -136,10 +153,12 @@ Outcome<void> Server::mount_read_only(ext4::MountOptions engine) {
   std::ignore = file_system_->unmount();
   file_system_.reset();
   ASSIGN_OR_RETURN(auto devices, helper_.reopen_device_read_only());
+  const int block_device = devices.buffered.get();
   ASSIGN_OR_RETURN(auto device,
                    cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct),
                                              cache::Access::kReadOnly));
   read_only_ = true;
+  block_device_ = block_device;
   engine.access = cache::Access::kReadOnly;
   ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
   return {};
@@ -147,6 +166,7 @@ Outcome<void> Server::mount_read_only(ext4::MountOptions engine) {
 
 Outcome<void> Server::mount(cache::BlockDevice device) {
   const auto& options = helper_.options();
+  const auto sector_size = static_cast<std::uint32_t>(device.direct_alignment());
   auto engine = engine_options(options, access());
   engine.external_journal = external_journal_;
   engine.node_name = confinement_.node_name();
@@ -154,8 +174,11 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
   ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
   if (file_system_->access() == cache::Access::kReadOnly && !read_only_)
     RETURN_IF_ERROR(mount_read_only(std::move(engine)));
-  ASSIGN_OR_RETURN(session_,
-                   fuse::Session::create(*file_system_, std::move(fuse_device_), session_options(options)));
+  auto session = session_options(options);
+  session.block_device = block_device_;
+  if (!iomap_offered_) session.iomap = fuse::SessionOptions::Iomap::kRefused;
+  session.sector_size = sector_size;
+  ASSIGN_OR_RETURN(session_, fuse::Session::create(*file_system_, std::move(fuse_device_), session));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
   if (file_system_->access() == cache::Access::kReadWrite)
     claim_keeper_->start([this](std::size_t) { file_system_->keep_claim(); });
@@ -278,6 +301,7 @@ bool Server::signal_asks_to_stop() {
 }
 
 void Server::run() {
+  session_->prepare_thread();
   const Activity::Member member(*activity_, activity_->size() - 1);
   const std::chrono::seconds commit(helper_.options().commit.value_or(kDefaultCommit));
   auto write_back_at = steady_clock::now() + commit;

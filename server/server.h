@@ -41,6 +41,7 @@ class Server {
   explicit Server(service::Session helper) : helper_(std::move(helper)) {}
 
   Outcome<cache::BlockDevice> open_device();
+  Outcome<void> ask_for_iomap();
   Outcome<void> confine(const cache::BlockDevice& device);
   Outcome<void> mount(cache::BlockDevice device);
   Outcome<void> mount_read_only(ext4::MountOptions engine);
@@ -65,6 +66,8 @@ class Server {
   Confinement confinement_;
   UniqueFd fuse_device_, mount_gone_;
   bool read_only_ = false;
+  int block_device_ = -1;  // the engine's
+  bool iomap_offered_ = false;
   // Where journal_path= names one.
   std::shared_ptr<cache::BlockDevice> external_journal_;
   unsigned processors_ = 1;

@@ -8,8 +8,8 @@
 
 namespace fuse4fs::fuse {
 
-Session::Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device)
-    : dispatcher_(std::move(dispatcher)) {
+Session::Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device, KernelDevice& kernel)
+    : kernel_(kernel), dispatcher_(std::move(dispatcher)) {
   devices_.push_back(std::move(fuse_device));
 }
 
@@ -17,8 +17,12 @@ Session::~Session() = default;
 
 Outcome<std::unique_ptr<Session>> Session::create(ext4::FileSystem& file_system, UniqueFd fuse_device,
                                                   const SessionOptions& options) {
+  if (options.iomap == SessionOptions::Iomap::kRequired && file_system.mappings() == nullptr)
+    return fail(Errno(EOPNOTSUPP),
+                "-o iomap: this server cannot serve the volume that way; leave the option out");
   ASSIGN_OR_RETURN(auto dispatcher, Dispatcher::create(file_system, options));
-  return std::unique_ptr<Session>(new Session(std::move(dispatcher), std::move(fuse_device)));
+  return std::unique_ptr<Session>(
+      new Session(std::move(dispatcher), std::move(fuse_device), *options.kernel));
 }
 
 Result<void> Session::serve_one(int device_fd, std::span<std::byte> buffer) {
@@ -39,6 +43,13 @@ Result<void> Session::answer_init() {
   return {};
 }
 
+void Session::prepare_thread() {
+  if (!uses_iomap()) return;
+  if (const auto set = kernel_.never_wait_for_file_systems(devices_.front().get()); !set)
+    log_warning("the kernel may wait for this server's memory while this server waits for the kernel: {}",
+                set.error().message());
+}
+
 void Session::serve_until_gone(int device_fd) {
   TransferBuffer buffer;
   while (true) {
@@ -55,6 +66,7 @@ void Session::serve(WorkerPool& pool, int finished_fd, Activity& activity) {
   dispatcher_->set_workers(pool.size());
   pool.start([this, finished_fd, &activity](std::size_t worker) {
     const Activity::Member member(activity, worker);
+    prepare_thread();
     serve_until_gone(devices_[worker % devices_.size()].get());
     const std::uint64_t one = 1;
     // Cannot fail but by overflow, and then it has been signalled often enough.

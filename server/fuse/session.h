@@ -20,7 +20,8 @@ class Session {
                                                   const SessionOptions& options);
   ~Session();
 
-  // After the mount: reads INIT and answers it. ENODEV if the mount is gone already.
+  // After the mount: reads INIT, and with iomap what follows it, and answers them. ENODEV if the mount is
+  // gone already.
   Result<void> answer_init();
   // A /dev/fuse descriptor bound to the same mount, so that workers do not share one queue. Before serve()
   // only.
@@ -28,6 +29,12 @@ class Session {
   // Puts the pool to work; `finished_fd`, an eventfd, is written to when the mount is gone. Each worker is
   // the member of `activity` with its number, and a request is a turn. `activity` outlives the workers.
   void serve(WorkerPool& pool, int finished_fd, Activity& activity);
+
+  // Once initialised: the kernel moves file data by itself. Threads that write anything back, or hold locks
+  // that those who serve wait for, then say so with prepare_thread() before they do.
+  [[nodiscard]] bool uses_iomap() const { return dispatcher_->uses_iomap(); }
+  // This thread's allocations never wait for file systems to write: the kernel might be waiting for this one.
+  void prepare_thread();
 
   // Metadata that has been dirty for a while. Nothing if the volume is unmounted.
   Result<void> write_back() { return dispatcher_->write_back(); }
@@ -42,11 +49,12 @@ class Session {
   Result<void> unmount() { return dispatcher_->unmount(); }
 
  private:
-  Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device);
+  Session(std::unique_ptr<Dispatcher> dispatcher, UniqueFd fuse_device, KernelDevice& kernel);
   // One request. ENODEV when the mount is gone.
   Result<void> serve_one(int device_fd, std::span<std::byte> buffer);
   void serve_until_gone(int device_fd);
 
+  KernelDevice& kernel_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::vector<UniqueFd> devices_;
 };

@@ -17,6 +17,8 @@
 #include <array>
 #include <cstdint>
 
+#include "base/fuse_iomap_abi.h"
+
 namespace fuse4fs::sandbox::internal {
 
 // What one argument must be. All conditions of a line must hold.
@@ -155,6 +157,14 @@ inline constexpr AllowedCall kAllowedCalls[] = {
     {SCMP_SYS(rt_sigreturn), "return from the handler of SIGTERM"},
     {SCMP_SYS(getpid), "abort"},
     {SCMP_SYS(tgkill), "abort; pthread_kill to end a worker's wait", own_process(0)},
+};
+
+// Where the kernel offers this mount iomap. By command, as above: elsewhere than on /dev/fuse they are none,
+// and what their arguments name is one of our descriptors.
+inline constexpr AllowedCall kIomapCalls[] = {
+    {SCMP_SYS(ioctl), "/dev/fuse: the device that mappings are of", equals(1, iomap_abi::kIoctlBackingOpen)},
+    {SCMP_SYS(ioctl), "/dev/fuse: allocations do not wait for file systems",
+     equals(1, iomap_abi::kIoctlSetNoFs)},
 };
 
 #ifdef FUSE4FS_SANITIZED

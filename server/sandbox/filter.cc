@@ -53,7 +53,7 @@ Outcome<void> allow(scmp_filter_ctx filter, std::span<const AllowedCall> calls) 
 
 }  // namespace
 
-Outcome<void> load_filter() {
+Outcome<void> load_filter(Iomap iomap) {
   Filter filter(seccomp_init(SCMP_ACT_KILL_PROCESS), seccomp_release);
   if (!filter) return fail(Errno(ENOMEM), "sandbox: cannot make a system-call filter");
   struct Setting {
@@ -70,6 +70,7 @@ Outcome<void> load_filter() {
     }
   }
   RETURN_IF_ERROR(allow(filter.get(), kAllowedCalls));
+  if (iomap == Iomap::kAllowed) RETURN_IF_ERROR(allow(filter.get(), kIomapCalls));
 #ifdef FUSE4FS_SANITIZED
   RETURN_IF_ERROR(allow(filter.get(), kSanitizerCalls));
 #endif

@@ -33,7 +33,7 @@ Outcome<Report> enter(const Options& options) {
     }
   }
   RETURN_IF_ERROR(internal::forbid_new_threads());
-  RETURN_IF_ERROR(internal::load_filter());
+  RETURN_IF_ERROR(internal::load_filter(options.iomap));
   return report;
 }
 

@@ -14,6 +14,9 @@
 
 namespace fuse4fs::sandbox {
 
+// The calls of fuse-iomap, which only a kernel that offers it has any use for.
+enum class Iomap { kForbidden, kAllowed };
+
 struct Options {
   // Descriptors that stay open; every other one is closed. 0, 1 and 2 are looked after here: 0 and 1 become
   // O_PATH descriptors of the empty root (a stray printf goes nowhere), 2 is left for the log.
@@ -23,6 +26,7 @@ struct Options {
   std::uint64_t memory = 0;
   // Bytes that no regular file may grow beyond: the log may not fill a disk. Devices do not count.
   std::uint64_t largest_file = RLIM_INFINITY;
+  Iomap iomap = Iomap::kForbidden;
   // Starts all threads that there will ever be: the filter has no clone. Called after privileges are gone and
   // before the system-call filter, which then covers every thread.
   std::function<Result<void>()> start_threads;

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "server/sandbox/sandbox.h"
 
 namespace fuse4fs::sandbox::internal {
 
@@ -44,6 +45,6 @@ Outcome<int> forbid_by_landlock();
 // After the last thread was started.
 Outcome<void> forbid_new_threads();
 // All threads. From here on a call that allowed_calls.h does not name kills the process.
-Outcome<void> load_filter();
+Outcome<void> load_filter(Iomap iomap);
 
 }  // namespace fuse4fs::sandbox::internal

@@ -4,6 +4,6 @@
 
 namespace fuse4fs::sandbox::internal {
 
-Outcome<void> load_filter() { return {}; }
+Outcome<void> load_filter(Iomap) { return {}; }
 
 }  // namespace fuse4fs::sandbox::internal

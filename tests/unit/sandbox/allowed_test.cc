@@ -32,6 +32,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/fuse_iomap_abi.h"
 #include "child.h"
 #include "protocol/descriptor_packet.h"
 
@@ -138,6 +139,31 @@ TEST_F(SandboxOnDevice, AllowsDiscardAndZeroing) {
   for (const off_t offset : {0, 1 << 20}) {
     ASSERT_EQ(::pread(fd, block.data(), block.size(), offset), 4096);
     EXPECT_EQ(block[0], 0) << offset;
+  }
+}
+
+// Nothing is mounted: the kernel refuses it, but it ends nobody.
+TEST(Sandbox, AllowsIomapWhereItIsWanted) {
+  const UniqueFd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!fuse) GTEST_SKIP() << "SKIPPED: no /dev/fuse";
+  const auto register_device = [&] {
+    iomap_abi::BackingMap map{.fd = fuse.get(), .flags = iomap_abi::kBackingIomap, .padding = 0};
+    REQUIRE(::ioctl(fuse.get(), iomap_abi::kIoctlBackingOpen, &map) < 0);
+  };
+  // Not on /dev/fuse: kernels of v7 fall over one that is not mounted.
+  const auto set_no_fs = [] {
+    std::uint32_t on = 1;
+    REQUIRE(::ioctl(-1, iomap_abi::kIoctlSetNoFs, &on) < 0 && errno == EBADF);
+  };
+  for (const std::function<void()>& call : {std::function<void()>(register_device), {set_no_fs}}) {
+    for (const Iomap iomap : {Iomap::kAllowed, Iomap::kForbidden}) {
+      Child child(Start::kOwnNamespaces, [&] {
+        enter_or_end({.kept_descriptors = {fuse.get()}, .iomap = iomap, .start_threads = {}});
+        call();
+      });
+      const int status = child.wait();
+      EXPECT_EQ(was_clean(status), iomap == Iomap::kAllowed) << describe(status);
+    }
   }
 }
 

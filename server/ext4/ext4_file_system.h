@@ -3,7 +3,6 @@
 // changes them, does its work through the classes behind it, and lets go before device I/O of file data.
 #pragma once
 
-#include <atomic>
 #include <initializer_list>
 #include <memory>
 #include <mutex>
@@ -160,7 +159,6 @@ class Ext4FileSystem final : public FileSystem {
   std::unique_ptr<Volume> volume_;
   Metadata metadata_;
   InodeTableInitialiser initialiser_{*volume_};
-  std::atomic<bool> frozen_ = false;
   const AccessTimePolicy access_times_;
   FileData data_;
   // Of renames between two directories there is one at a time: what lies inside of what stays as it is.

@@ -243,20 +243,13 @@ Result<void> Ext4FileSystem::write_back() {
 
 Result<void> Ext4FileSystem::freeze() {
   RETURN_IF_ERROR(volume_->check_alive());
-  frozen_ = true;
-  const auto unlinked = metadata_.inodes.has_orphans() ? Volume::Unlinked::kSome : Volume::Unlinked::kNone;
-  auto outcome = volume_->freeze(unlinked);
-  if (!outcome) frozen_ = false;
-  return outcome;
+  return volume_->freeze(metadata_.inodes.has_orphans() ? Volume::Unlinked::kSome : Volume::Unlinked::kNone);
 }
 
-Result<void> Ext4FileSystem::thaw() {
-  frozen_ = false;
-  return volume_->thaw();
-}
+Result<void> Ext4FileSystem::thaw() { return volume_->thaw(); }
 
 bool Ext4FileSystem::initialise_inode_table() {
-  if (frozen_) return true;
+  if (volume_->is_frozen()) return true;
   const auto more = initialiser_.next();
   if (more) return *more;
   volume_->tell(fmt::format("the unused parts of inode tables are not initialised any more: {}",

@@ -201,6 +201,8 @@ class Volume {
   enum class Unlinked { kNone, kSome };
   Result<void> freeze(Unlinked unlinked);
   Result<void> thaw();
+  // What changes by itself (access times, unused inode tables) waits or stays as it is.
+  [[nodiscard]] bool is_frozen() const { return frozen_; }
   // Everything answers EIO from now on, and nothing is written any more. Whatever the flush before it came
   // to, that is so.
   Result<void> shut_down(ShutdownMode mode);
@@ -289,6 +291,7 @@ class Volume {
 #endif
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
   bool was_clean_ = false;
+  std::atomic<bool> frozen_ = false;
   std::atomic<Health> health_{Health::kGood};
   std::atomic<bool> lost_writes_{false};
   std::atomic<bool> records_errors_{false};  // where libext2fs may write

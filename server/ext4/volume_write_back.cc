@@ -231,13 +231,18 @@ Result<void> Volume::mark_clean() {
 
 Result<void> Volume::freeze(Unlinked unlinked) {
   if (!records_errors_) return {};
-  RETURN_IF_ERROR(write_out());
-  if (unlinked == Unlinked::kSome || health_ != Health::kGood || !was_clean_) return {};
-  set_clean_mark(CleanMark::kClean);
-  return write_out();
+  frozen_ = true;
+  Result<void> outcome = write_out();
+  if (outcome && unlinked == Unlinked::kNone && health_ == Health::kGood && was_clean_) {
+    set_clean_mark(CleanMark::kClean);
+    outcome = write_out();
+  }
+  if (!outcome) frozen_ = false;
+  return outcome;
 }
 
 Result<void> Volume::thaw() {
+  frozen_ = false;
   if (!records_errors_ || health_ != Health::kGood) return {};
   set_clean_mark(CleanMark::kInUse);
   return write_out();

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What lies on the medium while a mounted volume is frozen: what a snapshot of the device would hold.
+#include <fmt/format.h>
+
+#include "tests/unit/ext4/test_volume.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+std::string state_of(const TestVolume& volume) {
+  return run("dumpe2fs -h " + volume.image().string() + " 2>&1 | sed -n 's/^Filesystem state: *//p'").output;
+}
+
+TEST(Freeze, TheMediumIsCleanAndWhole) {
+  for (const auto* const form : {"-t ext4", "-t ext4 -O ^has_journal", "-t ext2"}) {
+    SCOPED_TRACE(form);
+    TestVolume volume(form);
+    auto& fs = volume.mount();
+    const auto file = volume.make_file(kRootInode, "file");
+    volume.write(file, 0, std::string(100'000, 'x'));
+    EXPECT_EQ(state_of(volume), "not clean\n");
+    ASSERT_TRUE(fs.freeze());
+    EXPECT_EQ(state_of(volume), "clean\n");
+    EXPECT_EQ(volume.check(), "");
+    const auto frozen = volume.image_bytes();
+    EXPECT_EQ(volume.read(file, 99'999, 1), "x");
+    ASSERT_TRUE(fs.write_back());
+    ASSERT_TRUE(fs.sync());
+    EXPECT_TRUE(fs.initialise_inode_table()) << "later";
+    EXPECT_TRUE(volume.image_bytes() == frozen) << "written to while it was frozen";
+    ASSERT_TRUE(fs.thaw());
+    EXPECT_EQ(state_of(volume), "not clean\n");
+    volume.write(file, 100'000, "more");
+    ASSERT_TRUE(fs.sync());
+    EXPECT_EQ(volume.unmount_and_check(), "");
+    EXPECT_EQ(state_of(volume), "clean\n");
+  }
+}
+
+// They are e2fsck's to free, which looks only where the volume is not called clean.
+TEST(Freeze, WithUnlinkedInodesTheMediumIsWholeButForThem) {
+  TestVolume volume;
+  auto& fs = volume.mount();
+  const auto file = volume.make_file(kRootInode, "file");
+  volume.write(file, 0, "content");
+  ASSERT_TRUE(fs.unlink(kRootInode, "file"));
+  ASSERT_TRUE(fs.freeze());
+  EXPECT_EQ(state_of(volume), "not clean\n");
+  ASSERT_TRUE(fs.thaw());
+  EXPECT_EQ(volume.read(file, 0, 7), "content");
+  EXPECT_EQ(volume.unmount_and_check(), "");
+}
+
+TEST(Freeze, AVolumeWithErrorsIsNotCalledClean) {
+  TestVolume volume;
+  ASSERT_EQ(run("debugfs -w -R 'ssv state 2' " + volume.image().string()).status, 0);
+  auto& fs = volume.mount();
+  ASSERT_TRUE(fs.freeze());
+  EXPECT_NE(state_of(volume), "clean\n");
+  ASSERT_TRUE(fs.thaw());
+  volume.unmount();
+  EXPECT_NE(state_of(volume), "clean\n");
+}
+
+TEST(Freeze, AReadOnlyMountHasNothingToDo) {
+  TestVolume volume;
+  const auto before = volume.image_bytes();
+  auto& fs = volume.mount({.access = cache::Access::kReadOnly});
+  EXPECT_TRUE(fs.freeze());
+  EXPECT_TRUE(fs.thaw());
+  volume.unmount();
+  EXPECT_TRUE(volume.image_bytes() == before);
+}
+
+}  // namespace
+}  // namespace fuse4fs::ext4

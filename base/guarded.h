@@ -35,6 +35,7 @@ enum class LockRank : int {
   kErrorRecord = 45,      // errors that the superblock is to record
   kWriteOrder = 46,       // what a write-back in order must know, and what is not released yet
   kReservations = 47,     // which free blocks are left to whose file
+  kMappedFiles = 48,      // what is known of files whose data the caller moves
   kLogLimit = 80,         // how much was logged lately
   kLog = 90,              // the line being written
 };

@@ -96,17 +96,26 @@ Outcome<cache::BlockDevice> Server::open_device() {
     ASSIGN_OR_RETURN(auto journal_device, cache::BlockDevice::adopt(std::move(journal), {}, access()));
     external_journal_ = std::make_shared<cache::BlockDevice>(std::move(journal_device));
   }
-  return cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct), access());
+  RETURN_IF_ERROR(ask_for_iomap(devices));
+  return adopt(std::move(devices));
+}
+
+// With iomap the kernel moves data past the device's page cache: nothing may linger there.
+Outcome<cache::BlockDevice> Server::adopt(service::DeviceDescriptors devices) {
+  const auto how = iomap_offered_ ? cache::BlockDevice::adopt_past_page_cache : cache::BlockDevice::adopt;
+  return how(std::move(devices.buffered), std::move(devices.direct), access());
 }
 
 // By what the kernel says of this very descriptor.
-Outcome<void> Server::ask_for_iomap() {
+Outcome<void> Server::ask_for_iomap(const service::DeviceDescriptors& devices) {
   using Iomap = fuse::SessionOptions::Iomap;
   const Iomap wanted = session_options(helper_.options()).iomap;
   if (wanted == Iomap::kRefused) return {};
-  iomap_offered_ =
-      (fuse::KernelDevice::real().iomap_support(fuse_device_.get()) & iomap_abi::kSupportFileIo) != 0;
+  const std::uint64_t support = fuse::KernelDevice::real().iomap_support(fuse_device_.get());
+  iomap_offered_ = (support & iomap_abi::kSupportFileIo) != 0 && devices.direct;
   if (iomap_offered_ || wanted == Iomap::kIfOffered) return {};
+  if (!devices.direct)
+    return fail(Errno(EOPNOTSUPP), "-o iomap: the device takes no direct I/O; leave the option out");
   return fail(
       Errno(EOPNOTSUPP),
       "-o iomap: this kernel has no fuse-iomap, or does not let this mount use it; leave the option out");
@@ -115,9 +124,7 @@ Outcome<void> Server::ask_for_iomap() {
 Outcome<void> Server::confine(const cache::BlockDevice& device) {
   processors_ = usable_processors();
   mount_gone_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
-  fuse_device_ = helper_.take_fuse_device();
-  if (!mount_gone_ || !fuse_device_) return fail(Errno::last(), "cannot make an eventfd");
-  RETURN_IF_ERROR(ask_for_iomap());
+  if (!mount_gone_) return fail(Errno::last(), "cannot make an eventfd");
   for (const int descriptor : {helper_.fd(), fuse_device_.get(), mount_gone_.get()})
     confinement_.keep(descriptor);
   const unsigned workers = helper_.options().threads.value_or(kDefaultWorkers);
@@ -154,10 +161,8 @@ Outcome<void> Server::mount_read_only(ext4::MountOptions engine) {
   file_system_.reset();
   ASSIGN_OR_RETURN(auto devices, helper_.reopen_device_read_only());
   const int block_device = devices.buffered.get();
-  ASSIGN_OR_RETURN(auto device,
-                   cache::BlockDevice::adopt(std::move(devices.buffered), std::move(devices.direct),
-                                             cache::Access::kReadOnly));
   read_only_ = true;
+  ASSIGN_OR_RETURN(auto device, adopt(std::move(devices)));
   block_device_ = block_device;
   engine.access = cache::Access::kReadOnly;
   ASSIGN_OR_RETURN(file_system_, ext4::FileSystem::mount(std::move(device), engine, engine_log_));
@@ -196,6 +201,7 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
 
 Outcome<void> Server::start() {
   tell_where_it_logs();
+  fuse_device_ = helper_.take_fuse_device();
   ASSIGN_OR_RETURN(auto device, open_device());
   RETURN_IF_ERROR(confine(device));
   auto mounted = mount(std::move(device));

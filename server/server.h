@@ -41,7 +41,8 @@ class Server {
   explicit Server(service::Session helper) : helper_(std::move(helper)) {}
 
   Outcome<cache::BlockDevice> open_device();
-  Outcome<void> ask_for_iomap();
+  Outcome<void> ask_for_iomap(const service::DeviceDescriptors& devices);
+  Outcome<cache::BlockDevice> adopt(service::DeviceDescriptors devices);
   Outcome<void> confine(const cache::BlockDevice& device);
   Outcome<void> mount(cache::BlockDevice device);
   Outcome<void> mount_read_only(ext4::MountOptions engine);

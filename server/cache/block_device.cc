@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "server/cache/descriptor_backend.h"
+#include "server/cache/direct_backend.h"
 
 namespace fuse4fs::cache {
 namespace {
@@ -30,6 +31,12 @@ bool aligned(std::span<const iovec> pieces, std::size_t alignment) {
 Outcome<BlockDevice> BlockDevice::adopt(UniqueFd buffered, UniqueFd direct, Access access) {
   ASSIGN_OR_RETURN(auto backend, DescriptorBackend::open(std::move(buffered), std::move(direct), access));
   return BlockDevice(std::move(backend), access);
+}
+
+Outcome<BlockDevice> BlockDevice::adopt_past_page_cache(UniqueFd buffered, UniqueFd direct, Access access) {
+  if (!direct) return fail(Errno(EINVAL), "the device takes no direct I/O");
+  ASSIGN_OR_RETURN(auto backend, DescriptorBackend::open(std::move(buffered), std::move(direct), access));
+  return BlockDevice(std::make_unique<DirectBackend>(std::move(backend)), access);
 }
 
 BlockDevice::BlockDevice(std::unique_ptr<BlockBackend> backend, Access access)

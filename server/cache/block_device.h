@@ -35,6 +35,8 @@ class BlockDevice {
   // Checks that both are block devices (or regular files, for tests) of the same size, with the access that
   // was asked for. `direct` may be empty: then everything goes through `buffered`.
   static Outcome<BlockDevice> adopt(UniqueFd buffered, UniqueFd direct, Access access);
+  // The same, but nothing ever goes through the page cache (direct_backend.h). EINVAL without `direct`.
+  static Outcome<BlockDevice> adopt_past_page_cache(UniqueFd buffered, UniqueFd direct, Access access);
   BlockDevice(std::unique_ptr<BlockBackend> backend, Access access);
 
   [[nodiscard]] std::uint64_t size() const { return geometry_.size; }
@@ -97,6 +99,9 @@ class BlockDevice {
   // All that was written through here is on the medium when this returns (page cache and device cache). Costs
   // nothing where nothing was written since the last flush that succeeded.
   Result<void> flush() const;
+
+  // Somebody else may have written to the device: the next flush() has something to do.
+  void note_foreign_writes() const { ++writes_->done; }
 
   // Gives the backend's descriptors back. The device is free when this returns, as far as this process is
   // concerned.

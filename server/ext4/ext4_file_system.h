@@ -15,17 +15,20 @@
 #include "server/ext4/file_data.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/inode_table_initialiser.h"
+#include "server/ext4/mapped_data.h"
+#include "server/ext4/mapping_service.h"
 #include "server/ext4/metadata.h"
 
 namespace fuse4fs::ext4 {
 
-class Ext4FileSystem final : public FileSystem {
+class Ext4FileSystem final : public FileSystem, public MappingService {
  public:
   Ext4FileSystem(std::unique_ptr<Volume> volume, const MountOptions& options)
       : volume_(std::move(volume)),
         metadata_(*volume_),
         access_times_(*volume_, options),
-        data_(*volume_, metadata_, access_times_, options.content_times) {}
+        data_(*volume_, metadata_, access_times_, options.content_times),
+        mapped_(*volume_, metadata_, data_) {}
 
   [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }
@@ -82,7 +85,15 @@ class Ext4FileSystem final : public FileSystem {
   void keep_claim() override { volume_->keep_claim(); }
   Result<void> freeze() override;
   Result<void> thaw() override;
+  MappingService* mappings() override { return this; }
   Result<void> unmount() override;
+
+  // MappingService.
+  [[nodiscard]] MappingLimits mapping_limits() const override { return mapped_.limits(); }
+  void set_mapping_cache(MappingCache& cache) override;
+  Result<DataMapping> map(InodeNumber inode, const MappingRequest& request) override;
+  Result<void> finish(InodeNumber inode, const FinishedOperation& operation) override;
+  Result<std::uint64_t> complete_write(InodeNumber inode, const CompletedWrite& write) override;
 
  private:
   Result<void> flush_device();
@@ -161,6 +172,7 @@ class Ext4FileSystem final : public FileSystem {
   InodeTableInitialiser initialiser_{*volume_};
   const AccessTimePolicy access_times_;
   FileData data_;
+  MappedData mapped_;
   // Of renames between two directories there is one at a time: what lies inside of what stays as it is.
   RankedMutex<std::mutex, LockRank::kRename> rename_;
 };

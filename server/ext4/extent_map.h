@@ -36,6 +36,8 @@ class ExtentMap {
 
   // The range without gaps, in order, neighbours of one kind joined.
   Result<std::vector<Mapping>> map(const Inode& inode, std::uint64_t first, std::uint64_t count);
+  // What `logical` lies in, from there on: one extent or its rest, or a hole to the next one.
+  Result<Mapping> find(const Inode& inode, std::uint64_t logical);
   // The first block that no map of this inode's form can hold.
   [[nodiscard]] std::uint64_t block_limit(const Inode& inode) const;
 
@@ -96,7 +98,6 @@ class ExtentMap {
   Result<void> check_extents_of(Inode& inode, std::uint64_t logical, BlockRun taken);
   Result<void> check_pointers_of(Inode& inode, std::uint64_t logical, BlockRun taken);
   Result<void> must_be_used(const Inode& inode, BlockRun run);
-  Result<Mapping> find(const Inode& inode, std::uint64_t logical);
   std::optional<Mapping> extent_near(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_extent(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_indirect(const Inode& inode, std::uint64_t logical);

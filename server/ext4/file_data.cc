@@ -149,7 +149,7 @@ Result<SectorCounts> FileData::write(InodeNumber number, std::uint64_t offset,
   }
   if (!written) {
     const auto handle = volume_.journal().start(credits::of_run);
-    abandon(number, write.pieces);
+    filler_.abandon(number, write.pieces);
     return fail(written.error());
   }
   return finish_write(write);
@@ -263,57 +263,12 @@ Result<std::vector<FileData::Piece>> FileData::plan(Inode& inode, std::uint64_t 
       continue;
     }
     if (!handle) handle.emplace(volume_.journal().start(credits::of_run));
-    if (const auto filled = fill_hole(inode, part, ahead, pieces); !filled) {
-      abandon(inode.number, pieces);
+    if (const auto filled = filler_.fill(inode, part, ahead, pieces); !filled) {
+      filler_.abandon(inode.number, pieces);
       return fail(filled.error());
     }
   }
   return pieces;
-}
-
-Result<void> FileData::fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead,
-                                 std::vector<Piece>& pieces) {
-  const std::uint64_t cluster = volume_.cluster_blocks();
-  std::uint64_t goal = 0;
-  while (hole.count > 0) {
-    const std::uint64_t inside = hole.logical & (cluster - 1);
-    const bool partial = inside != 0 || hole.count < cluster;
-    std::uint64_t count = partial ? std::min(hole.count, cluster - inside) : round_down(hole.count, cluster);
-    Piece piece{hole, 0, {}, false};
-    if (partial && cluster > 1) {
-      ASSIGN_OR_RETURN(piece.where.physical, metadata_.extents.implied_block(inode, hole.logical));
-    }
-    if (piece.where.physical == 0) {
-      if (goal == 0)
-        goal = !pieces.empty() && pieces.back().where.kind != Mapping::Kind::kHole
-                   ? pieces.back().where.physical + pieces.back().where.count
-                   : metadata_.extents.goal_for(inode, hole.logical);
-      std::ignore = volume_.journal().ensure(credits::of_run);
-      ASSIGN_OR_RETURN(piece.taken, metadata_.blocks.take({.goal = goal,
-                                                           .most = count,
-                                                           .owner = inode.number,
-                                                           .ahead = ahead,
-                                                           .reserve = metadata_.blocks.reserve_for(inode)}));
-      RETURN_IF_ERROR(metadata_.extents.check_taken(inode, hole.logical, piece.taken));
-      piece.where.physical = piece.taken.first + inside;
-      count = std::min(count, piece.taken.count - inside);
-      piece.fresh = piece.taken.count / cluster;
-      goal = piece.taken.first + piece.taken.count;
-    }
-    piece.where.count = count;
-    pieces.push_back(piece);
-    hole.logical += count;
-    hole.count -= count;
-  }
-  return {};
-}
-
-void FileData::abandon(InodeNumber number, const std::vector<Piece>& pieces) {
-  for (const Piece& piece : pieces) {
-    if (piece.mapped || piece.fresh == 0) continue;
-    std::ignore = volume_.journal().ensure(credits::of_run);
-    (void)metadata_.blocks.give_back(piece.taken, number);
-  }
 }
 
 Result<void> FileData::transfer(const Write& write) {
@@ -335,36 +290,19 @@ Result<void> FileData::transfer(const Write& write) {
   return {};
 }
 
-Result<void> FileData::go_on(const Inode& inode) {
-  if (volume_.journal().ensure(credits::of_map)) return {};
-  RETURN_IF_ERROR(volume_.write_inode(inode));
-  volume_.journal().restart(credits::of_map);
-  return {};
-}
-
-// Counted first: once it is in the map it is the file's, and must not be given back.
-Result<void> FileData::map_piece(Inode& inode, Piece& piece, Mapping::Kind kind) {
-  const Mapping& where = piece.where;
-  if (piece.fresh != 0) RETURN_IF_ERROR(metadata_.extents.add_blocks(inode, piece.fresh));
-  auto done = metadata_.extents.insert(inode, where.logical, where.physical, where.count, kind);
-  if (!done && piece.fresh != 0) volume_.uncount_blocks(inode, piece.fresh);
-  piece.mapped = done.has_value();
-  return done;
-}
-
 Result<void> FileData::commit(Inode& inode, Write& write) {
   const std::uint64_t old_size = inode.size();
   for (Piece& piece : write.pieces) {
     const Mapping& where = piece.where;
     if (!piece.is_news()) continue;
-    auto done = go_on(inode);
+    auto done = filler_.go_on(inode);
     if (done && piece.mapped) {
       done = metadata_.extents.convert(inode, where.logical, where.count, Mapping::Kind::kWritten);
     } else if (done) {
-      done = map_piece(inode, piece, Mapping::Kind::kWritten);
+      done = filler_.map(inode, piece, Mapping::Kind::kWritten);
     }
     if (!done) {
-      abandon(inode.number, write.pieces);
+      filler_.abandon(inode.number, write.pieces);
       inode.set_size(old_size);
       return done;
     }
@@ -378,7 +316,7 @@ Result<void> FileData::commit(Inode& inode, Write& write) {
 // The part of the last block that the file does not reach may hold anything, and is about to be shown.
 Result<FileData::Tail> FileData::tail_between(const Inode& inode, std::uint64_t from, std::uint64_t to) {
   const std::uint64_t inside = from & (volume_.block_size() - 1);
-  if (inside == 0 || !inode.has_blocks_map()) return Tail{};
+  if (data_is_callers_ || inside == 0 || !inode.has_blocks_map()) return Tail{};
   const std::uint64_t end = std::min(to, from - inside + volume_.block_size());
   if (end <= from) return Tail{};
   ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, from >> volume_.block_bits(), 1));

@@ -11,6 +11,7 @@
 // no end.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -19,6 +20,7 @@
 
 #include "base/result.h"
 #include "server/ext4/access_times.h"
+#include "server/ext4/hole_filler.h"
 #include "server/ext4/metadata.h"
 #include "server/ext4/range_claims.h"
 
@@ -28,7 +30,11 @@ class FileData {
  public:
   FileData(Volume& volume, Metadata& metadata, const AccessTimePolicy& access_times,
            MountOptions::ContentTimes content_times)
-      : volume_(volume), metadata_(metadata), access_times_(access_times), content_times_(content_times) {}
+      : volume_(volume),
+        metadata_(metadata),
+        filler_(volume, metadata),
+        access_times_(access_times),
+        content_times_(content_times) {}
 
   Result<std::size_t> read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into,
                            AccessTime access_time);
@@ -59,16 +65,19 @@ class FileData {
   // And last, under its exclusive lock and a handle. The caller writes the inode.
   Result<void> resize(Inode& inode, std::uint64_t size);
 
+  // Content that lies inside the inode moves to a block. Exclusive lock and a handle.
+  Result<void> leave_inode(Inode& inode);
+  static Result<void> must_be_file(const Inode& inode);
+  // That no file of this volume can reach, and this file. Bytes.
+  [[nodiscard]] std::uint64_t volume_size_limit() const;
+  [[nodiscard]] std::uint64_t size_limit(const Inode& inode) const;
+
+  // From now on the data is the mappings' caller's to move (mapping_service.h): what becomes visible of a
+  // block he makes zeros himself.
+  void leave_data_to_caller() { data_is_callers_ = true; }
+
  private:
-  // A stretch of a write. `fresh` clusters were taken for it and are not mapped yet.
-  struct Piece {
-    Mapping where;
-    std::uint64_t fresh = 0;
-    BlockRun taken;
-    bool mapped = true;
-    // The map does not show it yet, or not as written.
-    [[nodiscard]] bool is_news() const { return !mapped || where.kind == Mapping::Kind::kUnwritten; }
-  };
+  using Piece = HoleFiller::Piece;
   // One write() on its way.
   struct Write {
     InodeNumber number;
@@ -88,25 +97,16 @@ class FileData {
   // What has to be done before the pieces of a write are known; kReady: nothing.
   enum class Before { kReady, kClaimMore, kCompare, kLeaveInode };
 
-  static Result<void> must_be_file(const Inode& inode);
   Result<Before> plan_write(Write& write);
   Result<SectorCounts> finish_write(Write& write);
   // `ahead`: blocks that the file will probably want behind these.
   Result<std::vector<Piece>> plan(Inode& inode, std::uint64_t first, std::uint64_t count,
                                   std::uint64_t ahead);
-  Result<void> fill_hole(Inode& inode, Mapping hole, std::uint64_t ahead, std::vector<Piece>& pieces);
   [[nodiscard]] std::uint64_t wanted_ahead(const Write& write) const;
-  void abandon(InodeNumber number, const std::vector<Piece>& pieces);
   Result<void> transfer(const Write& write);
   // Sets the size, too.
   Result<void> commit(Inode& inode, Write& write);
-  // Credits for another change of the map: where the log has no room, under another handle. The inode is
-  // consistent now.
-  Result<void> map_piece(Inode& inode, Piece& piece, Mapping::Kind kind);
-  Result<void> go_on(const Inode& inode);
   Result<void> read_parts(const std::vector<Mapping>& parts, std::uint64_t offset, std::span<std::byte> into);
-  // Content that lies inside the inode moves to a block.
-  Result<void> leave_inode(Inode& inode);
   Result<void> leave_inode(InodeNumber number);
   // What a change of content does to the rest of the inode. The caller writes it.
   Result<void> note_change(Inode& inode, AttributeChanges::Privileges privileges);
@@ -115,7 +115,6 @@ class FileData {
   Result<void> insert(InodeNumber number, std::uint64_t offset, std::uint64_t length);
   Result<void> allocate(InodeNumber number, std::uint64_t first, std::uint64_t end,
                         std::optional<Caller> caller);
-  Result<void> allocate_run(Inode& inode, std::uint64_t& first, std::uint64_t count);
   // Zeros in what the range covers of its first and last block, if not all.
   Result<void> zero_edges(InodeNumber number, std::uint64_t offset, std::uint64_t end);
   Result<void> grow(InodeNumber number, std::uint64_t size);
@@ -131,15 +130,14 @@ class FileData {
   }
   Result<void> write_bytes(std::uint64_t device_offset, std::span<const std::byte> from);
   Result<void> read_bytes(std::uint64_t device_offset, std::span<std::byte> into);
-  // That no file of this volume can reach, and this file.
-  [[nodiscard]] std::uint64_t volume_size_limit() const;
-  [[nodiscard]] std::uint64_t size_limit(const Inode& inode) const;
 
   Volume& volume_;
   Metadata& metadata_;
+  HoleFiller filler_;
   const AccessTimePolicy& access_times_;
   const MountOptions::ContentTimes content_times_;
   RangeClaims claims_;
+  std::atomic<bool> data_is_callers_ = false;
 };
 
 }  // namespace fuse4fs::ext4

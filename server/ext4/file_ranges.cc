@@ -185,6 +185,7 @@ Result<void> FileData::insert(InodeNumber number, std::uint64_t offset, std::uin
 }
 
 Result<void> FileData::zero_edges(InodeNumber number, std::uint64_t offset, std::uint64_t end) {
+  if (data_is_callers_) return {};
   const std::uint64_t block = volume_.block_size();
   std::vector<ByteRange> edges;  // of the file, then of the device
   const std::uint64_t begin_of_last = end & ~(block - 1);
@@ -228,37 +229,12 @@ Result<void> FileData::allocate(InodeNumber number, std::uint64_t first, std::ui
     const auto handle = volume_.journal().start(credits::of_map);
     Result<void> done;
     for (int run = 0; done && first < end && run < kRunsAtOnce; ++run)
-      done = allocate_run(inode, first, std::min(end - first, kLongestRun));
+      done = filler_.allocate_unwritten(inode, first, std::min(end - first, kLongestRun));
     if (inode.found_in_use) held.set_blocks_checked(true);
     // What was allocated stays, whatever comes next.
     const auto written = metadata_.inodes.write(inode);
     RETURN_IF_ERROR(done);
     RETURN_IF_ERROR(written);
-  }
-  return {};
-}
-
-// Moves `first` over what is allocated when it returns.
-Result<void> FileData::allocate_run(Inode& inode, std::uint64_t& first, std::uint64_t count) {
-  ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, count));
-  for (const Mapping& part : parts) {
-    if (part.kind != Mapping::Kind::kHole) {
-      first += part.count;
-      continue;
-    }
-    std::vector<Piece> pieces;
-    const auto filled = fill_hole(inode, part, 0, pieces);
-    for (Piece& piece : pieces) {
-      const Mapping& where = piece.where;
-      auto done = go_on(inode);
-      if (done) done = map_piece(inode, piece, Mapping::Kind::kUnwritten);
-      if (!done) {
-        abandon(inode.number, pieces);
-        return done;
-      }
-      first += where.count;
-    }
-    RETURN_IF_ERROR(filled);
   }
   return {};
 }

@@ -91,7 +91,10 @@ Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
                    changes.size ? metadata_.inodes.read_for_change(held) : metadata_.inodes.read(held));
   RETURN_IF_ERROR(may_change(inode, changes));
   const auto handle = volume_->journal().start(changes.size ? credits::of_map : credits::of_attributes);
-  if (changes.size) RETURN_IF_ERROR(data_.resize(inode, *changes.size));
+  if (changes.size) {
+    RETURN_IF_ERROR(data_.resize(inode, *changes.size));
+    mapped_.note_resized(number);
+  }
   if (changes.privileges == AttributeChanges::Privileges::kClear) {
     inode.clear_privileges();
     RETURN_IF_ERROR(metadata_.xattrs.remove(inode, kCapabilityXattr));
@@ -211,22 +214,27 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
 void Ext4FileSystem::forget(InodeNumber inode, std::uint64_t count) {
   // Nobody waits for an answer; what went wrong was told to Events.
   (void)metadata_.inodes.forget(inode, count);
+  mapped_.note_forgotten(inode);
 }
 
 // What is changed of an inode is right on the medium only in the order of a whole write-back: there is none
 // of a part. But often nothing is, or nothing that was asked for.
 Result<void> Ext4FileSystem::sync_inode(InodeNumber inode, SyncWhat what) {
   RETURN_IF_ERROR(volume_->check_alive());
+  const auto settled = mapped_.settle(inode);
   const auto wanted = what == SyncWhat::kAll ? journal::Changed::kTimes : journal::Changed::kMore;
   if (!volume_->journal().last_changes().are_written(inode, wanted)) RETURN_IF_ERROR(volume_->write_back());
   RETURN_IF_ERROR(flush_device());
-  return volume_->check_alive();
+  RETURN_IF_ERROR(volume_->check_alive());
+  return settled;
 }
 
 Result<void> Ext4FileSystem::sync() {
   RETURN_IF_ERROR(volume_->check_alive());
+  const auto settled = mapped_.settle_all();
   RETURN_IF_ERROR(volume_->write_back());
-  return flush_device();
+  RETURN_IF_ERROR(flush_device());
+  return settled;
 }
 
 Result<void> Ext4FileSystem::flush_device() {
@@ -238,15 +246,26 @@ Result<void> Ext4FileSystem::flush_device() {
 
 Result<void> Ext4FileSystem::write_back() {
   volume_->reservations().age();
+  if (!volume_->is_frozen()) mapped_.age();
   return volume_->write_back();
 }
 
 Result<void> Ext4FileSystem::freeze() {
   RETURN_IF_ERROR(volume_->check_alive());
+  RETURN_IF_ERROR(mapped_.settle_all());
   return volume_->freeze(metadata_.inodes.has_orphans() ? Volume::Unlinked::kSome : Volume::Unlinked::kNone);
 }
 
 Result<void> Ext4FileSystem::thaw() { return volume_->thaw(); }
+
+void Ext4FileSystem::set_mapping_cache(MappingCache& cache) {
+  data_.leave_data_to_caller();
+  mapped_.set_cache(cache);
+}
+
+Result<void> Ext4FileSystem::finish(InodeNumber inode, const FinishedOperation& operation) {
+  return mapped_.finish(inode, operation);
+}
 
 bool Ext4FileSystem::initialise_inode_table() {
   if (volume_->is_frozen()) return true;
@@ -261,7 +280,12 @@ Result<void> Ext4FileSystem::unmount() {
   // Before the last writes, which may be many. What it finds is told, and write_out() fails.
   (void)volume_->check_claim();
   Result<void> outcome;
-  if (volume_->check_writable()) outcome = metadata_.inodes.delete_orphans();
+  if (volume_->check_writable()) {
+    const auto settled = mapped_.settle_all();
+    mapped_.give_back_all();
+    outcome = metadata_.inodes.delete_orphans();
+    if (!settled) outcome = settled;
+  }
   // What could not be deleted is e2fsck's to find: it looks only where the volume is not called clean.
   const auto written = outcome ? volume_->mark_clean() : volume_->write_out();
   if (!written) outcome = written;

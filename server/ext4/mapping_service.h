@@ -54,6 +54,10 @@ struct DataMapping {
   // kWhole: what is written into it goes to the device in one piece (MappingRequest::Pieces).
   using Pieces = MappingRequest::Pieces;
   Pieces pieces = Pieces::kAny;
+  // kRemembered: remember() has kept it, and the caller should take it from there: what is there it can see
+  // change.
+  enum class Place { kHere, kRemembered };
+  Place place = Place::kHere;
 
   friend bool operator==(const DataMapping&, const DataMapping&) = default;
 };
@@ -79,8 +83,8 @@ struct CompletedWrite {
   std::optional<Errno> error = std::nullopt;  // the device's: nothing of the range counts as written
 };
 
-// What the caller keeps of the mappings that it was given. Called by the engine from any thread; it holds no
-// lock that map() takes.
+// What the caller keeps of the mappings that it was given. Called by the engine from any thread; only
+// remember() with a lock that map() takes, so that what is remembered is so.
 class MappingCache {
  public:
   virtual ~MappingCache() = default;
@@ -88,8 +92,8 @@ class MappingCache {
   static constexpr std::uint64_t kToEnd = ~std::uint64_t{0};
   // After an error they must stay where they are.
   virtual Result<void> forget(InodeNumber inode, ByteRange range) = 0;
-  // So that the caller need not ask. What fails costs a question, nothing else.
-  virtual void remember(InodeNumber inode, const DataMapping& mapping) = 0;
+  // So that the caller need not ask. Whether it is kept: what is not costs a question, nothing else.
+  virtual bool remember(InodeNumber inode, const DataMapping& mapping) = 0;
   // Metadata blocks that may become file data: nothing of the device's page cache may be written over them.
   // The same after an error.
   virtual Result<void> forget_device(ByteRange range) = 0;

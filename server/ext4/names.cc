@@ -200,6 +200,7 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
   const auto handle = volume_->journal().start(credits::of_new_name);
   ASSIGN_OR_RETURN(auto fresh, metadata_.inodes.create(place.parent, what));
   Inode& inode = fresh.inode;
+  mapped_.note_made(inode.number);
   place.parent.caller = inode.caller = Caller{what.uid, what.gid};
   Result<void> done;
   if (target) done = set_target(inode, *target);
@@ -238,6 +239,7 @@ Result<Attributes> Ext4FileSystem::make_temporary_unsynced(InodeNumber parent_nu
   if (parent.raw.i_links_count == 0 || parent.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
   const auto handle = volume_->journal().start(credits::of_new_name);
   ASSIGN_OR_RETURN(auto fresh, metadata_.inodes.create(parent, what));
+  mapped_.note_made(fresh.inode.number);
   Inode& inode = fresh.inode;
   inode.raw.i_links_count = 0;
   metadata_.inodes.wait_for_name(fresh.lock);

@@ -116,8 +116,20 @@ Result<SectorCounts> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offs
 Result<void> Ext4FileSystem::change_range(InodeNumber inode, RangeChange change, ByteRange range,
                                           EndOfFile end_of_file, AttributeChanges::Privileges privileges,
                                           std::optional<Caller> caller) {
+  // What was mapped ahead of a need may be what is asked for now.
+  mapped_.note_allocated(inode);
   return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges, caller); },
                 Changed::kInode, {inode});
+}
+
+Result<DataMapping> Ext4FileSystem::map(InodeNumber inode, const MappingRequest& request) {
+  // Looks only, and has an EAGAIN of its own.
+  if (request.allowed == MappingRequest::Allowed::kWrittenOnly) return mapped_.map(inode, request);
+  return retried([&] { return mapped_.map(inode, request); });
+}
+
+Result<std::uint64_t> Ext4FileSystem::complete_write(InodeNumber inode, const CompletedWrite& write) {
+  return retried([&] { return mapped_.complete_write(inode, write); });
 }
 
 Result<std::uint64_t> Ext4FileSystem::copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,

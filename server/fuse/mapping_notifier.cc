@@ -37,15 +37,17 @@ Result<void> MappingNotifier::forget(ext4::InodeNumber inode, ext4::ByteRange ra
   return invalidate(inode, everything ? ext4::ByteRange{.offset = block_size_, .length = kToEnd} : range);
 }
 
-void MappingNotifier::remember(ext4::InodeNumber inode, const ext4::DataMapping& mapping) {
+bool MappingNotifier::remember(ext4::InodeNumber inode, const ext4::DataMapping& mapping) {
   const auto told = notify(kernel_, device_fd_, iomap_abi::kUpsertMappings,
                            iomap_abi::UpsertMappingsOut{.node = node_id(inode),
                                                         .inode = inode,
                                                         .read = to_wire(mapping, device_),
                                                         .write = pure_overwrite(mapping)});
-  if (told || is_unknown_there(told.error())) return;
+  if (told) return true;
+  if (is_unknown_there(told.error())) return false;
   log_debug("inode {}: the kernel does not keep the mapping of bytes {} to {}: {}", inode, mapping.offset,
             mapping.offset + mapping.length, told.error().message());
+  return false;
 }
 
 Result<void> MappingNotifier::forget_device(ext4::ByteRange range) {

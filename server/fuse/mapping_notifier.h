@@ -19,7 +19,7 @@ class MappingNotifier final : public ext4::MappingCache {
       : kernel_(kernel), device_fd_(device_fd), device_(device), block_size_(block_size) {}
 
   Result<void> forget(ext4::InodeNumber inode, ext4::ByteRange range) override;
-  void remember(ext4::InodeNumber inode, const ext4::DataMapping& mapping) override;
+  bool remember(ext4::InodeNumber inode, const ext4::DataMapping& mapping) override;
   Result<void> forget_device(ext4::ByteRange range) override;
 
  private:

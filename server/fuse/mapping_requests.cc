@@ -104,7 +104,9 @@ void MappingRequests::begin(Reply& reply, std::span<const std::byte> request) {
     log_error("inode {}: a mapping of byte {} cannot be answered: {}", inode, in->body.position, broken);
     return reply.error(Errno(EUCLEAN));
   }
-  reply.structure(iomap_abi::BeginOut{.read = to_wire(*mapping, device_), .write = pure_overwrite(*mapping)});
+  const bool remembered = mapping->place == ext4::DataMapping::Place::kRemembered;
+  reply.structure(iomap_abi::BeginOut{.read = remembered ? retry_cache(*mapping) : to_wire(*mapping, device_),
+                                      .write = pure_overwrite(*mapping)});
 }
 
 void MappingRequests::end(Reply& reply, std::span<const std::byte> request) {

@@ -37,6 +37,16 @@ bool has_blocks(const DataMapping& mapping) {
   return mapping.kind == DataMapping::Kind::kWritten || mapping.kind == DataMapping::Kind::kUnwritten;
 }
 
+// Kernels of v7 look at the range of every type.
+iomap_abi::Mapping without_place(const DataMapping& mapping, iomap_abi::MappingType type) {
+  iomap_abi::Mapping wire{};
+  wire.offset = mapping.offset;
+  wire.length = mapping.length;
+  wire.type = type;
+  wire.address = iomap_abi::kNullAddress;
+  return wire;
+}
+
 }  // namespace
 
 MappingPurpose purpose_of(std::uint32_t operation) {
@@ -96,13 +106,12 @@ iomap_abi::Mapping to_wire(const DataMapping& mapping, std::uint32_t device) {
   return wire;
 }
 
+iomap_abi::Mapping retry_cache(const DataMapping& mapping) {
+  return without_place(mapping, iomap_abi::kRetryCache);
+}
+
 iomap_abi::Mapping pure_overwrite(const DataMapping& mapping) {
-  iomap_abi::Mapping wire{};
-  wire.offset = mapping.offset;
-  wire.length = mapping.length;
-  wire.type = iomap_abi::kPureOverwrite;
-  wire.address = iomap_abi::kNullAddress;
-  return wire;
+  return without_place(mapping, iomap_abi::kPureOverwrite);
 }
 
 std::string_view broken_rule(const DataMapping& mapping, std::uint64_t position, std::uint32_t block_size) {

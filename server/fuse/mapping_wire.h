@@ -22,6 +22,8 @@ Result<ext4::CompletedWrite> completed_write(const iomap_abi::IoendIn& in);
 
 // `device`: the id that the device was registered by.
 iomap_abi::Mapping to_wire(const ext4::DataMapping& mapping, std::uint32_t device);
+// The read record of what the kernel has been told already (DataMapping::Place::kRemembered): it looks again.
+iomap_abi::Mapping retry_cache(const ext4::DataMapping& mapping);
 // The write record: what is written goes where the read record says.
 iomap_abi::Mapping pure_overwrite(const ext4::DataMapping& mapping);
 

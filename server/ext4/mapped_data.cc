@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/mapped_data.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "server/ext4/credits.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+using Kind = DataMapping::Kind;
+
+// How far a file that grows is mapped ahead, in bytes: as much again as it has.
+constexpr std::uint64_t kLeastAhead = 64 << 10, kMostAhead = 64 << 20;
+// Not at the cost of others, where so many times as much is not free.
+constexpr std::uint64_t kPlenty = 8;
+// Of a request, what is allocated at once: an extent's worth.
+constexpr std::uint64_t kMostBlocks = 1 << 15;
+// The same where it has to be made zeros first.
+constexpr std::uint64_t kMostZeros = 128 << 10;  // bytes
+constexpr std::uint32_t kMostLinks = 65000;
+constexpr std::int64_t kEarliest = -(std::int64_t{1} << 31);
+
+bool allocates(MappingPurpose purpose) {
+  switch (purpose) {
+    case MappingPurpose::kBufferedWrite:
+    case MappingPurpose::kDirectWrite:
+    case MappingPurpose::kWriteBack:
+    case MappingPurpose::kUnshare:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+MappingLimits MappedData::limits() const {
+  MappingLimits limits;
+  const auto& super = volume_.super();
+  std::memcpy(limits.uuid.data(), super.s_uuid, limits.uuid.size());
+  limits.largest_file = data_.volume_size_limit();
+  limits.most_links = kMostLinks;
+  limits.earliest_time = kEarliest;
+  // Two bits more than 32 where an inode has room for them.
+  const bool wide = EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE;
+  limits.latest_time = wide ? (std::int64_t{1} << 34) + kEarliest - 1 : -kEarliest - 1;
+  return limits;
+}
+
+DataMapping MappedData::to_bytes(const Mapping& mapping, InodeNumber number) const {
+  const unsigned bits = volume_.block_bits();
+  DataMapping bytes{.offset = mapping.logical << bits, .length = mapping.count << bits};
+  if (mapping.kind == Mapping::Kind::kHole) return bytes;
+  bytes.kind = mapping.kind == Mapping::Kind::kWritten ? Kind::kWritten : Kind::kUnwritten;
+  bytes.device_offset = mapping.physical << bits;
+  if (!volume_.journal().last_changes().are_written(number, journal::Changed::kMore))
+    bytes.metadata = DataMapping::Metadata::kPending;
+  return bytes;
+}
+
+DataMapping MappedData::hole_at(std::uint64_t offset) const {
+  const std::uint64_t block = volume_.block_size();
+  return {.offset = offset & ~(block - 1), .length = block};
+}
+
+Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& request) {
+  RETURN_IF_ERROR(FileData::must_be_file(inode));
+  const std::uint64_t offset = request.range.offset;
+  const std::uint64_t block = offset >> volume_.block_bits();
+  if (inode.has(EXT4_INLINE_DATA_FL)) {
+    if (block != 0) return hole_at(offset);
+    return DataMapping{.kind = Kind::kInline, .offset = 0, .length = volume_.block_size()};
+  }
+  if (block >= metadata_.extents.block_limit(inode)) return hole_at(offset);
+  ASSIGN_OR_RETURN(Mapping found, metadata_.extents.find(inode, block));
+  if (!inode.has(EXT4_EXTENTS_FL)) {
+    // An indirect map knows single blocks: those of this request that follow each other.
+    const std::uint64_t last =
+        (offset + std::max<std::uint64_t>(request.range.length, 1) - 1) >> volume_.block_bits();
+    const std::uint64_t count = std::min(last - block + 1, kMostBlocks);
+    ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, block, count));
+    if (!parts.empty()) found = parts.front();
+  }
+  return to_bytes(found, inode.number);
+}
+
+// A mapping that is remembered is the map's, since the inode's lock is held.
+void MappedData::remember(const MappingRequest& request, InodeNumber number, DataMapping& mapping) {
+  const bool is_for_use =
+      request.purpose != MappingPurpose::kReport && request.purpose != MappingPurpose::kSwap;
+  const bool is_worth_it = mapping.kind == Kind::kWritten || mapping.kind == Kind::kUnwritten ||
+                           (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
+  if (!is_for_use || !is_worth_it || request.pieces == MappingRequest::Pieces::kWhole) return;
+  if (cache_.load()->remember(number, mapping)) mapping.place = DataMapping::Place::kRemembered;
+}
+
+Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& request) {
+  // The blocks of a swap file would have to stay where they are whatever happens, and single blocks in one
+  // piece are more than is known of the device.
+  if (request.purpose == MappingPurpose::kSwap || request.pieces == MappingRequest::Pieces::kWhole)
+    return fail(EOPNOTSUPP);
+  const bool writes = allocates(request.purpose);
+  if (writes) RETURN_IF_ERROR(volume_.check_writable());
+  files_.note_use(number);
+  {
+    const auto held = metadata_.inodes.lock_shared(number);
+    RETURN_IF_ERROR(volume_.check_alive());
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
+    const bool is_there = found.kind == Kind::kWritten || found.kind == Kind::kUnwritten;
+    if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
+      return fail(EAGAIN);
+    if (!writes || is_there) {
+      remember(request, number, found);
+      return found;
+    }
+  }
+  return allocate(number, request);
+}
+
+std::uint64_t MappedData::blocks_ahead(const Inode& inode, const MappingRequest& request) {
+  const std::uint64_t end = request.range.offset + request.range.length;
+  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
+  const bool grows = end > size && request.range.offset != 0;
+  if (!grows || request.purpose == MappingPurpose::kWriteBack || !inode.has(EXT4_EXTENTS_FL)) return 0;
+  const std::uint64_t ahead =
+      std::clamp(std::bit_floor(end), kLeastAhead, kMostAhead) >> volume_.block_bits();
+  return metadata_.blocks.usable_blocks() / kPlenty > ahead ? ahead : 0;
+}
+
+Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingRequest& request) {
+  const auto held = metadata_.inodes.lock(number);
+  RETURN_IF_ERROR(volume_.check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  RETURN_IF_ERROR(FileData::must_be_file(inode));
+  inode.found_in_use = held.blocks_checked();
+  const unsigned bits = volume_.block_bits();
+  const std::uint64_t limit = data_.size_limit(inode);
+  if (request.range.offset >= limit) return fail(EFBIG);
+  const std::uint64_t end = request.range.offset + std::min(std::max<std::uint64_t>(request.range.length, 1),
+                                                            limit - request.range.offset);
+  const auto handle = volume_.journal().start(credits::of_map);
+  RETURN_IF_ERROR(data_.leave_inode(inode));
+  const std::uint64_t first = request.range.offset >> bits;
+  const std::uint64_t needed = std::min(((end - 1) >> bits) + 1, first + kMostBlocks);
+  const std::uint64_t behind = std::min(needed + blocks_ahead(inode, request), limit >> bits);
+  const auto filled = fill(inode, first, std::max(needed, behind));
+  if (inode.found_in_use) held.set_blocks_checked(true);
+  // What was allocated stays, whatever comes next.
+  RETURN_IF_ERROR(metadata_.inodes.write(inode));
+  if (behind > needed) files_.note_ahead(number, {.first = needed, .end = behind});
+  ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
+  if (found.kind != Kind::kWritten && found.kind != Kind::kUnwritten)
+    return filled ? fail(EIO) : fail(filled.error());
+  remember(request, number, found);
+  return found;
+}
+
+Result<void> MappedData::fill(Inode& inode, std::uint64_t first, std::uint64_t end) {
+  if (!inode.has(EXT4_EXTENTS_FL)) return fill_indirect(inode, first, end);
+  while (first < end)
+    RETURN_IF_ERROR(filler_.allocate_unwritten(inode, first, std::min(end - first, kMostBlocks)));
+  return {};
+}
+
+// There is no unwritten state: the blocks show what they hold as soon as they are mapped.
+Result<void> MappedData::fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end) {
+  end = std::min(end, first + std::max<std::uint64_t>(kMostZeros >> volume_.block_bits(), 1));
+  ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, end - first));
+  for (const Mapping& part : parts) {
+    if (part.kind != Mapping::Kind::kHole) continue;
+    std::vector<HoleFiller::Piece> pieces;
+    Result<void> done = filler_.fill(inode, part, 0, pieces);
+    for (auto& piece : pieces) {
+      if (done) done = clear(piece.where);
+      if (done) done = filler_.go_on(inode);
+      if (done) done = filler_.map(inode, piece, Mapping::Kind::kWritten);
+    }
+    if (!done) {
+      filler_.abandon(inode.number, pieces);
+      return done;
+    }
+  }
+  return {};
+}
+
+Result<void> MappedData::clear(const Mapping& blocks) {
+  const unsigned bits = volume_.block_bits();
+  auto written =
+      volume_.device().write_zeros(cache::IoPath::kDirect, blocks.physical << bits, blocks.count << bits);
+  if (!written) {
+    volume_.device_failed("new blocks of a file could not be written",
+                          {.block = blocks.physical, .error = written.error().value()});
+    return written;
+  }
+  volume_.order().note_contents_moved();
+  return {};
+}
+
+Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& operation) {
+  if (!allocates(operation.purpose)) return {};
+  files_.note_use(number);
+  const std::uint64_t end = operation.range.offset + operation.done;
+  if (operation.end_of_file == FinishedOperation::EndOfFile::kMoved && operation.done > 0)
+    files_.note_size(number, end);
+  // What a write did not come to was mapped for nothing.
+  if (operation.done < operation.range.length) {
+    const unsigned bits = volume_.block_bits();
+    const std::uint64_t round = volume_.block_size() - 1;
+    files_.note_ahead(number, {.first = (end + round) >> bits,
+                               .end = (operation.range.offset + operation.range.length + round) >> bits});
+  }
+  return {};
+}
+
+Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const CompletedWrite& write) {
+  volume_.device().note_foreign_writes();
+  files_.note_use(number);
+  if (write.error && write.way == CompletedWrite::Way::kWriteBack) files_.note_error(number, *write.error);
+  const bool nothing = write.error || write.kind == CompletedWrite::Kind::kSwapOff || write.range.length == 0;
+  if (nothing) {
+    const auto held = metadata_.inodes.lock_shared(number);
+    ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    return inode.size();
+  }
+  // The data, before what shows it.
+  volume_.order().note_contents_moved();
+  const auto completed = [&]() -> Result<std::uint64_t> {
+    const auto held = metadata_.inodes.lock(number);
+    RETURN_IF_ERROR(volume_.check_writable());
+    ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+    RETURN_IF_ERROR(FileData::must_be_file(inode));
+    const std::uint64_t end = write.range.offset + write.range.length;
+    const bool converts = write.extents == CompletedWrite::Extents::kUnwritten && inode.has(EXT4_EXTENTS_FL);
+    if (!converts && end <= inode.size()) return inode.size();
+    const auto handle = volume_.journal().start(converts ? credits::of_map : credits::of_attributes);
+    Result<void> done;
+    if (converts) {
+      const std::uint64_t first = write.range.offset >> volume_.block_bits();
+      const std::uint64_t last = (end - 1) >> volume_.block_bits();
+      done = metadata_.extents.convert(inode, first, last - first + 1, Mapping::Kind::kWritten,
+                                       ExtentMap::Handles::kSeveral);
+    }
+    if (done && end > inode.size()) inode.set_size(end);
+    RETURN_IF_ERROR(metadata_.inodes.write(inode));
+    RETURN_IF_ERROR(done);
+    return inode.size();
+  }();
+  // The kernel tells nobody who only waits for its pages.
+  if (!completed && write.way == CompletedWrite::Way::kWriteBack)
+    files_.note_error(number, completed.error());
+  return completed;
+}
+
+Result<void> MappedData::set_size(InodeNumber number, std::uint64_t size) {
+  const auto held = metadata_.inodes.lock(number);
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
+  if (!inode.is_regular() || inode.raw.i_links_count == 0 || size <= inode.size()) return {};
+  RETURN_IF_ERROR(volume_.check_writable());
+  const auto handle = volume_.journal().start(credits::of_attributes);
+  inode.set_size(size);
+  return metadata_.inodes.write(inode);
+}
+
+Result<void> MappedData::settle(InodeNumber number) {
+  if (!is_used()) return {};
+  volume_.device().note_foreign_writes();
+  if (const std::uint64_t size = files_.size_of(number); size != 0) {
+    RETURN_IF_ERROR(set_size(number, size));
+    files_.forget_size(number);
+  }
+  if (const auto error = files_.take_error(number)) return fail(*error);
+  return {};
+}
+
+Result<void> MappedData::settle_all() {
+  if (!is_used()) return {};
+  volume_.device().note_foreign_writes();
+  Result<void> outcome;
+  for (const InodeNumber number : files_.all_with_size()) {
+    if (auto done = set_size(number, files_.size_of(number)); !done)
+      outcome = done;
+    else
+      files_.forget_size(number);
+  }
+  if (outcome)
+    if (const auto error = files_.any_error()) return fail(*error);
+  return outcome;
+}
+
+void MappedData::note_resized(InodeNumber number) {
+  if (is_used()) files_.forget_size(number);
+}
+
+std::uint64_t MappedData::first_unused(const Inode& inode, MappedFiles::Ahead ahead) {
+  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
+  const std::uint64_t behind = (size + volume_.block_size() - 1) >> volume_.block_bits();
+  return std::max(behind, ahead.first);
+}
+
+Result<void> MappedData::trim(const InodeTable::Exclusive& held) {
+  const MappedFiles::Ahead ahead = files_.ahead_of(held.number());
+  if (ahead.is_empty() || !volume_.check_writable()) return {};
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  files_.forget_ahead(held.number());
+  const std::uint64_t first = first_unused(inode, ahead);
+  if (first >= ahead.end || !inode.has(EXT4_EXTENTS_FL)) return {};
+  const auto handle = volume_.journal().start(credits::of_map);
+  const auto done = metadata_.extents.remove(inode, first, ahead.end - first, ExtentMap::Handles::kSeveral);
+  RETURN_IF_ERROR(metadata_.inodes.write(inode));
+  return done;
+}
+
+// One that is looked up again meanwhile keeps what it has.
+void MappedData::note_forgotten(InodeNumber number) {
+  if (!is_used() || files_.ahead_of(number).is_empty()) return;
+  const auto held = metadata_.inodes.lock(number);
+  if (held.has_lookups()) return;
+  // What goes wrong was told to Events; what is left is the file's.
+  (void)trim(held);
+  files_.forget(number);
+}
+
+void MappedData::age() {
+  if (!is_used()) return;
+  const auto idle = files_.age();
+  for (const InodeNumber number : idle.to_forget) {
+    std::uint64_t first = 0;
+    {
+      const auto held = metadata_.inodes.lock_shared(number);
+      const auto inode = metadata_.inodes.read(held);
+      if (!inode) continue;
+      first = first_unused(*inode, files_.ahead_of(number));
+    }
+    const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
+    // Then it stays as it is.
+    if (!cache_.load()->forget(number, range)) files_.forget_ahead(number);
+  }
+  for (const InodeNumber number : idle.to_trim) {
+    const auto held = metadata_.inodes.lock(number);
+    (void)trim(held);
+  }
+}
+
+void MappedData::give_back_all() {
+  for (const InodeNumber number : files_.all_with_ahead()) {
+    const auto held = metadata_.inodes.lock(number);
+    (void)trim(held);
+  }
+}
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Where the data of regular files lies, for a caller that moves it itself (mapping_service.h).
+//
+// What is written into a hole is allocated unwritten, so that nobody sees what the blocks held before; it
+// becomes written, and the file longer, when its data is on the device. Files that grow are given more than
+// they ask for, and what they do not use is taken back: when they are cut, forgotten, or idle.
+//
+// Locking: any thread, holding nothing. Takes the inode's lock: shared to look, exclusive to change. A
+// mapping is handed to the caller's cache under that lock; it is taken back under none. Errors: as
+// FileSystem.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/result.h"
+#include "server/ext4/file_data.h"
+#include "server/ext4/hole_filler.h"
+#include "server/ext4/mapped_files.h"
+#include "server/ext4/mapping_service.h"
+#include "server/ext4/metadata.h"
+
+namespace fuse4fs::ext4 {
+
+class MappedData {
+ public:
+  MappedData(Volume& volume, Metadata& metadata, FileData& data)
+      : volume_(volume), metadata_(metadata), data_(data), filler_(volume, metadata) {}
+
+  // What MappingService says of them, but for what a full volume asks to be done.
+  [[nodiscard]] MappingLimits limits() const;
+  Result<DataMapping> map(InodeNumber number, const MappingRequest& request);
+  Result<void> finish(InodeNumber number, const FinishedOperation& operation);
+  Result<std::uint64_t> complete_write(InodeNumber number, const CompletedWrite& write);
+
+  void set_cache(MappingCache& cache) { cache_ = &cache; }
+  // Whether the caller moves data at all.
+  [[nodiscard]] bool is_used() const { return cache_ != nullptr; }
+
+  // All that the caller has written of the file is on the device: what is known of it is true of the volume
+  // now. Answers the error of a write that failed since the last time.
+  Result<void> settle(InodeNumber number);
+  // The same of all files; their errors are left to settle().
+  Result<void> settle_all();
+  // The file was given this size, or blocks, by request.
+  void note_resized(InodeNumber number);
+  void note_allocated(InodeNumber number) {
+    if (is_used()) files_.forget_ahead(number);
+  }
+  // A new one.
+  void note_made(InodeNumber number) {
+    if (is_used()) files_.forget(number);
+  }
+  // The caller may have forgotten the inode, with all mappings of it.
+  void note_forgotten(InodeNumber number);
+  // Some seconds are over.
+  void age();
+  // The caller is gone.
+  void give_back_all();
+
+ private:
+  [[nodiscard]] DataMapping to_bytes(const Mapping& mapping, InodeNumber number) const;
+  [[nodiscard]] DataMapping hole_at(std::uint64_t offset) const;
+  Result<DataMapping> look(const Inode& inode, const MappingRequest& request);
+  Result<DataMapping> allocate(InodeNumber number, const MappingRequest& request);
+  Result<void> fill(Inode& inode, std::uint64_t first, std::uint64_t end);
+  Result<void> fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end);
+  Result<void> clear(const Mapping& blocks);
+  // Of a write into a hole, behind its end.
+  [[nodiscard]] std::uint64_t blocks_ahead(const Inode& inode, const MappingRequest& request);
+  void remember(const MappingRequest& request, InodeNumber number, DataMapping& mapping);
+  Result<void> set_size(InodeNumber number, std::uint64_t size);
+  // The first block of `ahead` that the file does not reach.
+  [[nodiscard]] std::uint64_t first_unused(const Inode& inode, MappedFiles::Ahead ahead);
+  // Unmaps what was mapped ahead and not used.
+  Result<void> trim(const InodeTable::Exclusive& held);
+
+  Volume& volume_;
+  Metadata& metadata_;
+  FileData& data_;
+  HoleFiller filler_;
+  MappedFiles files_;
+  std::atomic<MappingCache*> cache_ = nullptr;
+};
+
+}  // namespace fuse4fs::ext4

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What is known in memory of files whose data the caller moves (mapping_service.h) and the volume does not
+// show yet: sizes that the caller has reached, writes that failed, blocks that were mapped ahead.
+//
+// Locking: any thread; one lock (rank kMappedFiles) for moments. Errors: none.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "base/errno.h"
+#include "base/guarded.h"
+#include "server/ext4/file_system.h"
+
+namespace fuse4fs::ext4 {
+
+class MappedFiles {
+ public:
+  // In memory the caller has the file so long.
+  void note_size(InodeNumber inode, std::uint64_t bytes);
+  // What was noted; 0: nothing.
+  [[nodiscard]] std::uint64_t size_of(InodeNumber inode);
+  // It was cut, or made longer, to that: older notes are void.
+  void forget_size(InodeNumber inode);
+
+  // The caller's data did not reach the volume: the first sync after it says so, once.
+  void note_error(InodeNumber inode, Errno error);
+  std::optional<Errno> take_error(InodeNumber inode);
+  // Of any file.
+  std::optional<Errno> any_error();
+
+  // Those that have a size noted.
+  std::vector<InodeNumber> all_with_size();
+
+  // Blocks of the file that were mapped ahead of its needs, behind its end.
+  struct Ahead {
+    std::uint64_t first = 0, end = 0;
+    [[nodiscard]] bool is_empty() const { return first == end; }
+  };
+  void note_ahead(InodeNumber inode, Ahead ahead);
+  void forget_ahead(InodeNumber inode);
+  // It was asked for again: it is not idle.
+  void note_use(InodeNumber inode);
+  [[nodiscard]] Ahead ahead_of(InodeNumber inode);
+  // A round of some seconds is over. Those with blocks ahead that were not used in it for the first time: the
+  // caller is to forget its mappings of them; and for the second time: they may go.
+  struct Idle {
+    std::vector<InodeNumber> to_forget, to_trim;
+  };
+  Idle age();
+  std::vector<InodeNumber> all_with_ahead();
+
+  // Nobody knows the inode any more, or it is gone.
+  void forget(InodeNumber inode);
+
+ private:
+  struct File {
+    std::uint64_t size = 0;
+    std::optional<Errno> error;
+    Ahead ahead;
+    unsigned idle_rounds = 0;
+    [[nodiscard]] bool is_dull() const { return size == 0 && !error && ahead.is_empty(); }
+  };
+  using Files = std::unordered_map<InodeNumber, File>;
+  // Of a file that may be none: nothing happens then.
+  template <class Change>
+  void change(InodeNumber inode, Change change);
+
+  Guarded<Files, LockRank::kMappedFiles> files_;
+};
+
+}  // namespace fuse4fs::ext4

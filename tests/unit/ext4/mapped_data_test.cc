@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Data that the caller moves itself: a small stand-in for the kernel asks for mappings, writes to the image
+// where they say, and tells what it did. The whole of the kernel's side is tests/iomap.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <map>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "server/cache/direct_backend.h"
+#include "server/ext4/mapping_service.h"
+#include "tests/unit/ext4/test_volume.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+using Kind = DataMapping::Kind;
+
+constexpr std::uint64_t kBlock = 4096;
+
+// Keeps what it is told, as long as it is not told otherwise; of one file.
+class KeptMappings final : public MappingCache {
+ public:
+  Result<void> forget(InodeNumber, ByteRange range) override {
+    forgotten.push_back(range);
+    if (!forgets) return fail(EIO);
+    std::erase_if(
+        kept, [&](const auto& entry) { return entry.second.offset + entry.second.length > range.offset; });
+    return {};
+  }
+  bool remember(InodeNumber, const DataMapping& mapping) override {
+    if (keeps) kept.insert_or_assign(mapping.offset, mapping);
+    return keeps;
+  }
+  Result<void> forget_device(ByteRange) override { return {}; }
+
+  std::map<std::uint64_t, DataMapping> kept;
+  std::vector<ByteRange> forgotten;
+  bool keeps = true;
+  bool forgets = true;
+};
+
+class MappedFile : public testing::Test {
+ protected:
+  void mount(const std::string& options = "-t ext4 -b 4096", const std::string& size = "64M") {
+    volume_ = std::make_unique<TestVolume>(options, size);
+    volume_->wrap_device = [](TestVolume::Backend below) {
+      return std::make_unique<cache::DirectBackend>(std::move(below));
+    };
+    volume_->mount();
+    begin();
+  }
+  void mount_again() {
+    volume_->mount();
+    begin();
+  }
+  void begin() {
+    ASSERT_NE(volume_->fs().mappings(), nullptr);
+    cache_.kept.clear();
+    service().set_mapping_cache(cache_);
+    image_ = UniqueFd(::open(volume_->image().c_str(), O_RDWR | O_CLOEXEC));
+  }
+  MappingService& service() { return *volume_->fs().mappings(); }
+
+  Result<DataMapping> ask(std::uint64_t offset, std::uint64_t length, MappingPurpose purpose) {
+    ++asked_;
+    return service().map(file_, {.range = {.offset = offset, .length = length}, .purpose = purpose});
+  }
+  // As a direct write, in as many mappings as it takes.
+  void write(std::uint64_t offset, std::string_view bytes) {
+    bool unwritten = false;
+    for (std::size_t done = 0; done < bytes.size();) {
+      const auto mapping = ask(offset + done, bytes.size() - done, MappingPurpose::kDirectWrite);
+      ASSERT_TRUE(mapping) << mapping.error().message();
+      ASSERT_TRUE(mapping->kind == Kind::kWritten || mapping->kind == Kind::kUnwritten);
+      unwritten = unwritten || mapping->kind == Kind::kUnwritten;
+      const std::uint64_t inside = offset + done - mapping->offset;
+      const auto part = std::min<std::uint64_t>(bytes.size() - done, mapping->length - inside);
+      put(mapping->device_offset + inside, bytes.substr(done, part));
+      if (mapping->kind == Kind::kUnwritten) clear_edges(*mapping, inside, part);
+      done += part;
+    }
+    complete(offset, bytes.size(), unwritten);
+  }
+  void put(std::uint64_t device_offset, std::string_view bytes) {
+    ASSERT_EQ(::pwrite(image_.get(), bytes.data(), bytes.size(), static_cast<off_t>(device_offset)),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  // Of a block that was not shown before the kernel writes zeros around what is written.
+  void clear_edges(const DataMapping& mapping, std::uint64_t inside, std::uint64_t length) {
+    const std::uint64_t head = inside % kBlock;
+    const std::uint64_t tail = (kBlock - (inside + length) % kBlock) % kBlock;
+    put(mapping.device_offset + inside - head, std::string(head, '\0'));
+    put(mapping.device_offset + inside + length, std::string(tail, '\0'));
+  }
+  Result<std::uint64_t> completed(std::uint64_t offset, std::uint64_t length, bool unwritten,
+                                  std::optional<Errno> error = std::nullopt) {
+    return service().complete_write(file_, {.range = {.offset = offset, .length = length},
+                                            .extents = unwritten ? CompletedWrite::Extents::kUnwritten
+                                                                 : CompletedWrite::Extents::kWritten,
+                                            .error = error});
+  }
+  void complete(std::uint64_t offset, std::uint64_t length, bool unwritten) {
+    const auto size = completed(offset, length, unwritten);
+    ASSERT_TRUE(size) << size.error().message();
+    EXPECT_GE(*size, offset + length);
+  }
+  Result<void> sync() { return volume_->fs().sync_inode(file_, FileSystem::SyncWhat::kAll); }
+  std::uint64_t size() { return volume_->fs().attributes(file_)->size; }
+  std::uint64_t blocks() { return volume_->fs().attributes(file_)->sectors / (kBlock / 512); }
+  std::string content() { return volume_->read(file_, 0, size()); }
+  void resize(std::uint64_t size) { ASSERT_TRUE(volume_->fs().set_attributes(file_, {.size = size})); }
+
+  std::unique_ptr<TestVolume> volume_;
+  KeptMappings cache_;
+  UniqueFd image_;
+  InodeNumber file_ = 0;
+  unsigned asked_ = 0;
+};
+
+TEST_F(MappedFile, WhatIsWrittenIsThereAfterwards) {
+  for (const auto* const form :
+       {"-t ext4 -b 4096", "-t ext4 -b 4096 -O ^extents,^64bit", "-t ext4 -b 4096 -O bigalloc -C 16384",
+        "-t ext4 -b 4096 -O inline_data", "-t ext4 -b 4096 -O ^has_journal", "-t ext2 -b 4096"}) {
+    SCOPED_TRACE(form);
+    mount(form);
+    file_ = volume_->make_file(kRootInode, "file");
+    std::string bytes;
+    for (int i = 0; i < 20'000; ++i) bytes += fmt::format("{:07} ", i);
+    write(0, bytes.substr(0, 50'000));
+    write(50'000, bytes.substr(50'000));
+    write(300'000, "behind a hole");
+    bytes.resize(300'000);
+    bytes += "behind a hole";
+    EXPECT_EQ(content(), bytes);
+    ASSERT_TRUE(sync());
+    ASSERT_EQ(volume_->unmount_and_check(), "");
+    mount_again();
+    file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+    EXPECT_EQ(content(), bytes);
+    EXPECT_EQ(volume_->unmount_and_check(), "");
+  }
+}
+
+TEST_F(MappedFile, NewBlocksAreUnwrittenUntilTheirDataIsThere) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  const auto given = ask(0, 3 * kBlock, MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(given);
+  EXPECT_EQ(given->kind, Kind::kUnwritten);
+  EXPECT_EQ(given->metadata, DataMapping::Metadata::kPending);
+  EXPECT_EQ(given->length, 3 * kBlock) << "a first write is as a rule the only one";
+  EXPECT_EQ(size(), 0U);
+  complete(0, kBlock + 5, true);
+  EXPECT_EQ(size(), kBlock + 5);
+  const auto first = ask(0, 1, MappingPurpose::kRead);
+  EXPECT_EQ(first->kind, Kind::kWritten);
+  EXPECT_EQ(first->length, 2 * kBlock);
+  const auto last = ask(2 * kBlock, 1, MappingPurpose::kRead);
+  EXPECT_EQ(last->kind, Kind::kUnwritten);
+  EXPECT_EQ(last->device_offset, given->device_offset + 2 * kBlock);
+  ASSERT_TRUE(sync());
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kRead)->metadata, DataMapping::Metadata::kStable);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, OnlyWritesAllocate) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  resize(10 * kBlock);
+  for (const auto purpose : {MappingPurpose::kRead, MappingPurpose::kReport, MappingPurpose::kZero}) {
+    const auto found = ask(5 * kBlock + 7, 3, purpose);
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->kind, Kind::kHole);
+    EXPECT_EQ(found->offset, 5 * kBlock);
+  }
+  EXPECT_EQ(blocks(), 0U);
+  for (const auto purpose : {MappingPurpose::kBufferedWrite, MappingPurpose::kDirectWrite,
+                             MappingPurpose::kWriteBack, MappingPurpose::kUnshare})
+    EXPECT_EQ(ask((1 + static_cast<std::uint64_t>(purpose)) * kBlock, 1, purpose)->kind, Kind::kUnwritten);
+  EXPECT_EQ(blocks(), 4U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, AHoleReachesToTheNextExtentAndBeyondTheEnd) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(100 * kBlock, std::string(kBlock, 'x'));
+  EXPECT_EQ(ask(3 * kBlock, 1, MappingPurpose::kReport)->length, 97 * kBlock);
+  const auto behind = ask(200 * kBlock, 1, MappingPurpose::kReport);
+  EXPECT_EQ(behind->kind, Kind::kHole);
+  EXPECT_GT(behind->length, std::uint64_t{1} << 40);
+  const auto beyond_all = ask(std::uint64_t{1} << 50, 1, MappingPurpose::kReport);
+  EXPECT_EQ(beyond_all->kind, Kind::kHole);
+  EXPECT_EQ(ask(std::uint64_t{1} << 50, 1, MappingPurpose::kBufferedWrite).error(), Errno(EFBIG));
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, OverwritesOfWrittenBlocksOnlyAreSaid) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, std::string(kBlock, 'x'));
+  MappingRequest request{.range = {.offset = 0, .length = 1},
+                         .purpose = MappingPurpose::kDirectWrite,
+                         .allowed = MappingRequest::Allowed::kWrittenOnly};
+  EXPECT_TRUE(service().map(file_, request));
+  request.range.offset = kBlock;
+  EXPECT_EQ(service().map(file_, request).error(), Errno(EAGAIN));
+  EXPECT_EQ(blocks(), 1U);
+}
+
+TEST_F(MappedFile, SwapFilesAndWritesInOnePieceAreRefused) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kSwap).error(), Errno(EOPNOTSUPP));
+  EXPECT_EQ(service()
+                .map(file_, {.range = {.offset = 0, .length = kBlock},
+                             .purpose = MappingPurpose::kDirectWrite,
+                             .pieces = MappingRequest::Pieces::kWhole})
+                .error(),
+            Errno(EOPNOTSUPP));
+}
+
+// 1 GiB in writes of 1 MiB, with all mappings kept: what the kernel asks.
+TEST_F(MappedFile, AFileThatGrowsAsksSeldom) {
+  mount("-t ext4 -b 4096", "4G");
+  file_ = volume_->make_file(kRootInode, "file");
+  constexpr std::uint64_t kMiB = 1 << 20;
+  constexpr std::uint64_t kSize = 1024 * kMiB;
+  std::uint64_t end_of_kept = 0;
+  for (std::uint64_t at = 0; at < kSize; at += kMiB) {
+    while (end_of_kept < at + kMiB) {
+      const auto given = ask(std::max(at, end_of_kept), kMiB, MappingPurpose::kBufferedWrite);
+      ASSERT_TRUE(given);
+      end_of_kept = given->offset + given->length;
+    }
+    ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                         .range = {.offset = at, .length = kMiB},
+                                         .done = kMiB,
+                                         .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  }
+  EXPECT_LE(asked_, kSize / (32 * kMiB));
+  for (std::uint64_t at = 0; at < kSize; at += 32 * kMiB) complete(at, 32 * kMiB, true);
+  EXPECT_EQ(size(), kSize);
+  EXPECT_GT(blocks(), kSize / kBlock) << "some are mapped ahead";
+  asked_ = 0;
+  for (std::uint64_t at = 0; at < kSize;) {
+    const auto found = ask(at, 128 << 10, MappingPurpose::kRead);
+    ASSERT_EQ(found->kind, Kind::kWritten);
+    at = found->offset + found->length;
+  }
+  EXPECT_LE(asked_, kSize / (32 * kMiB)) << "to read it";
+  ASSERT_EQ(volume_->unmount_and_check(), "");
+  volume_->mount();
+  // A block of them may be a node of the map.
+  EXPECT_LE(volume_->fs().attributes(file_)->sectors, (kSize + kBlock) / 512)
+      << "what was mapped ahead was given back";
+}
+
+class MappedAhead : public MappedFile {
+ protected:
+  MappedAhead() {
+    mount();
+    file_ = volume_->make_file(kRootInode, "file");
+    write(0, std::string(10 * kBlock, 'x'));
+    write(10 * kBlock, std::string(kBlock, 'x'));
+    EXPECT_GT(blocks(), 11U);
+  }
+};
+
+TEST_F(MappedAhead, ItIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
+  const auto ahead = blocks();
+  auto& fs = volume_->fs();
+  ASSERT_TRUE(fs.write_back());
+  EXPECT_TRUE(cache_.forgotten.empty());
+  ASSERT_TRUE(fs.write_back());
+  ASSERT_EQ(cache_.forgotten.size(), 1U);
+  EXPECT_EQ(cache_.forgotten[0].offset, 11 * kBlock);
+  EXPECT_EQ(cache_.forgotten[0].length, MappingCache::kToEnd);
+  EXPECT_EQ(blocks(), ahead) << "who has a mapping in his hands may still be using it";
+  ASSERT_TRUE(fs.write_back());
+  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(content(), std::string(11 * kBlock, 'x'));
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, ItStaysWhereTheCallerDoesNotForget) {
+  const auto ahead = blocks();
+  cache_.forgets = false;
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  EXPECT_EQ(blocks(), ahead);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, WhoIsNotIdleKeepsIt) {
+  const auto ahead = blocks();
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(volume_->fs().write_back());
+    ASSERT_TRUE(ask(0, 1, MappingPurpose::kRead));
+  }
+  EXPECT_EQ(blocks(), ahead);
+}
+
+TEST_F(MappedAhead, WhatTheCallerHasReachedInMemoryStays) {
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 11 * kBlock, .length = kBlock + 1},
+                                       .done = kBlock + 1,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  EXPECT_EQ(blocks(), 13U);
+  EXPECT_EQ(size(), 11 * kBlock) << "its data is not on the device yet";
+}
+
+TEST_F(MappedAhead, ItGoesWhenTheInodeIsForgotten) {
+  volume_->fs().forget(file_, 1);
+  file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, WhatWasAskedForStays) {
+  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
+                                         {.offset = 11 * kBlock, .length = 40 * kBlock}, EndOfFile::kKeep,
+                                         AttributeChanges::Privileges::kKeep));
+  const auto allocated = blocks();
+  EXPECT_GE(allocated, 51U);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  EXPECT_EQ(blocks(), allocated);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, ACutTakesItAlong) {
+  resize(2 * kBlock);
+  EXPECT_EQ(blocks(), 2U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, AShortWriteLeavesNothing) {
+  const auto given = ask(100 * kBlock, 20 * kBlock, MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(given);
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 100 * kBlock, .length = 20 * kBlock},
+                                       .done = 0}));
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// The kernel keeps the size for itself when no extent has to be converted (an old trap of v7): END has told
+// it.
+TEST_F(MappedFile, ASizeThatOnlyEndToldIsThereAfterASync) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, "12345");
+  put(ask(0, 1, MappingPurpose::kWriteBack)->device_offset + 5, "67890");
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 5, .length = 5},
+                                       .done = 5,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  EXPECT_EQ(size(), 5U);
+  ASSERT_TRUE(sync());
+  EXPECT_EQ(content(), "1234567890");
+  // And once cut, it is not what it was.
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 10, .length = 5},
+                                       .done = 5,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  resize(3);
+  ASSERT_TRUE(sync());
+  EXPECT_EQ(content(), "123");
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, AnUnmountMakesSizesTrue) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, "12345");
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 5, .length = 5},
+                                       .done = 5,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  ASSERT_EQ(volume_->unmount_and_check(), "");
+  volume_->mount();
+  EXPECT_EQ(volume_->fs().lookup(kRootInode, "file")->size, 10U);
+}
+
+TEST_F(MappedFile, AFailedWriteIsToldOnceAndShowsNothing) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  ASSERT_TRUE(ask(0, kBlock, MappingPurpose::kBufferedWrite));
+  EXPECT_EQ(completed(0, kBlock, true, Errno(EIO)), 0U);
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kRead)->kind, Kind::kUnwritten);
+  EXPECT_EQ(volume_->fs().sync().error(), Errno(EIO));
+  EXPECT_EQ(sync().error(), Errno(EIO));
+  EXPECT_TRUE(sync());
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, CompletionsMayRepeatAndNameHoles) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, std::string(2 * kBlock, 'x'));
+  complete(0, 2 * kBlock, true);
+  complete(0, 5 * kBlock, true);
+  EXPECT_EQ(content(), std::string(2 * kBlock, 'x') + std::string(3 * kBlock, '\0'));
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, OneExtentIsMadeOfManyCompletions) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  for (std::uint64_t i = 0; i < 200; ++i) write(i * kBlock, std::string(kBlock, 'x'));
+  const auto found = ask(0, 1, MappingPurpose::kReport);
+  EXPECT_EQ(found->length, 200 * kBlock);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, TheEdgesOfRangesAreTheCallers) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, std::string(10 * kBlock, 'x'));
+  const auto change = [&](RangeChange what) {
+    return volume_->fs().change_range(file_, what, {.offset = kBlock + 100, .length = 3 * kBlock},
+                                      EndOfFile::kKeep, AttributeChanges::Privileges::kKeep);
+  };
+  ASSERT_TRUE(change(RangeChange::kPunchHole));
+  EXPECT_EQ(ask(kBlock, 1, MappingPurpose::kZero)->kind, Kind::kWritten);
+  EXPECT_EQ(ask(2 * kBlock, 1, MappingPurpose::kZero)->kind, Kind::kHole);
+  EXPECT_EQ(volume_->read(file_, kBlock + 100, 3), "xxx") << "the kernel makes zeros of it";
+  ASSERT_TRUE(change(RangeChange::kZero));
+  EXPECT_EQ(ask(2 * kBlock, 1, MappingPurpose::kZero)->kind, Kind::kUnwritten);
+  EXPECT_EQ(volume_->read(file_, kBlock + 100, 3), "xxx");
+  resize(kBlock + 10);
+  resize(2 * kBlock);
+  EXPECT_EQ(volume_->read(file_, kBlock + 10, 3), "xxx") << "likewise";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, WhatLiesInTheInodeIsReadThereAndMovesOutToBeWritten) {
+  mount("-t ext4 -b 4096 -O inline_data");
+  file_ = volume_->make_file(kRootInode, "file");
+  volume_->unmount();
+  // Our own writes never put it there.
+  ASSERT_EQ(run(fmt::format("echo -n small >{0}.content && debugfs -w -R 'rm file' {0} && debugfs -w -R "
+                            "'write {0}.content file' {0}; "
+                            "rm {0}.content",
+                            volume_->image().string()))
+                .status,
+            0);
+  mount_again();
+  file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  const auto inside = ask(0, 1, MappingPurpose::kRead);
+  ASSERT_EQ(inside->kind, Kind::kInline);
+  EXPECT_EQ(inside->length, kBlock);
+  EXPECT_EQ(ask(kBlock, 1, MappingPurpose::kRead)->kind, Kind::kHole);
+  EXPECT_EQ(content(), "small");
+  const auto outside = ask(2, 3, MappingPurpose::kBufferedWrite);
+  ASSERT_EQ(outside->kind, Kind::kWritten) << "with what it held";
+  std::string there(5, '?');
+  ASSERT_EQ(::pread(image_.get(), there.data(), 5, static_cast<off_t>(outside->device_offset)), 5);
+  EXPECT_EQ(there, "small");
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, IndirectMapsGiveZeros) {
+  mount("-t ext4 -b 4096 -O ^extents,^64bit");
+  file_ = volume_->make_file(kRootInode, "old");
+  write(0, std::string(1 << 20, 'x'));
+  ASSERT_TRUE(volume_->fs().unlink(kRootInode, "old"));
+  volume_->fs().forget(file_, 1);
+  ASSERT_TRUE(volume_->fs().write_back());
+  file_ = volume_->make_file(kRootInode, "file");
+  for (std::uint64_t at = 0; at < 1 << 20;) {
+    const auto given = ask(at, (1 << 20) - at, MappingPurpose::kDirectWrite);
+    ASSERT_TRUE(given);
+    ASSERT_EQ(given->kind, Kind::kWritten);
+    at = given->offset + given->length;
+  }
+  complete(0, 1 << 20, false);
+  EXPECT_EQ(content(), std::string(1 << 20, '\0'));
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, AFullVolumeSaysSoAndKeepsItsPromises) {
+  mount("-t ext4 -b 4096 -m 0", "16M");
+  file_ = volume_->make_file(kRootInode, "file");
+  std::uint64_t promised = 0;
+  Result<DataMapping> given = fail(EIO);
+  while ((given = ask(promised, 1 << 20, MappingPurpose::kBufferedWrite)))
+    promised = given->offset + given->length;
+  EXPECT_EQ(given.error(), Errno(ENOSPC));
+  EXPECT_GT(promised, 8U << 20);
+  for (std::uint64_t at = 0; at < promised; at += kBlock)
+    ASSERT_EQ(ask(at, kBlock, MappingPurpose::kWriteBack)->kind, Kind::kUnwritten);
+  complete(0, promised, true);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, WhatTheCallerDoesNotKeepIsAnsweredHere) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kBufferedWrite)->place, DataMapping::Place::kRemembered);
+  cache_.keeps = false;
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kRead)->place, DataMapping::Place::kHere);
+  cache_.keeps = true;
+  cache_.kept.clear();
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kReport)->place, DataMapping::Place::kHere);
+  EXPECT_TRUE(cache_.kept.empty()) << "FIEMAP would push out what is used";
+}
+
+TEST_F(MappedFile, LimitsAreTheVolumes) {
+  mount();
+  auto limits = service().mapping_limits();
+  EXPECT_EQ(limits.largest_file, ((std::uint64_t{1} << 32) - 1) * kBlock);
+  EXPECT_EQ(limits.latest_time, 15032385535) << "the year 2446";
+  EXPECT_EQ(limits.earliest_time, -2147483648);
+  EXPECT_EQ(limits.most_links, 65000U);
+  EXPECT_NE(limits.uuid, decltype(limits.uuid){});
+  mount("-t ext2 -b 4096 -I 128");
+  limits = service().mapping_limits();
+  EXPECT_EQ(limits.latest_time, 2147483647);
+}
+
+TEST_F(MappedFile, NothingIsGivenOfAReadOnlyVolume) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, "content");
+  volume_->unmount();
+  volume_->mount({.access = cache::Access::kReadOnly});
+  service().set_mapping_cache(cache_);
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kRead)->kind, Kind::kWritten);
+  EXPECT_EQ(ask(0, 1, MappingPurpose::kBufferedWrite).error(), Errno(EROFS));
+  volume_->unmount();
+}
+
+}  // namespace
+}  // namespace fuse4fs::ext4

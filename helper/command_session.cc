@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "helper/command_session.h"
 
+#include <fmt/format.h>
 #include <sys/mount.h>
 
 #include <charconv>
@@ -9,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/quoted.h"
+#include "helper/fuse_numbers.h"
 #include "helper/mount_options.h"
 
 namespace fuse4fs::helper {
@@ -18,12 +20,14 @@ namespace {
 constexpr unsigned long kNarrowing =
     MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_DIRSYNC | MS_NOSYMFOLLOW;
 // A server repeats these from its arguments; the user's word counts, not the server's.
-constexpr unsigned long kRepeated = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME | MS_SILENT;
+constexpr unsigned long kRepeated =
+    MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME | MS_SILENT | kLazyTime;
 
 constexpr std::uint32_t kLeastMaxRead = 4096;
 
-Result<std::uint32_t> number_from(std::string_view text) {
-  std::uint32_t number = 0;
+template <class Number = std::uint32_t>
+Result<Number> number_from(std::string_view text) {
+  Number number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) return fail(EINVAL);
   return number;
@@ -61,6 +65,8 @@ Result<void> CommandSession::answer(protocol::HelperEnd& end, const protocol::Co
         } else if constexpr (std::is_same_v<Request, protocol::OpenFile> ||
                              std::is_same_v<Request, protocol::OpenBlockDevice>) {
           return answer_open(end, request);
+        } else if constexpr (std::is_same_v<Request, protocol::RequestIomap>) {
+          return answer_iomap(end, request);
         } else {
           Result<void> result = fail(EINVAL);
           if (state_ == State::kPreparing) result = carry_out(request);
@@ -83,6 +89,24 @@ Result<void> CommandSession::answer_open(protocol::HelperEnd& end, const Request
     return end.reply(protocol::FileReply{fd.error().value(), request.path}, std::nullopt);
   }
   return end.reply(protocol::FileReply{0, request.path}, fd->get());
+}
+
+// The blessing was given or withheld before the greeting. As libfuse's drafts have it, whoever is refused
+// here is not mounted.
+Result<void> CommandSession::answer_iomap(protocol::HelperEnd& end, const protocol::RequestIomap& command) {
+  const auto refuse = [&](Errno error, std::string words) -> Result<void> {
+    failure_ = Failure{error, std::move(words)};
+    RETURN_IF_ERROR(end.reply(protocol::SimpleReply{error.value()}));
+    return fail(error);
+  };
+  if (rules_.trust == Trust::kOwnServer)
+    return refuse(Errno(EPERM), "the server asks for iomap, which it never does");
+  if (state_ != State::kPreparing || type_known_)
+    return refuse(Errno(EINVAL), "the service asks for iomap too late");
+  if (command.need == protocol::IomapNeed::kMandatory && !rules_.iomap)
+    return refuse(rules_.iomap.error().error,
+                  "the service does not do without iomap: " + rules_.iomap.error().message);
+  return end.reply(protocol::SimpleReply{0});
 }
 
 Result<void> CommandSession::carry_out(const protocol::OpenFsContext& command) {
@@ -127,6 +151,16 @@ Result<void> CommandSession::take_option(std::string_view option, MountRequest& 
     ASSIGN_OR_RETURN(request.max_read, number_from(option.substr(9)));
     return request.max_read >= kLeastMaxRead ? Result<void>() : fail(EINVAL);
   }
+  // The first node is the root for our server.
+  const std::string root_node = fmt::format("{}=", kRootNodeOption);
+  if (option.starts_with(root_node) && rules_.trust != Trust::kOwnServer) {
+    const std::string_view value = option.substr(root_node.size());
+    ASSIGN_OR_RETURN(request.root_node, number_from<std::uint64_t>(value));
+    // At once: the service may try again without.
+    const bool is_possible =
+        request.root_node != 0 && rules_.kernel_takes(kRootNodeOption, std::string(value));
+    return is_possible ? Result<void>() : fail(EINVAL);
+  }
   return fail(EINVAL);
 }
 
@@ -154,8 +188,8 @@ Result<void> CommandSession::carry_out(const protocol::Mount& command) {
   auto outcome = mount_(request_);
   state_ = outcome ? State::kMounted : State::kMountFailed;
   if (outcome) return {};
-  mount_failure_ = std::move(outcome.error());
-  return fail(mount_failure_->error);
+  failure_ = std::move(outcome.error());
+  return fail(failure_->error);
 }
 
 }  // namespace fuse4fs::helper

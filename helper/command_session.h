@@ -2,10 +2,10 @@
 // The helper's side of the conversation after the greeting: judges and carries out one command after the
 // other.
 //
-// States: commands may come in any order before DOIT, TYPE, NAME, MNTP, OPTS, MTAB and DOIT once each; files
-// may be asked for until BYEE. A packet that is no command ends the session; a command that may not be is
-// answered by its error. The server is hostile: no command gives it more than its own mount, with the flags
-// that the user chose.
+// States: commands may come in any order before DOIT, TYPE, NAME, MNTP, OPTS, MTAB and DOIT once each, IOMA
+// before TYPE; files may be asked for until BYEE. A packet that is no command ends the session; a command
+// that may not be is answered by its error. The server is hostile: no command gives it more than its own
+// mount, with the flags that the user chose.
 #pragma once
 
 #include <functional>
@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "helper/file_opener.h"
+#include "helper/fs_context.h"
 #include "helper/fuse_mount.h"
 #include "protocol/channel.h"
 
@@ -26,6 +27,11 @@ struct SessionRules {
   std::string mount_point;  // as in the server's arguments
   unsigned long flags = 0;  // MS_*: what the user asked for, which the server may only narrow
   std::string type = {};    // subtype, as in the server's arguments
+  // Whether /dev/fuse is blessed for iomap, or why it is not (iomap_blessing.h): what IOMA is told.
+  Outcome<void> iomap = fail(Errno(EPERM), "/dev/fuse was not blessed");
+  // Whether the kernel knows a mount option of FUSE.
+  std::function<bool(const char* key, const std::string& value)> kernel_takes =
+      [](const char* key, const std::string& value) { return takes_option("fuse", key, value); };
 };
 
 class CommandSession {
@@ -38,12 +44,12 @@ class CommandSession {
       : rules_(std::move(rules)), opener_(opener), mount_(std::move(mount)) {}
 
   // Until BYEE: its exit code; or the channel's error (ECONNRESET: the server is gone without a goodbye),
-  // that of `wait`, or E2BIG when there is no end of commands.
+  // that of `wait`, E2BIG when there is no end of commands, or that of an IOMA that was refused.
   Result<std::uint32_t> run(protocol::HelperEnd& end, const Wait& wait);
 
   [[nodiscard]] bool mounted() const { return state_ == State::kMounted; }
-  // Why DOIT failed, if it did.
-  [[nodiscard]] const std::optional<Failure>& mount_failure() const { return mount_failure_; }
+  // Why DOIT, or an IOMA that the service does not do without, failed, if one did.
+  [[nodiscard]] const std::optional<Failure>& failure() const { return failure_; }
 
  private:
   enum class State { kPreparing, kMounted, kMountFailed };
@@ -51,6 +57,7 @@ class CommandSession {
   Result<void> answer(protocol::HelperEnd& end, const protocol::Command& command);
   template <class Request>
   Result<void> answer_open(protocol::HelperEnd& end, const Request& request);
+  Result<void> answer_iomap(protocol::HelperEnd& end, const protocol::RequestIomap& command);
   Result<void> carry_out(const protocol::OpenFsContext& command);
   Result<void> carry_out(const protocol::SetSource& command);
   Result<void> carry_out(const protocol::SetMountOptions& command);
@@ -70,7 +77,7 @@ class CommandSession {
   bool options_known_ = false;
   bool mtab_known_ = false;
   int complaints_ = 0;  // of refused files, shown to the user
-  std::optional<Failure> mount_failure_;
+  std::optional<Failure> failure_;
 };
 
 }  // namespace fuse4fs::helper

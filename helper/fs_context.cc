@@ -32,6 +32,12 @@ Result<UniqueFd> FsContext::mount(unsigned attributes) {
   return fd;
 }
 
+bool takes_option(const char* type, const char* key, const std::string& value) {
+  FsContext context(type);
+  context.set(key, value);
+  return context.ok();
+}
+
 void FsContext::note(int result, const char* step) {
   if (result == 0) return;
   error_ = Errno::last();

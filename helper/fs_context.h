@@ -33,4 +33,7 @@ class FsContext {
   std::string words_;
 };
 
+// Whether file systems of the type know this option, by trying it on one that is never made.
+bool takes_option(const char* type, const char* key, const std::string& value);
+
 }  // namespace fuse4fs::helper

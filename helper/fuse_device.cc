@@ -9,7 +9,6 @@
 
 #include <cstdint>
 
-#include "base/fuse_iomap_abi.h"
 #include "helper/fuse_numbers.h"
 
 namespace fuse4fs::helper {
@@ -29,12 +28,9 @@ Result<UniqueFd> open_checked() {
 
 Outcome<UniqueFd> open_fuse_device() {
   auto fd = open_checked();
-  if (!fd) {
+  if (!fd)
     return fail(fd.error(), fmt::format("{} cannot be opened: {} (does the kernel have FUSE? modprobe fuse)",
                                         kFuseDevicePath, fd.error().message()));
-  }
-  // Most kernels do not know it: the server finds out by asking the descriptor.
-  (void)::ioctl(fd->get(), iomap_abi::kIoctlAddIomap);
   return std::move(*fd);
 }
 

@@ -7,7 +7,7 @@
 
 namespace fuse4fs::helper {
 
-// Open, checked to be the kernel's, and blessed for iomap where the kernel knows that.
+// Open, and checked to be the kernel's.
 Outcome<UniqueFd> open_fuse_device();
 
 // A further descriptor of the connection of `mounted`. EINVAL (or EPERM, by the kernel's age) if that is not

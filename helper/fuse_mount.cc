@@ -13,6 +13,8 @@
 #include "helper/connection_control.h"
 #include "helper/fs_context.h"
 #include "helper/fuse_device.h"
+#include "helper/fuse_numbers.h"
+#include "helper/mount_options.h"
 #include "helper/mount_place.h"
 #include "helper/mount_table.h"
 
@@ -62,9 +64,11 @@ FsContext FuseMount::configure(const MountRequest& request) const {
     context.set("blksize",
                 fmt::format("{}", std::max(request.block_size, source_.sector_size().value_or(0))));
   if (request.max_read != 0) context.set("max_read", fmt::format("{}", request.max_read));
+  if (request.root_node != 0) context.set(kRootNodeOption, fmt::format("{}", request.root_node));
   if ((request.flags & MS_RDONLY) != 0) context.set("ro");
   if ((request.flags & MS_SYNCHRONOUS) != 0) context.set("sync");
   if ((request.flags & MS_DIRSYNC) != 0) context.set("dirsync");
+  if ((request.flags & kLazyTime) != 0) context.set("lazytime");
   return context;
 }
 

@@ -25,6 +25,7 @@ struct MountRequest {
   std::uint32_t block_size = 0;  // 0: the kernel's default
   std::uint32_t max_read = 0;    // 0: the kernel's default
   std::string source = {};       // kFuse: what the mount table shows; empty: the device
+  std::uint64_t root_node = 0;   // how the kernel calls the root; 0: the default, 1
   friend bool operator==(const MountRequest&, const MountRequest&) = default;
 };
 

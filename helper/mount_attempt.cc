@@ -154,10 +154,11 @@ Outcome<void> MountAttempt::converse(Server& server, ServerWords& words) {
                           .source = plan_.source.path(),
                           .mount_point = plan_.mount_point.path(),
                           .flags = plan_.options.flags,
-                          .type = plan_.line.type},
+                          .type = plan_.line.type,
+                          .iomap = plan_.iomap},
                          opener, [this](const MountRequest& request) { return mount_.mount(request); });
   const auto code = session.run(end, [&] { return words.forward_until_readable(end.fd(), deadline_); });
-  if (const auto& failure = session.mount_failure()) return not_mounted(failure->error, failure->message);
+  if (const auto& failure = session.failure()) return not_mounted(failure->error, failure->message);
   if (Interruption::requested()) return not_mounted(Errno(EINTR), "interrupted");
   if (!code) return not_mounted(code.error(), words_for(code.error()));
   // A server of the helper's own has said why on standard error.

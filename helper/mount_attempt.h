@@ -38,6 +38,7 @@ struct MountPlan {
   const Source* journal = nullptr;  // the device of journal_path=
   const MountPoint& mount_point;
   UniqueFd fuse_device;
+  Outcome<void> iomap;  // whether it is blessed, or why it is not
   UniqueFd log_file;
 };
 

@@ -14,9 +14,11 @@
 #include "helper/file_opener.h"
 #include "helper/fuse_device.h"
 #include "helper/interruption.h"
+#include "helper/iomap_blessing.h"
 #include "helper/mount_attempt.h"
 #include "helper/mount_record.h"
 #include "helper/present_mount.h"
+#include "helper/privileges.h"
 #include "helper/remount.h"
 #include "helper/stop.h"
 
@@ -87,6 +89,21 @@ Outcome<std::optional<Source>> open_journal(const MountOptions& options, const S
   return std::optional<Source>(std::move(journal));
 }
 
+// What the user asked for, and what comes of it.
+Outcome<void> heed_iomap(const Outcome<void>& blessed, MountOptions& options) {
+  if (blessed) {
+    log_info("the kernel may do file I/O by itself (iomap)");
+    return {};
+  }
+  const Failure& failure = blessed.error();
+  if (options.iomap == IomapWish::kRequired)
+    return fail(failure.error, fmt::format("option iomap cannot be heeded: {}", failure.message));
+  log_info("file I/O goes through the server: {}", failure.message);
+  if ((options.flags & kLazyTime) != 0) log_info("{}", kNoLazyTime);
+  options.flags &= ~kLazyTime;
+  return {};
+}
+
 ExitStatus mount_source(const CommandLine& line) {
   MountOptions options = line.options;
   auto mount_point = line.on_behalf ? MountPoint::adopt(line.mount_point, line.on_behalf->directory)
@@ -100,6 +117,9 @@ ExitStatus mount_source(const CommandLine& line) {
   }
   auto fuse_device = open_fuse_device();
   if (!fuse_device) return report(fuse_device.error(), kSystemError);
+  const auto iomap = bless_for_iomap(fuse_device->get(), options.iomap);
+  if (const auto heeded = heed_iomap(iomap, options); !heeded) return report(heeded.error(), kMountFailure);
+  if (const auto done = give_up_blessing(); !done) return report(done.error(), kSystemError);
   if (auto records = RecordDirectory::open()) records->remove_stale();
   if (const auto status = mount_once_more(line, *mount_point)) return *status;
   auto source = Source::open(
@@ -134,6 +154,7 @@ ExitStatus mount_source(const CommandLine& line) {
                         .journal = *journal ? &**journal : nullptr,
                         .mount_point = *mount_point,
                         .fuse_device = std::move(*fuse_device),
+                        .iomap = iomap,
                         .log_file = std::move(log_file)});
   if (const auto outcome = attempt.run(); !outcome) return report(outcome.error(), kMountFailure);
   log_info("{} is mounted on {} as {}", quoted(line.source), quoted(mount_point->path()), source->path());

@@ -37,6 +37,7 @@ constexpr FlagName kFlagNames[] = {
     {MS_NODIRATIME, "nodiratime"},
     {MS_STRICTATIME, "strictatime"},
     {MS_NOSYMFOLLOW, "nosymfollow"},
+    {kLazyTime, "lazytime"},
 };
 
 std::vector<std::string> split_list(std::string_view list) {
@@ -97,7 +98,7 @@ class Parser {
 
   Outcome<void> take(const Item& item) {
     const OptionRow* const row = find_option(item.name, item.has_value, item.value);
-    if (is_services_own(row)) {
+    if (is_services_own(row, item)) {
       options.for_new_mounts.push_back(item.text);
       options.for_server.push_back(item.text);
       return {};
@@ -113,9 +114,11 @@ class Parser {
   MountOptions options;
 
  private:
-  [[nodiscard]] bool is_services_own(const OptionRow* row) const {
+  [[nodiscard]] bool is_services_own(const OptionRow* row, const Item& item) const {
     if (rules_.vocabulary != Vocabulary::kForeignService) return false;
     if (row == nullptr) return true;
+    // Libfuse's own ext4 has an iomap= beside what the helper is told.
+    if (row->use == OptionUse::kIomap) return item.has_value;
     if (is_vfs_flag(*row)) return false;
     return row->use == OptionUse::kServer || row->use == OptionUse::kIgnored ||
            row->use == OptionUse::kRefused || row->use == OptionUse::kJournalPath;
@@ -164,6 +167,8 @@ class Parser {
         note_for_new_mounts(item);
         options.bdi = item.value == "keep" ? BdiTuning::kKeep : BdiTuning::kTune;
         return {};
+      case OptionUse::kIomap:
+        return take_iomap(item);
       case OptionUse::kTrustedService:
         note_for_new_mounts(item);
         options.trusted_service = true;
@@ -208,6 +213,17 @@ class Parser {
       return refuse(item, "its value must be an amount of memory, 4m to 512m");
     add_last_word(options.for_server, item);
     note_for_new_mounts(item);
+    return {};
+  }
+
+  Outcome<void> take_iomap(const Item& item) {
+    options.iomap = item.name == "iomap" ? IomapWish::kRequired : IomapWish::kRefused;
+    // Another service finds out from /dev/fuse, as ours would.
+    const bool is_ours = rules_.vocabulary == Vocabulary::kFuse4fs;
+    for (auto* const items : {&options.for_new_mounts, &options.for_server}) {
+      std::erase_if(*items, [](const std::string& other) { return other == "iomap" || other == "noiomap"; });
+      if (is_ours || items != &options.for_server) items->push_back(item.text);
+    }
     return {};
   }
 

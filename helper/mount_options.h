@@ -18,6 +18,16 @@ enum class UnknownOptions { kRefused, kLeftOut };
 // A service that is not ours has options of its own: what is not the VFS's goes to it unjudged.
 enum class Vocabulary { kFuse4fs, kForeignService };
 enum class BdiTuning { kTune, kKeep };
+// What the user wants of the kernel's own I/O on the device (iomap).
+enum class IomapWish { kIfOffered, kRequired, kRefused };
+
+// MS_LAZYTIME: newer than the C library's list. It is for mounts whose times the kernel keeps: elsewhere it
+// is left out, with this remark.
+inline constexpr unsigned long kLazyTime = 1UL << 25;
+inline constexpr std::string_view kNoLazyTime =
+    "option \"lazytime\" has no effect: without iomap, times are written with the rest of the metadata, "
+    "every "
+    "few seconds";
 
 struct MountOptions {
   unsigned long flags = 0;      // MS_*, without MS_REMOUNT
@@ -28,6 +38,7 @@ struct MountOptions {
   std::vector<std::string> for_server;  // beside what server_options() makes of the flags
   std::string log_file;                 // absolute; empty: none
   BdiTuning bdi = BdiTuning::kTune;
+  IomapWish iomap = IomapWish::kIfOffered;
   bool trusted_service = false;
   std::string service;  // absolute; empty: the usual one, if it is there
   bool standalone = false;

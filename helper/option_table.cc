@@ -3,6 +3,8 @@
 
 #include <sys/mount.h>
 
+#include "helper/mount_options.h"
+
 namespace fuse4fs::helper {
 namespace {
 
@@ -78,8 +80,8 @@ constexpr OptionRow kTable[] = {
     flag("nosymfollow", MS_NOSYMFOLLOW, 0, "kept by the kernel"),
     flag("silent", 0, 0, "the helper says only what went wrong anyway"),
     flag("loud", 0, 0, "the helper says what went wrong anyway"),
-    ignored("lazytime", kNone, "times are written with the rest of the metadata, every few seconds"),
-    silent("nolazytime", kNone, "the default"),
+    flag("lazytime", kLazyTime, 0, "kept by the kernel where it has iomap"),
+    flag("nolazytime", 0, kLazyTime, "the default"),
     refused("mand", kNone, "the kernel has no mandatory locks any more"),
     silent("nomand", kNone, "the default"),
     {"remount", kNone, OptionUse::kRemount, 0, 0, "", "changes the flags of a mount"},
@@ -222,8 +224,8 @@ constexpr OptionRow kTable[] = {
     own("standalone", kNone, OptionUse::kStandalone, "a server without systemd, whatever sockets there are"),
     own("start-timeout", kRequired, OptionUse::kStartTimeout, "the seconds that the start may take"),
     own("trusted-service", kNone, OptionUse::kTrustedService, "a service that may open paths of its own"),
-    silent("noiomap", kNone, "always so"),
-    refused("iomap", kNone, "fuse4fs does not serve mappings to the kernel yet"),
+    own("iomap", kNone, OptionUse::kIomap, "no mount, unless the kernel can do file I/O by itself"),
+    own("noiomap", kNone, OptionUse::kIomap, "all file I/O goes through the server, whatever the kernel can"),
 };
 
 bool name_fits(std::string_view row, std::string_view name) {

@@ -22,6 +22,7 @@ enum class OptionUse {
   kRemount,
   kLog,
   kBdi,
+  kIomap,  // whether /dev/fuse is blessed; the server hears of it, too
   kTrustedService,
   kService,       // which socket
   kStandalone,    // no socket

@@ -18,4 +18,8 @@ enum class Errand {
 // (containers) is missed where it is needed.
 Outcome<void> keep_needed_privileges(Errand errand);
 
+// What only the blessing of /dev/fuse takes (CAP_SYS_RAWIO), for the calling thread: a kernel with iomap
+// gives it to every mount that is made by somebody who has that, blessed or not.
+Outcome<void> give_up_blessing();
+
 }  // namespace fuse4fs::helper

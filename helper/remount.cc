@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/quoted.h"
+#include "helper/bdi.h"
 #include "helper/mount_place.h"
 #include "helper/mount_table.h"
 #include "helper/server_search.h"
@@ -21,6 +22,10 @@ namespace {
 struct Free {
   void operator()(char* text) const { std::free(text); }
 };
+
+MountType type_of(const MountEntry& entry) {
+  return entry.type.starts_with("fuseblk") ? MountType::kFuseBlock : MountType::kFuse;
+}
 
 }  // namespace
 
@@ -44,7 +49,11 @@ Outcome<void> remount(const std::string& directory, const std::string& subtype, 
   // No error: mount(8) brings along all that stands in the fstab line.
   for (const std::string& option : options.for_new_mounts)
     log_warning("option {} is not changed by a remount: it takes a new mount", quoted(option));
-  const unsigned long flags = merged_flags(entry->flags, options);
+  unsigned long flags = merged_flags(entry->flags, options);
+  if ((flags & ~entry->flags & kLazyTime) != 0 && !has_iomap(entry->device, type_of(*entry))) {
+    log_info("{}", kNoLazyTime);
+    flags &= ~kLazyTime;
+  }
   // The kernel would allow it, and programs would lose what they write.
   if ((entry->flags & MS_RDONLY) != 0 && (flags & MS_RDONLY) == 0 && !has_writing_server(entry->device)) {
     return fail(Errno(EROFS),

@@ -32,6 +32,8 @@ constexpr std::uint32_t kMagic<OpenFile> = magic("OPEN");
 template <>
 constexpr std::uint32_t kMagic<OpenBlockDevice> = magic("BDEV");
 template <>
+constexpr std::uint32_t kMagic<RequestIomap> = magic("IOMA");
+template <>
 constexpr std::uint32_t kMagic<OpenFsContext> = magic("TYPE");
 template <>
 constexpr std::uint32_t kMagic<SetSource> = magic("NAME");
@@ -69,7 +71,7 @@ void fields(auto& io, SimpleReply& m) { io.error(m.error); }
 void fields(auto& io, OpenFile& m) {
   io.u32(m.open_flags);
   io.u32(m.create_mode);
-  io.flags(m.quiet);
+  io.flags(m.quiet, m.try_loop);
   io.constant32(0);  // where BDEV has its block size
   io.text(m.path, kMaxPathLength);
 }
@@ -77,9 +79,16 @@ void fields(auto& io, OpenFile& m) {
 void fields(auto& io, OpenBlockDevice& m) {
   io.u32(m.open_flags);
   io.u32(m.create_mode);
-  io.flags(m.quiet);
+  io.flags(m.quiet, m.try_loop);
   io.u32(m.block_size);
   io.text(m.path, kMaxPathLength);
+}
+
+void fields(auto& io, RequestIomap& m) {
+  auto need = std::to_underlying(m.need);
+  io.u16(need);
+  m.need = IomapNeed{need};
+  io.constant16(0);
 }
 
 void fields(auto& io, OpenFsContext& m) { io.flags(m.fuseblk); }
@@ -115,6 +124,9 @@ bool is_known(const SetMountPoint& m) {
       return true;
   }
   return false;
+}
+bool is_known(const RequestIomap& m) {
+  return m.need == IomapNeed::kOptional || m.need == IomapNeed::kMandatory;
 }
 
 template <class T>

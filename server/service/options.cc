@@ -160,6 +160,10 @@ Outcome<void> apply_option(Options& options, std::string_view option) {
     options.id_mapped_mounts = true;
     return {};
   }
+  if (option == "iomap" || option == "noiomap") {
+    options.iomap = option == "iomap" ? IomapOption::kRequired : IomapOption::kRefused;
+    return {};
+  }
   if (option == "debug") {
     options.debug = true;
     return {};

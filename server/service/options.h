@@ -10,6 +10,8 @@
 
 namespace fuse4fs::service {
 
+// File I/O that the kernel does by itself: as it offers it; it must; it must not.
+enum class IomapOption { kIfOffered, kRequired, kRefused };
 enum class ErrorsOption { kContinue, kRemountReadOnly, kPanic };
 
 inline constexpr unsigned kLongestCommit = 86'400;  // a day
@@ -34,7 +36,8 @@ struct Options {
   std::optional<std::size_t> cache_size;  // cache_size=, bytes, kLeastCache to kLargestCache
   std::optional<unsigned> commit;         // commit=N, seconds, 1 to kLongestCommit; commit=0 is the default
   bool id_mapped_mounts = false;          // idmap: copies of the mount may translate user and group ids
-  bool debug = false;                     // debug: log each request
+  IomapOption iomap = IomapOption::kIfOffered;  // iomap, noiomap
+  bool debug = false;                           // debug: log each request
   // What is passed on to the kernel's mount (OPTS) and as MS_* flags (DOIT).
   std::vector<std::string> kernel_options;
   unsigned long mount_flags = 0;

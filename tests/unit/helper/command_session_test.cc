@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A server that means harm, over a real socket pair; the mount itself is a recorded wish (fuse_mount_test.cc
-// does it).
 #include "helper/command_session.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,143 +14,21 @@
 #include <cstring>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "helper/memory_pressure.h"
+#include "helper/mount_options.h"
 #include "helper/service_socket.h"
-#include "protocol/channel.h"
-#include "tests/unit/helper/support.h"
+#include "tests/unit/helper/command_session_fixture.h"
 
 namespace fuse4fs::helper {
 namespace {
 
 using protocol::Bytes;
-using protocol::Channel;
 using protocol::Command;
-using protocol::Descriptors;
+using testing::CommandSessionTest;
+using testing::HostileServer;
 using testing::TemporaryDirectory;
-
-struct SocketPair {
-  SocketPair() {
-    int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
-    helper.reset(ends[0]);
-    server.reset(ends[1]);
-  }
-  UniqueFd helper;
-  UniqueFd server;
-};
-
-// The server's side, as the test's main thread drives it; raw, so that it can say what no honest server
-// would.
-class HostileServer {
- public:
-  explicit HostileServer(UniqueFd socket) : channel_(*Channel::adopt(std::move(socket))) {}
-
-  // Sends, and returns the error in the helper's answer; -1: no answer, the helper has ended the session.
-  int ask(const Command& command) {
-    fd_.reset();
-    if (!channel_.send(encode(command))) return -1;
-    auto packet = channel_.receive(Descriptors::kAtMostOne, std::chrono::seconds(10));
-    if (!packet) return -1;
-    fd_ = std::move(packet->fd);
-    if (std::holds_alternative<protocol::OpenFile>(command) ||
-        std::holds_alternative<protocol::OpenBlockDevice>(command)) {
-      const auto reply = protocol::decode_file_reply(packet->bytes);
-      if (!reply) return -2;
-      EXPECT_EQ(reply->error == 0, static_cast<bool>(fd_)) << "a descriptor exactly with success";
-      return reply->error;
-    }
-    EXPECT_FALSE(fd_);
-    const auto reply = protocol::decode_simple_reply(packet->bytes);
-    return reply ? reply->error : -2;
-  }
-  void send(const Bytes& bytes) { [[maybe_unused]] const auto sent = channel_.send(bytes); }
-  void leave() { channel_.close(); }
-  [[nodiscard]] int fd() const { return fd_.get(); }
-
- private:
-  Channel channel_;
-  UniqueFd fd_;
-};
-
-class CommandSessionTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    REQUIRE_FUSE();
-    image_ = directory_.make_image("image");
-    auto source = Source::open(image_, {.access = access_});
-    ASSERT_TRUE(source) << source.error().message;
-    source_ = std::make_unique<Source>(std::move(*source));
-  }
-  void TearDown() override {
-    [[maybe_unused]] const auto result = end_session();
-    source_.reset();
-    journal_.reset();
-    if (!image_.empty()) {
-      EXPECT_EQ(testing::loop_devices_left(image_), 0);
-    }
-  }
-
-  HostileServer start(Trust trust = Trust::kOwnServer, unsigned long flags = 0) {
-    SocketPair sockets;
-    thread_ = std::thread([this, trust, flags, socket = std::move(sockets.helper)]() mutable {
-      FileOpener opener(OpenPolicy(trust, source_->path(), source_->access(), named_journal()), *source_,
-                        {.fuse_device = fuse_.get(),
-                         .log_file = std::move(log_),
-                         .journal = journal_.get(),
-                         .notify_socket = notify_socket_,
-                         .journal_socket = journal_socket_,
-                         .pressure_files = pressure_files_});
-      CommandSession session(
-          {.trust = trust, .source = source_->path(), .mount_point = "/mnt/x", .flags = flags}, opener,
-          [this](const MountRequest& request) -> Outcome<void> {
-            wishes_.push_back(request);
-            if (mount_error_ != 0) return fail(Errno(mount_error_), "no");
-            return {};
-          });
-      protocol::HelperEnd end(*Channel::adopt(std::move(socket)));
-      result_ = session.run(end, {});
-      mounted_ = session.mounted();
-    });
-    return HostileServer(std::move(sockets.server));
-  }
-  Result<std::uint32_t> end_session() {
-    if (thread_.joinable()) thread_.join();
-    return result_;
-  }
-  [[nodiscard]] std::optional<NamedDevice> named_journal() const {
-    if (!journal_) return std::nullopt;
-    return NamedDevice{.path = journal_->path(), .access = journal_->access()};
-  }
-  Command name() { return protocol::SetSource{source_->path()}; }
-  static Command place() { return protocol::SetMountPoint{"/mnt/x", protocol::MountPointType::kDirectory}; }
-  static Command type() { return protocol::OpenFsContext{.fuseblk = true}; }
-  static Command doit(unsigned long flags = 0) { return protocol::Mount{static_cast<std::uint32_t>(flags)}; }
-  static Command options(const std::string& text) { return protocol::SetMountOptions{text}; }
-  Command device(int flags, std::uint32_t block_size = 0) {
-    return protocol::OpenBlockDevice{
-        .path = source_->path(), .open_flags = static_cast<std::uint32_t>(flags), .block_size = block_size};
-  }
-  static Command file(const std::string& path) { return protocol::OpenFile{.path = path}; }
-
-  TemporaryDirectory directory_;
-  Access access_ = Access::kReadWrite;
-  std::string image_;
-  std::unique_ptr<Source> source_;  // made by SetUp()
-  UniqueFd fuse_{::open("/dev/fuse", O_RDWR | O_CLOEXEC)};
-  UniqueFd log_;
-  std::unique_ptr<Source> journal_;
-  std::string notify_socket_;
-  std::vector<std::string> pressure_files_;
-  std::string journal_socket_ = directory_.path("absent");
-  int mount_error_ = 0;
-  std::vector<MountRequest> wishes_;
-  Result<std::uint32_t> result_{0};
-  bool mounted_ = false;
-  std::thread thread_;
-};
 
 class ReadOnlyCommandSessionTest : public CommandSessionTest {
  protected:
@@ -276,6 +153,22 @@ TEST_F(CommandSessionTest, OptionsComeFromAList) {
   server.leave();
 }
 
+TEST_F(CommandSessionTest, TheDeviceGetsTheBlockSizeThatIsAskedFor) {
+  for (const Trust trust : {Trust::kOwnServer, Trust::kPlainService}) {
+    // The next one claims it by itself.
+    if (trust == Trust::kPlainService) source_->drop_claim();
+    HostileServer server = start(trust);
+    for (const int size : {1024, 4096, 512}) {
+      ASSERT_EQ(server.ask(device(O_RDWR | O_EXCL, static_cast<std::uint32_t>(size))), 0);
+      int now = 0;
+      ASSERT_EQ(::ioctl(server.fd(), BLKBSZGET, &now), 0);
+      EXPECT_EQ(now, size);
+    }
+    server.leave();
+    [[maybe_unused]] const auto ended = end_session();
+  }
+}
+
 TEST_F(CommandSessionTest, FlagsOnlyNarrow) {
   HostileServer server = start(Trust::kOwnServer, MS_RDONLY | MS_NODEV | MS_STRICTATIME);
   EXPECT_EQ(server.ask(name()), 0);
@@ -283,7 +176,7 @@ TEST_F(CommandSessionTest, FlagsOnlyNarrow) {
   for (const unsigned long wrong :
        {MS_BIND | 0UL, MS_MOVE | 0UL, MS_REMOUNT | 0UL, MS_SHARED | 0UL, MS_MANDLOCK | 0UL, 1UL << 31})
     EXPECT_EQ(server.ask(doit(wrong)), EINVAL) << wrong;
-  EXPECT_EQ(server.ask(doit(0)), 0) << "nothing of the user's flags is named, and all of it stays";
+  EXPECT_EQ(server.ask(doit(kLazyTime)), 0) << "nothing of the user's flags is named, and all of it stays";
   EXPECT_EQ(
       wishes_,
       (std::vector<MountRequest>{{MountType::kFuseBlock, MS_RDONLY | MS_NODEV | MS_STRICTATIME, 0, 0}}));

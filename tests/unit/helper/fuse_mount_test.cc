@@ -70,6 +70,42 @@ TEST_F(FuseMountTest, AMountThatNobodyServesCanBeUndone) {
   EXPECT_EQ(testing::loop_devices_left(image_), 0);
 }
 
+TEST_F(FuseMountTest, LazytimeAndTheRootsNodeAreTheKernels) {
+  {
+    auto source = Source::open(image_, {});
+    const auto point = MountPoint::open(where_, "");
+    ASSERT_TRUE(source && point);
+    const auto fuse = open_fuse_device();
+    ASSERT_TRUE(fuse);
+    FuseMount mount("fuse4fs", *source, *point, fuse->get());
+    ASSERT_TRUE(mount.mount({.flags = kLazyTime}));
+    EXPECT_EQ(find_mount(where_)->flags, kLazyTime | MS_RELATIME);
+    mount.undo();
+  }
+  {
+    auto source = Source::open(image_, {});
+    const auto point = MountPoint::open(where_, "");
+    const auto fuse = open_fuse_device();
+    ASSERT_TRUE(source && point && fuse);
+    FuseMount mount("fuse4fs", *source, *point, fuse->get());
+    const auto outcome = mount.mount({.root_node = 2});
+    EXPECT_EQ(static_cast<bool>(outcome), takes_option("fuse", "root_nodeid", "2"));
+    if (!outcome) {
+      EXPECT_THAT(outcome.error().message, HasSubstr("root_nodeid"));
+    }
+    mount.undo();
+  }
+  EXPECT_EQ(testing::loop_devices_left(image_), 0);
+}
+
+TEST(TakesOption, AsTheKernelSays) {
+  if (::getuid() != 0) GTEST_SKIP() << "needs root";
+  EXPECT_TRUE(takes_option("fuse", "max_read", "65536"));
+  EXPECT_FALSE(takes_option("fuse", "max_read", "many"));
+  EXPECT_FALSE(takes_option("fuse", "no_such_option", "1"));
+  EXPECT_FALSE(takes_option("no-such-type", "max_read", "65536"));
+}
+
 // The directory above is exchanged while the mount is under way, for one with a mount of the same device.
 TEST_F(FuseMountTest, WhatIsUndoneIsThatVeryMount) {
   {

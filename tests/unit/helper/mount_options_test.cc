@@ -89,6 +89,12 @@ TEST(OptionTable, EachRowIsReachedAndDoesWhatItSays) {
         ASSERT_TRUE(options);
         EXPECT_EQ(options->bdi, BdiTuning::kKeep);
         break;
+      case OptionUse::kIomap:
+        ASSERT_TRUE(options);
+        EXPECT_EQ(options->iomap, row.name == "iomap" ? IomapWish::kRequired : IomapWish::kRefused);
+        EXPECT_EQ(server_options(*options), example);
+        EXPECT_THAT(options->for_new_mounts, ElementsAre(example));
+        break;
       case OptionUse::kTrustedService:
         ASSERT_TRUE(options);
         EXPECT_TRUE(options->trusted_service);
@@ -133,6 +139,7 @@ TEST(OptionTable, AClearingRowTakesBackItsFlag) {
       {"nosymfollow", "symfollow"},
       {"relatime", "norelatime"},
       {"strictatime", "nostrictatime"},
+      {"lazytime", "nolazytime"},
   };
   for (const auto& [set, clear] : pairs) {
     SCOPED_TRACE(set);
@@ -148,7 +155,35 @@ TEST(MountOptions, TheLastWordOnAccessTimesCounts) {
   EXPECT_EQ(parse("noatime,strictatime,nodiratime")->flags, unsigned{MS_STRICTATIME | MS_NODIRATIME});
 }
 
+TEST(MountOptions, TheLastWordOnIomapCounts) {
+  EXPECT_EQ(parse("ro")->iomap, IomapWish::kIfOffered);
+  const auto refused = parse("iomap,errors=panic,noiomap");
+  EXPECT_EQ(refused->iomap, IomapWish::kRefused);
+  EXPECT_EQ(server_options(*refused), "errors=panic,noiomap");
+  EXPECT_THAT(refused->for_new_mounts, ElementsAre("errors=panic", "noiomap"));
+  const auto required = parse("noiomap,iomap");
+  EXPECT_EQ(required->iomap, IomapWish::kRequired);
+  EXPECT_EQ(server_options(*required), "iomap");
+  EXPECT_FALSE(parse("iomap=1"));
+}
+
+TEST(MountOptions, AnotherServiceFindsOutAboutIomapByItself) {
+  const OptionRules foreign{.vocabulary = Vocabulary::kForeignService};
+  const auto options = parse("noiomap,lazytime", foreign);
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->iomap, IomapWish::kRefused);
+  EXPECT_EQ(options->flags, kLazyTime);
+  EXPECT_EQ(server_options(*options), "lazytime");
+  EXPECT_THAT(options->for_new_mounts, ElementsAre("noiomap"));
+  // A word of its own.
+  const auto its_own = parse("iomap=0", foreign);
+  ASSERT_TRUE(its_own);
+  EXPECT_EQ(its_own->iomap, IomapWish::kIfOffered);
+  EXPECT_EQ(server_options(*its_own), "iomap=0");
+}
+
 TEST(MountOptions, TheServerHearsOfAccessTimes) {
+  EXPECT_EQ(server_options(*parse("lazytime,noatime")), "noatime,lazytime");
   EXPECT_EQ(server_options(*parse("strictatime,nodiratime")), "nodiratime,strictatime");
   EXPECT_EQ(server_options(*parse("noatime")), "noatime");
 }
@@ -176,10 +211,10 @@ TEST(MountOptions, WhatIsNotKeptYetIsRefusedWithItsReason) {
 }
 
 TEST(MountOptions, WhatTunesSpeedIsARemark) {
-  const auto options = parse("discard,delalloc,lazytime");
+  const auto options = parse("discard,delalloc,stripe=2");
   ASSERT_TRUE(options);
   EXPECT_THAT(options->for_server, ElementsAre("discard"));
-  EXPECT_THAT(options->remarks, ElementsAre(HasSubstr("delalloc"), HasSubstr("lazytime")));
+  EXPECT_THAT(options->remarks, ElementsAre(HasSubstr("delalloc"), HasSubstr("stripe")));
 }
 
 TEST(MountOptions, WhatTakesANewMountIsRemembered) {

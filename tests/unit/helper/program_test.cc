@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <grp.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -16,6 +17,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -26,6 +28,8 @@
 
 #include "base/unique_fd.h"
 #include "helper/abort.h"
+#include "helper/bdi.h"
+#include "helper/iomap_blessing.h"
 #include "helper/mount_table.h"
 #include "tests/unit/helper/fake_server.h"
 #include "tests/unit/helper/program_fixture.h"
@@ -35,6 +39,8 @@ namespace fuse4fs::helper {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
+using testing::Attack;
 using testing::Behaviour;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
@@ -173,6 +179,69 @@ TEST_F(ProgramTest, ASignalEndsTheWaitAndUndoesEverything) {
     EXPECT_EQ(ended.status, 8) << ended.words;
     expect_nothing_left();
   }
+}
+
+TEST_F(ProgramTest, IomapIsRefusedInWordsWhereTheKernelHasNone) {
+  const UniqueFd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  const auto blessed = bless_for_iomap(fuse.get(), IomapWish::kRequired);
+  const Ended ended = mount(Behaviour::kServe, "iomap");
+  if (blessed) {
+    EXPECT_EQ(ended.status, 0) << ended.words;
+    return;
+  }
+  EXPECT_EQ(ended.status, 32);
+  EXPECT_THAT(ended.words, HasSubstr("option iomap cannot be heeded: " + blessed.error().message));
+  expect_no_trace();
+}
+
+TEST_F(ProgramTest, WithoutIomapEverythingGoesThroughTheServer) {
+  const Ended ended = mount(Behaviour::kServe, "noiomap,lazytime");
+  EXPECT_EQ(ended.status, 0);
+  EXPECT_THAT(ended.words, AllOf(HasSubstr("file I/O goes through the server: option noiomap"),
+                                 HasSubstr("option \"lazytime\" has no effect")));
+  const auto entry = find_mount(mount_point_);
+  ASSERT_TRUE(entry);
+  EXPECT_EQ(entry->flags & kLazyTime, 0U);
+}
+
+TEST_F(ProgramTest, ARemountKeepsLazytimeAndGivesItOnlyToMountsWithIomap) {
+  ASSERT_EQ(mount(Behaviour::kServe).status, 0);
+  const auto flags = [&] { return find_mount(mount_point_).value_or(MountEntry{}).flags; };
+  const auto remount = [&](const char* options) {
+    return run({image_, mount_point_, "-v", "-o", fmt::format("remount,{}", options)});
+  };
+  Ended ended = remount("lazytime");
+  EXPECT_EQ(ended.status, 0) << ended.words;
+  const bool with_iomap = has_iomap(find_mount(mount_point_)->device, MountType::kFuseBlock);
+  EXPECT_EQ((flags() & kLazyTime) != 0, with_iomap);
+  EXPECT_EQ(ended.words.find("option \"lazytime\" has no effect") == std::string::npos, with_iomap);
+  // As the kernel's part of a mount with iomap has it.
+  ASSERT_EQ(::mount("none", mount_point_.c_str(), nullptr, MS_REMOUNT | kLazyTime, nullptr), 0);
+  for (const char* const options : {"noexec", "lazytime"}) {
+    ended = remount(options);
+    EXPECT_EQ(ended.status, 0) << ended.words;
+    EXPECT_EQ(flags() & (MS_NOEXEC | kLazyTime), MS_NOEXEC | kLazyTime);
+  }
+  EXPECT_EQ(remount("nolazytime").status, 0);
+  EXPECT_EQ(flags() & (MS_NOEXEC | kLazyTime), unsigned{MS_NOEXEC});
+}
+
+// The kernel would give iomap to whatever somebody with that capability mounts.
+TEST_F(ProgramTest, WhatTheBlessingTakesIsGivenUpBeforeTheServerIsHeard) {
+  plan_attack(Attack::kHang, 1);
+  const pid_t helper = start({image_, mount_point_, "-o", "standalone,noiomap"});
+  EXPECT_TRUE(
+      soon([&] { return text_of_file(directory_.path("words")).find("at step 1\n") != std::string::npos; }));
+  const std::string status = text_of_file(fmt::format("/proc/{}/status", helper));
+  for (const char* const set : {"CapEff:\t", "CapPrm:\t"}) {
+    const auto place = status.find(set);
+    ASSERT_NE(place, std::string::npos);
+    const auto capabilities = std::stoull(status.substr(place + std::strlen(set), 16), nullptr, 16);
+    EXPECT_NE(capabilities & 1ULL << CAP_SYS_ADMIN, 0U);
+    EXPECT_EQ(capabilities & 1ULL << CAP_SYS_RAWIO, 0U);
+  }
+  ::kill(helper, SIGTERM);
+  EXPECT_EQ(wait(helper).status, 8);
 }
 
 TEST_F(ProgramTest, AHungMountIsAborted) {

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "helper/command_line.h"
+#include "helper/fs_context.h"
 #include "helper/mount_command.h"
 #include "helper/mount_table.h"
 #include "helper/service_socket.h"
@@ -118,6 +119,41 @@ TEST_F(ServiceTest, AForeignServiceTakesItsOwnClaimAndMounts) {
   const MountEntry entry = find_mount(where_).value_or(MountEntry{});
   EXPECT_EQ(entry.type, "fuse." + type_);
   EXPECT_EQ(entry.flags, unsigned{MS_NOSUID | MS_NODEV | MS_RELATIME});
+}
+
+TEST_F(ServiceTest, AServiceThatWouldLikeIomapAndItsRootNode) {
+  // As libfuse's drafts write it: what this kernel lacks is left out.
+  const ExitStatus status = mount("rw", [](auto& end, auto& greeting, const auto& arguments) {
+    EXPECT_TRUE(end.command(protocol::RequestIomap{protocol::IomapNeed::kOptional}));
+    EXPECT_TRUE(
+        end.open(protocol::OpenFile{.path = arguments.at(1), .open_flags = O_RDWR, .try_loop = true}));
+    EXPECT_TRUE(end.command(protocol::OpenFsContext{.fuseblk = false}));
+    EXPECT_TRUE(end.command(protocol::SetSource{arguments.at(1)}));
+    EXPECT_TRUE(end.command(protocol::SetMountPoint{arguments.at(2)}));
+    if (takes_option("fuse", "root_nodeid", "2")) {
+      EXPECT_TRUE(end.command(protocol::SetMountOptions{"root_nodeid=1"}));
+    } else {
+      EXPECT_EQ(end.command(protocol::SetMountOptions{"root_nodeid=2"}), fail(EINVAL));
+      EXPECT_TRUE(end.command(protocol::SetMountOptions{"allow_other"}));
+    }
+    EXPECT_TRUE(end.command(protocol::Mount{0}));
+    testing::serve_fuse(greeting.fuse_device.get(), testing::Until::kInitAnswered);
+    EXPECT_TRUE(end.say_goodbye(0));
+    testing::serve_fuse(greeting.fuse_device.get(), testing::Until::kEnd);
+  });
+  EXPECT_EQ(status, kSuccess);
+  EXPECT_TRUE(find_mount(where_));
+}
+
+TEST_F(ServiceTest, AServiceThatNeedsIomapGetsNoneWhereTheUserRefusesIt) {
+  const ExitStatus status = mount("noiomap", [](auto& end, auto&, const auto& arguments) {
+    EXPECT_EQ(arguments.size(), 3U) << "the word is the helper's";
+    EXPECT_EQ(end.command(protocol::RequestIomap{protocol::IomapNeed::kMandatory}), fail(EPERM));
+    EXPECT_FALSE(end.command(protocol::OpenFsContext{.fuseblk = false}));
+    EXPECT_TRUE(end.broken()) << "the helper is gone";
+  });
+  EXPECT_EQ(status, kMountFailure);
+  EXPECT_FALSE(find_mount(where_));
 }
 
 TEST_F(ServiceTest, ATrustedServiceMayOpenItsOwnPaths) {

@@ -69,7 +69,10 @@ TEST(Messages, MalformedCommandsAreRefused) {
       "",
       "00000000",
       "00000000 00000000",                                    // no such command
-      "494f4d41 503f 0000",                                   // IOMA of an older draft
+      "494f4d41 503f 0001",                                   // padding
+      "494f4d41 0000 0000",                                   // no such mode
+      "494f4d41 3f50 0000",                                   // little endian
+      "494f4d41 503f",                                        // no padding
       "53414654 0001 0001 00000000",                          // HELLO is not a command
       "646f6974 00000000",                                    // doit
       "4e414d45 00",                                          // empty string
@@ -77,7 +80,7 @@ TEST(Messages, MalformedCommandsAreRefused) {
       "4e414d45 'ab'",                                        // no NUL
       "4f50454e 00000000 00000000 00000000 00000000 00",      // empty path
       "4f50454e 00000000 00000000 00000000 00000200 'a' 00",  // a block size in OPEN
-      "4f50454e 00000000 00000000 00000002 00000200 'a' 00",  // and an unknown flag besides
+      "4f50454e 00000000 00000000 00000004 00000200 'a' 00",  // and an unknown flag besides
       "4d4e5450 4000 0001 '/mnt' 00",                         // padding
       "4d4e5450 4001 0000 '/mnt' 00",                         // no such type
       "4d4e5450 a000 0000 '/mnt' 00",                         // a symlink
@@ -91,8 +94,8 @@ TEST(Messages, AnUnknownFlagAloneIsAnswered) {
     const char* answer;
   };
   const Case cases[] = {
-      {"4f50454e 00000000 00000000 00000002 00000000 '/x' 00", "46494c45 00000016 '/x' 00"},
-      {"42444556 00000000 00000000 80000001 00000200 '/y' 00", "46494c45 00000016 '/y' 00"},
+      {"4f50454e 00000000 00000000 00000004 00000000 '/x' 00", "46494c45 00000016 '/x' 00"},
+      {"42444556 00000000 00000000 80000003 00000200 '/y' 00", "46494c45 00000016 '/y' 00"},
       {"54595045 00000002", "5245504c 00000016"},
   };
   for (const auto& [command, answer] : cases) {

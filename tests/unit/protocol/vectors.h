@@ -31,6 +31,13 @@ inline const std::vector<CommandVector>& command_vectors() {
                        .create_mode = 0x01020304,
                        .quiet = true,
                        .block_size = 0x05060708}},
+      {"4f50454e 00000000   00000000    00000002      00000000 '/i' 00",
+       OpenFile{.path = "/i", .try_loop = true}},
+      {"42444556 00000002   00000000    00000003      00000400 '/d' 00",
+       OpenBlockDevice{.path = "/d", .open_flags = 2, .quiet = true, .try_loop = true, .block_size = 1024}},
+      // magic    mode padding
+      {"494f4d41 503f 0000", RequestIomap{IomapNeed::kOptional}},
+      {"494f4d41 5021 0000", RequestIomap{IomapNeed::kMandatory}},
       {"54595045 00000001", OpenFsContext{.fuseblk = true}},
       {"54595045 00000000", OpenFsContext{.fuseblk = false}},
       {"4e414d45 '/dev/sdb1' 00", SetSource{"/dev/sdb1"}},

@@ -15,6 +15,15 @@ Outcome<Options> parse(const std::string& list) {
   return parse_options({"ext4", "/dev/sdb1", "/mnt", "-o", list});
 }
 
+TEST(Options, OnIomapTheLastWordCounts) {
+  EXPECT_EQ(parse("ro")->iomap, IomapOption::kIfOffered);
+  EXPECT_EQ(parse("iomap")->iomap, IomapOption::kRequired);
+  EXPECT_EQ(parse("noiomap")->iomap, IomapOption::kRefused);
+  EXPECT_EQ(parse("noiomap,iomap")->iomap, IomapOption::kRequired);
+  EXPECT_EQ(parse("iomap,noiomap")->iomap, IomapOption::kRefused);
+  EXPECT_FALSE(parse("iomap=1"));
+}
+
 TEST(Options, NamesAloneAreEnough) {
   const auto options = parse_options({"ext4", "/dev/sdb1", "/mnt"});
   ASSERT_TRUE(options);

@@ -23,6 +23,9 @@ template <unsigned long kFlag>
 Verdict with_flag(Place& place) {
   return mount_it(place, {.flags = static_cast<std::uint32_t>(kFlag)});
 }
+Verdict iomap(Place& place, message::IomapNeed need) {
+  return ask(place, message::Command(message::RequestIomap{need}));
+}
 // `again` after `first` was accepted.
 Verdict twice(Place& place, const message::Command& first, const message::Command& again) {
   if (auto verdict = ask(place, first); verdict.kind != Verdict::Kind::kSucceeded) return verdict;
@@ -30,6 +33,8 @@ Verdict twice(Place& place, const message::Command& first, const message::Comman
 }
 
 constexpr auto kCommandLine = behind("the helper: its own command line counts");
+constexpr auto kBlessing =
+    behind("the helper: given or withheld before the server is heard, and CAP_SYS_RAWIO with it");
 constexpr auto kListed = behind("the helper: options from a list, each of which takes something away");
 
 constexpr Attempt kTable[] = {
@@ -119,6 +124,20 @@ constexpr Attempt kTable[] = {
        return twice(place, message::SetMountOptions{"blksize=4096"}, message::SetMountOptions{"blksize=512"});
      },
      Expected::kRefused, kCommandLine},
+    {"options_root_node", "OPTS root_nodeid=2: another inode as the root",
+     [](Place& place) { return options(place, "root_nodeid=2"); }, Expected::kRefused, kListed},
+    {"iomap_mandatory", "IOMA, mandatory",
+     [](Place& place) { return iomap(place, message::IomapNeed::kMandatory); }, Expected::kRefused,
+     kBlessing},
+    {"iomap_user_refused", "IOMA, optional, which the user refused",
+     [](Place& place) { return iomap(place, message::IomapNeed::kOptional); }, Expected::kRefused, kBlessing,
+     "noiomap"},
+    {"iomap_after_mount", "IOMA once it is mounted",
+     [](Place& place) {
+       if (auto verdict = mount_it(place); verdict.kind != Verdict::Kind::kSucceeded) return verdict;
+       return iomap(place, message::IomapNeed::kOptional);
+     },
+     Expected::kRefused, kBlessing, "noiomap"},
     {"flag_remount", "DOIT with MS_REMOUNT", with_flag<MS_REMOUNT>, Expected::kRefused, kListed},
     {"flag_bind", "DOIT with MS_BIND", with_flag<MS_BIND>, Expected::kRefused, kListed},
     {"flag_move", "DOIT with MS_MOVE", with_flag<MS_MOVE>, Expected::kRefused, kListed},

@@ -18,6 +18,7 @@
 #include <array>
 #include <cstdint>
 
+#include "base/fuse_iomap_abi.h"
 #include "tests/hostile/rogue/any_process.h"
 #include "tests/hostile/rogue/attempt.h"
 
@@ -168,6 +169,9 @@ constexpr Attempt kTable[] = {
        return by_errno(::syscall(SYS_ioctl, place.fuse, kBackingOpen, map.data()));
      },
      Expected::kKilled, behind("no capabilities; not mounted")},
+    {"fuse_bless", "bless its /dev/fuse for iomap, which the user refused (FUSE_DEV_IOC_ADD_IOMAP)",
+     [](Place& place) { return command(place.fuse, iomap_abi::kIoctlAddIomap, 0); }, Expected::kKilled,
+     kNoCapability, "noiomap"},
     {"fuse_backing_close", "close such a file (FUSE_DEV_IOC_BACKING_CLOSE)",
      [](Place& place) { return command_with<std::uint32_t>(place.fuse, kBackingClose, 1); },
      Expected::kKilled, behind("no capabilities; not mounted")},

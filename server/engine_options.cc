@@ -24,6 +24,19 @@ std::string device_name(const service::Options& options) {
   return options.source.substr(options.source.rfind('/') + 1);
 }
 
+fuse::SessionOptions::Iomap iomap_choice(service::IomapOption option) {
+  using Iomap = fuse::SessionOptions::Iomap;
+  switch (option) {
+    case service::IomapOption::kRequired:
+      return Iomap::kRequired;
+    case service::IomapOption::kRefused:
+      return Iomap::kRefused;
+    case service::IomapOption::kIfOffered:
+      break;
+  }
+  return Iomap::kIfOffered;
+}
+
 }  // namespace
 
 ext4::MountOptions engine_options(const service::Options& options, cache::Access access) {
@@ -50,6 +63,7 @@ ext4::MountOptions engine_options(const service::Options& options, cache::Access
 fuse::SessionOptions session_options(const service::Options& options) {
   fuse::SessionOptions session;
   session.name = device_name(options);
+  session.iomap = iomap_choice(options.iomap);
   if (options.id_mapped_mounts) session.id_mapped_mounts = fuse::SessionOptions::IdMappedMounts::kAllowed;
   return session;
 }

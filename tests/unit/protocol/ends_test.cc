@@ -189,7 +189,7 @@ TEST_F(HelperEndTest, RefusesBadGreetings) {
 }
 
 TEST_F(HelperEndTest, AnswersUnknownFlagsItselfAndGoesOn) {
-  queue("4f50454e 00000000 00000000 00000002 00000000 '/x' 00");
+  queue("4f50454e 00000000 00000000 00000004 00000000 '/x' 00");
   queue("54595045 00000001");
   HelperEnd end = helper();
   EXPECT_EQ(*end.next_command(), Command(OpenFsContext{.fuseblk = true}));
@@ -206,7 +206,7 @@ TEST_F(HelperEndTest, DoesNotAnswerUnknownFlagsForEver) {
 }
 
 TEST_F(HelperEndTest, RefusesUnknownCommandsAndDescriptors) {
-  queue("494f4d41 503f 0000");
+  queue("554e4b4e 503f 0000");
   queue("444f4954 00000000", 1);
   HelperEnd end = helper();
   EXPECT_EQ(error_of(end.next_command()), Errno(EBADMSG));

@@ -52,9 +52,8 @@ Outcome<void> keep_needed_privileges(Errand errand) {
 }
 
 Outcome<void> give_up_blessing() {
-  constexpr auto kSets = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
-  if (capng_get_caps_process() != 0 || capng_update(CAPNG_DROP, kSets, CAP_SYS_RAWIO) != 0 ||
-      capng_apply(CAPNG_SELECT_CAPS) != 0)
+  if (capng_get_caps_process() != 0 || capng_update(CAPNG_DROP, CAPNG_EFFECTIVE, CAP_SYS_RAWIO) != 0 ||
+      capng_update(CAPNG_DROP, CAPNG_PERMITTED, CAP_SYS_RAWIO) != 0 || capng_apply(CAPNG_SELECT_CAPS) != 0)
     return fail(Errno(EPERM), "CAP_SYS_RAWIO cannot be given up");
   return {};
 }

@@ -85,9 +85,7 @@ void fields(auto& io, OpenBlockDevice& m) {
 }
 
 void fields(auto& io, RequestIomap& m) {
-  auto need = std::to_underlying(m.need);
-  io.u16(need);
-  m.need = IomapNeed{need};
+  io.one_of(m.need, IomapNeed::kOptional, IomapNeed::kMandatory);
   io.constant16(0);
 }
 
@@ -124,9 +122,6 @@ bool is_known(const SetMountPoint& m) {
       return true;
   }
   return false;
-}
-bool is_known(const RequestIomap& m) {
-  return m.need == IomapNeed::kOptional || m.need == IomapNeed::kMandatory;
 }
 
 template <class T>

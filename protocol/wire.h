@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "protocol/messages.h"
 
@@ -30,6 +31,11 @@ class Encoder {
     unsigned bit = 0;
     ((value |= static_cast<std::uint32_t>(bits) << bit++), ...);
     u32(value);
+  }
+  // A u16 with two values.
+  template <class Enum>
+  void one_of(Enum value, Enum /*first*/, Enum /*second*/) {
+    u16(std::to_underlying(value));
   }
   void text(const std::string& value, std::size_t /*limit*/) {
     for (const char c : value) bytes_.push_back(static_cast<std::byte>(c));
@@ -71,6 +77,12 @@ class Decoder {
     unsigned bit = 0;
     ((bits = (value >> bit++ & 1) != 0), ...);
     if (value >> bit != 0) unknown_flag_ = true;
+  }
+  template <class Enum>
+  void one_of(Enum& value, Enum first, Enum second) {
+    const std::uint32_t raw = number(2);
+    if (raw != std::to_underlying(first) && raw != std::to_underlying(second)) return refuse(EBADMSG);
+    value = raw == std::to_underlying(first) ? first : second;
   }
   // Always the last field: the rest of the packet, not empty, ending with its only NUL. `limit` includes the
   // NUL.

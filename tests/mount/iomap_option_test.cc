@@ -58,7 +58,7 @@ TEST_F(IomapOption, WithoutItOrWithoutAWordTheMountWorks) {
     SCOPED_TRACE(options);
     const auto mounted = mount(image, options);
     ASSERT_EQ(mounted.status, 0) << mounted.output;
-    EXPECT_THAT(mounted.output, IsEmpty()) << "nothing is said of it";
+    EXPECT_THAT(mounted.output, Not(HasSubstr("iomap"))) << "nothing is said of it";
     expect_it_works();
     unmount_and_check(image);
   }

@@ -81,3 +81,16 @@ block() { # FILE HEADING N
     here && /^```/ { inside = !inside; if (inside) n++; next }
     here && inside && n == wanted' "/shared/$1" | grep . || fail "$1, $2: no block $3"
 }
+
+# ---- for kernel-* ----
+
+need_fuse() { [ -c /dev/fuse ] || skip "no FUSE in this kernel"; }
+need_loop() { [ -e /dev/loop-control ] || skip "no loop devices in this kernel"; }
+need_ext4() { grep -qw ext4 /proc/filesystems || skip "no ext4 in this kernel"; }
+at_least() { # VERSION: of the kernel
+  [ "$(printf '%s\n%s\n' "$1" "$(uname -r)" | sort -V | head -n 1)" = "$1" ]
+}
+built() { # FILE: where it is; the case is skipped if it was not built
+  [ -x "$FUSE4FS_BUILD/$1" ] || skip "$1 is not built"
+  echo "$FUSE4FS_BUILD/$1"
+}

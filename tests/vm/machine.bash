@@ -9,7 +9,7 @@ make_tree() {
   local release packages sources=() name
   release=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
   [ -n "$release" ] || skip "/etc/os-release does not say which Debian this is"
-  packages=$(sed 's/#.*//' "$here/packages" | xargs | tr ' ' ',')
+  packages=$(sed 's/#.*//' "$here/packages" ${kernel:+"$here/packages-kernel"} | xargs | tr ' ' ',')
   name=$release-$(echo "$packages" | sha256sum | cut -c 1-12)
   tree=$vm/tree-$name
   mkdir -p "$vm"

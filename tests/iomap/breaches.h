@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The rules that a server of fuse-iomap must keep, by name, and what was broken.
+//
+// Any thread. A test fails if the list is not empty.
+#pragma once
+
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace fuse4fs::iomap_model {
+
+enum class Rule {
+  // Of the connection.
+  kInitMinorTooLow,
+  kConfigRefused,
+  kInodeWithoutIomap,
+  kReplySize,
+  kUpcallUnsupported,  // ENOSYS, which switches an upcall off for good
+  // Of each mapping; the kernel refuses them.
+  kMappingType,
+  kMappingFlags,
+  kMappingLengthZero,
+  kMappingOffsetMisaligned,
+  kMappingLengthMisaligned,
+  kMappingOverflow,
+  kMappingBehindLargestFile,
+  kMappedWithoutDevice,
+  kMappedWithoutAddress,
+  kHoleWithDevice,
+  kHoleWithAddress,
+  kPureOverwriteInReadRecord,
+  kAddressOverflow,
+  kRetryWithoutCache,
+  // Of a reply to BEGIN; the kernel refuses them.
+  kNoCacheInReply,
+  kPositionNotCovered,
+  kDeviceUnknown,
+  // Of notifications; the kernel refuses them.
+  kNotificationSize,
+  kNotificationOfOtherInode,
+  kRetryInUpsert,
+  kUpsertWithoutAddress,
+  kUpsertBehindDevice,
+  kInvalidationMisaligned,
+  kInvalidationBehindLargestFile,
+  kDeviceInvalidationRefused,
+  // Of a mapping and what it is for. The kernel refuses some, warns of some, and loses data over some.
+  kHoleForDirectWrite,
+  kHoleForBufferedWrite,
+  kHoleForWriteback,
+  kDelallocForDirectWrite,
+  kDelallocForWriteback,
+  kInlineForWriteback,
+  kInlineTooLarge,
+  kAtomicInPieces,
+  kOverwriteOfUnwritten,  // OVERWRITE_ONLY answered with what is not written
+  kRetryWithoutEnd,
+  // What the kernel cannot see.
+  kBehindDevice,
+  kAddressMisaligned,
+  kMappedTwice,  // one place of the device, two places of files
+  kMappedFreeBlocks,
+  kMappedUninitialised,  // MAPPED, where nobody has written and the device holds something
+  kConvertedTooFar,      // MAPPED, where UNWRITTEN was answered and no IOEND has come
+  kFailedWriteCounted,   // MAPPED or a size, for what an IOEND called failed
+  kMappedBehindEnd,      // written blocks that lie wholly behind the end of the file
+  kConversionForgotten,  // UNWRITTEN after IOEND
+  kCachedMappingStale,
+  kInvalidationForgotten,  // blocks freed that the kernel still has mappings of
+  kFreedUnderIo,
+  kFreedTwice,
+  kSizeBelowIoend,  // newsize
+  kSizeLost,        // on the disk, after fsync or an extending fallocate
+  kSizeOtherThanSet,
+  kNotFlushed,  // fsync answered, the device's cache not flushed
+  kIoendErrorForgotten,
+  kBeginRefused,  // an error without a cause
+  kEndRefused,
+  kIoendRefused,
+  kStaleContent,  // bytes read that nobody wrote there
+  kDataLost,
+};
+
+// As in the enum, without its k.
+std::string_view name(Rule rule);
+
+struct Breach {
+  Rule rule;
+  std::string details;
+};
+
+class Breaches {
+ public:
+  void add(Breach breach);
+  void add(Rule rule, std::string details) { add(Breach{rule, std::move(details)}); }
+
+  [[nodiscard]] bool empty() const;
+  [[nodiscard]] std::set<Rule> rules() const;
+  // A line each, the first hundred of them.
+  [[nodiscard]] std::string words() const;
+
+ private:
+  static constexpr std::size_t kKept = 100;
+  mutable std::mutex mutex_;
+  std::vector<Breach> kept_;
+  std::set<Rule> rules_;
+  std::size_t count_ = 0;
+};
+
+}  // namespace fuse4fs::iomap_model

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/iomap/file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+
+namespace fuse4fs::iomap_model {
+
+File::File(Core& core, const fuse_entry_out& entry, std::shared_ptr<FileLedger> ledger)
+    : core_(core),
+      id_{.node = entry.nodeid, .inode = entry.attr.ino},
+      block_(core.limits.block_size),
+      kept_ledger_(std::move(ledger)),
+      ledger_(*kept_ledger_),
+      mapper_(core, id_, ledger_),
+      pages_(core.folio_size, core.limits.block_size),
+      size_(entry.attr.size) {
+  mapper_.set_disk_size(entry.attr.size);
+  if (ledger_.size() == 0) ledger_.resized(entry.attr.size);
+}
+
+Result<void> File::adopt() {
+  ledger_.device_written({.offset = 0, .length = size_});
+  const FileLedger::Changing unknown(ledger_);
+  std::vector<std::byte> bytes(1 << 20);
+  for (std::uint64_t at = 0; at < size_; at += bytes.size()) {
+    ASSIGN_OR_RETURN(const std::size_t got, read(at, bytes));
+    ledger_.wrote(at, std::span(bytes).first(got));
+  }
+  return {};
+}
+
+Result<void> File::read_device(const abi::Mapping& mapping, std::uint64_t position,
+                               std::span<std::byte> into) {
+  Device& device = *core_.devices.find(mapping.device);
+  const std::uint64_t address = mapping.address + (position - mapping.offset);
+  const BlockOwners::InFlight flight(core_.owners, {.offset = address, .length = into.size()});
+  return device.read(address, into);
+}
+
+Result<void> File::write_device(const abi::Mapping& mapping, std::uint64_t position,
+                                std::span<const std::byte> from) {
+  Device& device = *core_.devices.find(mapping.device);
+  const std::uint64_t address = mapping.address + (position - mapping.offset);
+  const ByteRange range{.offset = position, .length = from.size()};
+  Result<std::uint64_t> written;
+  {
+    const BlockOwners::InFlight flight(core_.owners, {.offset = address, .length = from.size()});
+    written = device.write(address, from);
+  }
+  if (!written) {
+    ledger_.device_refused(range);
+    return fail(written.error());
+  }
+  ledger_.device_written(range);
+  for (std::uint64_t known = last_write_; known < *written;)
+    if (last_write_.compare_exchange_weak(known, *written)) break;
+  last_device_ = mapping.device;
+  return {};
+}
+
+Result<void> File::read_inline(std::uint64_t position, std::span<std::byte> into) {
+  if (into.empty()) return {};
+  fuse_read_in in{};
+  in.offset = position;
+  in.size = static_cast<std::uint32_t>(into.size());
+  ASSIGN_OR_RETURN(const auto bytes,
+                   core_.connection.call(FUSE_READ, id_.node, std::as_bytes(std::span(&in, 1))));
+  if (bytes.size() != into.size()) return fail(EIO);
+  std::ranges::copy(bytes, into.begin());
+  return {};
+}
+
+Result<void> File::write_inline(std::uint64_t position, std::span<const std::byte> from) {
+  fuse_write_in in{};
+  in.offset = position;
+  in.size = static_cast<std::uint32_t>(from.size());
+  const std::string_view tail(reinterpret_cast<const char*>(from.data()), from.size());
+  ASSIGN_OR_RETURN(const auto out, core_.connection.ask<fuse_write_out>(FUSE_WRITE, id_.node, in, tail));
+  if (out.size != from.size()) return fail(EIO);
+  return {};
+}
+
+Result<std::uint64_t> File::seek(std::uint64_t position, ext4::SeekTarget target) {
+  const std::shared_lock lock(inode_lock_);
+  const std::uint64_t size = size_;
+  if (position >= size) return fail(ENXIO);
+  for (std::uint64_t at = position; at < size;) {
+    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpReport, at, size - at, size));
+    const std::uint64_t end = std::min(answer.end(), size);
+    const std::uint16_t type = answer.source.type;
+    // Of what is not written, the pages know better.
+    const bool in_pages = type == abi::kUnwritten || type == abi::kHole;
+    for (; in_pages && at < end; at = round_down(at) + block_) {
+      const auto folio = type == abi::kUnwritten ? pages_.lock_existing(at) : LockedFolio{};
+      const bool is_data = folio && folio->is_uptodate({.offset = round_down(at), .length = block_});
+      if (is_data == (target == ext4::SeekTarget::kData)) return at;
+    }
+    if (!in_pages && target == ext4::SeekTarget::kData) return at;
+    at = end;
+  }
+  if (target == ext4::SeekTarget::kHole) return size;
+  return fail(ENXIO);
+}
+
+Result<std::vector<abi::Mapping>> File::extents() {
+  RETURN_IF_ERROR(write_back());
+  const std::shared_lock lock(inode_lock_);
+  const std::uint64_t end = round_up(size_);
+  std::vector<abi::Mapping> found;
+  for (std::uint64_t at = 0; at < end;) {
+    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpReport, at, end - at, size_));
+    if (answer.source.type != abi::kHole) found.push_back(answer.source);
+    at = answer.source.offset + answer.source.length;
+  }
+  return found;
+}
+
+Result<std::vector<abi::Mapping>> File::swap_on() {
+  RETURN_IF_ERROR(sync());
+  const std::unique_lock lock(inode_lock_);
+  std::vector<abi::Mapping> found;
+  for (std::uint64_t at = 0; at < size_;) {
+    ASSIGN_OR_RETURN(const auto answer,
+                     mapper_.begin(abi::kOpSwapFile | abi::kOpReport, at, size_ - at, size_));
+    const abi::Mapping& mapping = answer.source;
+    const bool good = (mapping.type == abi::kMapped || mapping.type == abi::kUnwritten) &&
+                      (mapping.flags & (abi::kDirty | abi::kShared)) == 0;
+    if (!good) {
+      (void)mapper_.ioend({.flags = abi::kIoendSwapOff, .error = 0, .range = {}});
+      return fail(EINVAL);
+    }
+    found.push_back(mapping);
+    at = mapping.offset + mapping.length;
+  }
+  return found;
+}
+
+Result<void> File::swap_off() {
+  return mapper_.ioend({.flags = abi::kIoendSwapOff, .error = 0, .range = {}});
+}
+
+Result<fuse_attr> File::stat() {
+  ASSIGN_OR_RETURN(const auto out,
+                   core_.connection.ask<fuse_attr_out>(FUSE_GETATTR, id_.node, fuse_getattr_in{}));
+  // The size is the kernel's to know; the server's is that on the disk.
+  mapper_.set_disk_size(core_.quirks.has(Quirk::kStatMovesDiskSize) ? size_.load() : out.attr.size);
+  fuse_attr attributes = out.attr;
+  attributes.size = size_;
+  return attributes;
+}
+
+void File::reclaim() { (void)invalidate_pages(kAll); }
+
+void File::drop_caches() {
+  reclaim();
+  mapper_.cache().drop();
+}
+
+void File::drop_pages() {
+  const std::unique_lock lock(inode_lock_);
+  const std::unique_lock no_faults(invalidate_lock_);
+  remove_pages(kAll);
+  mapper_.cache().drop();
+}
+
+Result<void> File::judge_durability() {
+  drop_caches();
+  ASSIGN_OR_RETURN(const auto out,
+                   core_.connection.ask<fuse_attr_out>(FUSE_GETATTR, id_.node, fuse_getattr_in{}));
+  if (out.attr.size < synced_size_)
+    core_.breaches.add(Rule::kSizeLost, fmt::format("node {}: {} synced, {} on the disk", id_.node,
+                                                    synced_size_.load(), out.attr.size));
+  std::vector<std::byte> bytes(1 << 20);
+  for (std::uint64_t at = 0; at < size_; at += bytes.size()) RETURN_IF_ERROR(read(at, bytes));
+  drop_caches();
+  return {};
+}
+
+Result<void> File::judge_cache() {
+  for (const abi::Mapping& mapping : mapper_.cache().mappings(MappingCache::Fork::kRead)) {
+    for (std::uint64_t at = mapping.offset; at < mapping.offset + mapping.length;) {
+      const std::uint64_t left = mapping.offset + mapping.length - at;
+      ASSIGN_OR_RETURN(const auto answer,
+                       mapper_.begin(abi::kOpReport, at, left, size_, Mapper::From::kServer));
+      const abi::Mapping& now = answer.source;
+      const bool has_address = mapping.address != abi::kNullAddress;
+      // Both read as zeros, and no write goes by a cached hole.
+      const bool was_allocated = mapping.type == abi::kHole && now.type == abi::kUnwritten;
+      const bool same =
+          now.type == mapping.type && now.device == mapping.device &&
+          (!has_address || now.address + (at - now.offset) == mapping.address + (at - mapping.offset));
+      if (!same && !was_allocated) {
+        core_.breaches.add(Rule::kCachedMappingStale, fmt::format("node {}: cached {}, now {}", id_.node,
+                                                                  describe(mapping), describe(now)));
+        return fail(kCorrupted);
+      }
+      at = now.offset + now.length;
+    }
+  }
+  return {};
+}
+
+}  // namespace fuse4fs::iomap_model

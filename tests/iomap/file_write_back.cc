@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "tests/iomap/file.h"
+
+namespace fuse4fs::iomap_model {
+
+// A stretch of the file that goes to one stretch of the device in one piece.
+struct File::Ioend {
+  abi::Mapping mapping{};
+  std::uint64_t position = 0;
+  std::vector<std::byte> bytes;  // whole blocks
+  std::uint64_t length = 0;      // up to the end of the file
+  std::vector<std::shared_ptr<Folio>> folios;
+
+  [[nodiscard]] std::uint64_t address() const { return mapping.address + (position - mapping.offset); }
+  [[nodiscard]] bool takes(const abi::Mapping& next, std::uint64_t at) const {
+    constexpr std::size_t kMost = 1 << 20;
+    const std::uint64_t next_address = next.address + (at - next.offset);
+    return position + bytes.size() == at && address() + bytes.size() == next_address &&
+           mapping.type == next.type && mapping.device == next.device &&
+           (mapping.flags & abi::kShared) == (next.flags & abi::kShared) &&
+           ((next.flags & abi::kBoundary) == 0 || next.offset != at) && bytes.size() < kMost;
+  }
+};
+
+// One pass over the dirty pages. Keeps its mapping from folio to folio while it is good.
+struct File::WriteBack {
+  std::optional<Mapper::Answer> answer;
+  Ioend ioend;
+  std::optional<Errno> error;
+};
+
+void File::remember_error(Errno error) {
+  int none = 0;
+  write_back_error_.compare_exchange_strong(none, error.value());
+}
+
+Result<void> File::submit(Ioend& ioend) {
+  if (ioend.bytes.empty()) return {};
+  const ByteRange range{.offset = ioend.position, .length = ioend.length};
+  const auto written = write_device(ioend.mapping, ioend.position, ioend.bytes);
+  Mapper::Completed completed{.flags = abi::kIoendWriteback,
+                              .error = written ? 0 : written.error().value(),
+                              .range = range,
+                              .address = ioend.address(),
+                              .device = ioend.mapping.device};
+  if (ioend.mapping.type == abi::kUnwritten) completed.flags |= abi::kIoendUnwritten;
+  if ((ioend.mapping.flags & abi::kShared) != 0) completed.flags |= abi::kIoendShared;
+  const auto told = mapper_.ioend(completed);
+  if (!told) ledger_.device_refused(range);
+  // Kernels of v7 finish the pages with what the device said, whatever the server did.
+  Result<void> outcome = written;
+  if (outcome && !core_.quirks.has(Quirk::kIoendErrorsDropped)) outcome = told;
+  if (!outcome) remember_error(outcome.error());
+  for (const auto& folio : ioend.folios) {
+    folio->under_writeback = false;
+    folio->under_writeback.notify_all();
+  }
+  ioend = {};
+  return outcome;
+}
+
+void File::discard(const LockedFolio& folio, std::uint64_t position, std::uint64_t end, Errno error) {
+  ledger_.device_refused({.offset = position, .length = end - position});
+  remember_error(error);
+  (void)mapper_.ioend(
+      {.flags = 0, .error = error.value(), .range = {.offset = position, .length = folio->end() - position}});
+}
+
+Result<void> File::write_back_run(WriteBack& state, LockedFolio& folio, ByteRange run) {
+  const std::uint64_t end = run.offset + run.length;
+  const std::uint64_t size = size_;
+  for (std::uint64_t at = run.offset; at < end;) {
+    auto& answer = state.answer;
+    if (!answer || at < answer->mapping.offset || at >= answer->end() || !mapper_.is_current(*answer)) {
+      const auto found = mapper_.begin(abi::kOpWriteback, at, end - at, size);
+      if (!found) {
+        state.answer.reset();
+        discard(folio, at, end, found.error());
+        return fail(found.error());
+      }
+      answer = *found;
+    }
+    const std::uint64_t stop = std::min(end, answer->end());
+    // It may be longer than what was asked for when it was judged.
+    mapper_.reuse(*answer, {.offset = at, .length = round_up(stop) - at});
+    if (!state.ioend.takes(answer->mapping, at)) {
+      // Folios of it other than this one are free for others to wait for.
+      if (auto outcome = submit(state.ioend); !outcome && !state.error) state.error = outcome.error();
+      state.ioend.mapping = answer->mapping;
+      state.ioend.position = at;
+    }
+    const auto bytes = folio->bytes({.offset = at, .length = round_up(stop) - at});
+    state.ioend.bytes.insert(state.ioend.bytes.end(), bytes.begin(), bytes.end());
+    state.ioend.length =
+        std::min(state.ioend.position + state.ioend.bytes.size(), size) - state.ioend.position;
+    at = stop;
+  }
+  return {};
+}
+
+Result<void> File::write_back_folio(WriteBack& state, LockedFolio& folio) {
+  const std::uint64_t size = size_;
+  const std::uint64_t end = std::min(folio->end(), size);
+  if (folio->offset >= size) {
+    std::fill(folio->dirty.begin(), folio->dirty.end(), false);
+    return {};
+  }
+  // What lies behind the end is zeros on the device.
+  if (end < folio->end()) {
+    const auto behind = folio->bytes({.offset = end, .length = folio->end() - end});
+    std::ranges::fill(behind, std::byte{0});
+  }
+  Result<void> outcome;
+  for (std::uint64_t at = folio->offset; at < end && outcome;) {
+    const auto is_dirty = [&](std::uint64_t block) { return folio->dirty[(block - folio->offset) / block_]; };
+    if (!is_dirty(at)) {
+      at += block_;
+      continue;
+    }
+    std::uint64_t stop = at + block_;
+    while (stop < end && is_dirty(stop)) stop += block_;
+    outcome = write_back_run(state, folio, {.offset = at, .length = std::min(stop, end) - at});
+    at = stop;
+  }
+  std::fill(folio->dirty.begin(), folio->dirty.end(), false);
+  return outcome;
+}
+
+void File::write_back_one(WriteBack& state, const std::shared_ptr<Folio>& folio) {
+  LockedFolio locked{.folio = folio, .lock = std::unique_lock(folio->lock)};
+  locked->wait_for_writeback();
+  if (locked->removed || !locked->any_dirty()) return;
+  if (auto outcome = write_back_folio(state, locked); !outcome && !state.error) state.error = outcome.error();
+  if (state.ioend.bytes.empty()) return;
+  // What of this folio went out earlier is on the device already; the rest goes with the ioend.
+  locked->under_writeback = true;
+  state.ioend.folios.push_back(folio);
+}
+
+Result<void> File::finish_write_back(WriteBack& state) {
+  if (auto outcome = submit(state.ioend); !outcome && !state.error) state.error = outcome.error();
+  if (state.error) return fail(*state.error);
+  return {};
+}
+
+Result<void> File::write_back(ByteRange range) {
+  WriteBack state;
+  // Marked at the beginning: a page that takes the place of one of them is not of this pass.
+  for (const auto& folio : pages_.dirty_within(range)) write_back_one(state, folio);
+  return finish_write_back(state);
+}
+
+Result<void> File::flush_in_background(const BeforeFolio& before_folio) {
+  WriteBack state;
+  for (auto folio = pages_.first_from(0); folio; folio = pages_.first_from(folio->end())) {
+    if (before_folio) {
+      before_folio(folio->offset);
+      // What is there now.
+      folio = pages_.first_from(folio->offset);
+      if (!folio) break;
+    }
+    write_back_one(state, folio);
+  }
+  return finish_write_back(state);
+}
+
+Result<void> File::flush_times() {
+  if (!times_changed_.exchange(false)) return {};
+  fuse_setattr_in in{};
+  in.valid = FATTR_MTIME | FATTR_CTIME | FATTR_ATIME;
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  in.atime = in.mtime = in.ctime = static_cast<std::uint64_t>(now.tv_sec);
+  in.atimensec = in.mtimensec = in.ctimensec = static_cast<std::uint32_t>(now.tv_nsec);
+  ASSIGN_OR_RETURN(const auto out, core_.connection.ask<fuse_attr_out>(FUSE_SETATTR, id_.node, in));
+  mapper_.set_disk_size(out.attr.size);
+  return {};
+}
+
+Result<void> File::sync(SyncWhat what) {
+  const std::uint64_t size = size_;
+  (void)write_back();
+  const int error = write_back_error_.exchange(0);
+  RETURN_IF_ERROR(flush_times());
+  const std::uint64_t last_write = last_write_;
+  const bool refused = mapper_.take_refusal();
+  fuse_fsync_in in{};
+  in.fsync_flags = what == SyncWhat::kDataOnly ? FUSE_FSYNC_FDATASYNC : 0;
+  const auto synced = core_.connection.tell(FUSE_FSYNC, id_.node, in);
+  if (!synced && synced.error() != Errno(ENOSYS)) return synced;
+  if (refused) core_.breaches.add(Rule::kIoendErrorForgotten, fmt::format("node {}", id_.node));
+  const Device* const device = core_.devices.find(last_device_);
+  if (core_.watch == Core::Watch::kServerTells && device && !device->is_flushed(last_write))
+    core_.breaches.add(Rule::kNotFlushed, fmt::format("node {}", id_.node));
+  if (error != 0) return fail(error);
+  synced_size_ = size;
+  return {};
+}
+
+Result<void> File::close() {
+  const auto written = write_back();
+  RETURN_IF_ERROR(flush_times());
+  const auto flushed = core_.connection.tell(FUSE_FLUSH, id_.node, fuse_flush_in{});
+  if (!flushed && flushed.error() != Errno(ENOSYS)) return flushed;
+  return written;
+}
+
+}  // namespace fuse4fs::iomap_model

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Where the kernels of series v7 do otherwise than their documents say. Each can be switched on by itself.
+#pragma once
+
+#include <initializer_list>
+#include <set>
+
+namespace fuse4fs::iomap_model {
+
+enum class Quirk {
+  kIoendErrorsDropped,             // in write-back: nobody is told that the server refused an IOEND
+  kEndNotSent,                     // END that does not come
+  kStatMovesDiskSize,              // a stat while a file grows: APPEND is forgotten
+  kNewAddressInSectors,            // of IOEND, by 512 bytes
+  kFullInvalidationKeepsSequence,  // mappings already picked up outlive it
+  kWantEndIneffective
+};
+
+class Quirks {
+ public:
+  Quirks() = default;
+  Quirks(std::initializer_list<Quirk> quirks) : quirks_(quirks) {}
+  // All that a kernel of series v7 has. END comes.
+  static Quirks v7() {
+    return {Quirk::kIoendErrorsDropped, Quirk::kStatMovesDiskSize, Quirk::kNewAddressInSectors,
+            Quirk::kFullInvalidationKeepsSequence, Quirk::kWantEndIneffective};
+  }
+  [[nodiscard]] bool has(Quirk quirk) const { return quirks_.contains(quirk); }
+
+ private:
+  std::set<Quirk> quirks_;
+};
+
+}  // namespace fuse4fs::iomap_model

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What a server can do wrong, one at a time: in AllocatingVolume itself, or to its answers on their way. Each
+// has the one rule by whose name the model must report it.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "tests/iomap/breaches.h"
+#include "tests/iomap/connection.h"
+
+namespace fuse4fs::iomap_model {
+
+enum class Mistake {
+  kNone,
+  // On the way.
+  kOffsetMisaligned,
+  kLengthMisaligned,
+  kLengthZero,
+  kRangeOverflows,
+  kBehindLargestFile,
+  kPositionNotCovered,
+  kBadType,
+  kBadFlags,
+  kHoleWithAddress,
+  kHoleWithDevice,
+  kMappedWithoutDevice,
+  kMappedWithoutAddress,
+  kDeviceUnknown,
+  kAddressOverflows,
+  kAddressMisaligned,
+  kBehindDevice,
+  kWriteRecordEmpty,
+  kPureOverwriteInRead,
+  kNoCacheInReply,
+  kRetryWithoutCache,
+  kHoleForBufferedWrite,
+  kHoleForDirectWrite,
+  kHoleAtWriteback,
+  kDelallocForDirectWrite,
+  kDelallocAtWriteback,
+  kInlineAtWriteback,
+  kInlineTooLarge,
+  kShortReply,
+  kLongReply,
+  kInitMinorTooLow,
+  kConfigFlagsUnknown,
+  kExclusiveMissing,
+  kNewSizeTooSmall,
+  kOtherSizeThanSet,
+  kIoendUnsupported,
+  kEndUnsupported,
+  kWritebackRefused,
+  kReadRefused,
+  // In the server.
+  kTwoFilesOverlap,
+  kMapsFreedBlocks,
+  kMapsUninitialised,
+  kForgetsConversion,
+  kConvertsTooFar,
+  kConvertsFailedWrites,
+  kMovesWithoutInvalidation,
+  kTruncatesWithoutInvalidation,
+  kPunchesWithoutInvalidation,
+  kInvalidationMisaligned,
+  kRemembersBehindDevice,
+  kFreesTwice,
+  kFreesShortWritesUnasked,
+  kTruncateFreesTooMuch,
+  kTruncateKeepsTail,
+  kLongWritebackAnswers,
+  kZeroRangeKeepsData,
+  kPunchKeepsData,
+  kSizeNotMoved,
+  kTrustsAppend,
+  kAllocateForgetsSize,
+  kSyncWithoutFlush,
+  kIoendErrorNotKept,
+  kIoendRefused,
+  kEndRefused,
+};
+
+struct MistakeRow {
+  Mistake mistake;
+  std::string_view name;
+  Rule rule;  // what the model calls it
+  // It is one of what the kernel keeps: AllocatingOptions::Remember.
+  enum class Shows { kAlways, kWithCache } shows = Shows::kAlways;
+};
+// All but kNone.
+std::span<const MistakeRow> mistakes();
+
+// What the connection does for those that are made on the way; nothing for the others.
+Connection::Tampering tampering_for(Mistake mistake);
+
+}  // namespace fuse4fs::iomap_model

@@ -128,7 +128,9 @@ Result<void> FileData::punch(InodeNumber number, std::uint64_t offset, std::uint
     const std::uint64_t most = (metadata_.extents.block_limit(inode) << volume_.block_bits()) - block;
     // As ext4: what was allocated behind the end of the file stays, but for the rest of its last page.
     if (offset >= inode.size() || offset >= most) return {};
-    if (end > inode.size()) end = std::max(offset, round_up(inode.size(), std::max(kPage, block)));
+    // Where the caller moves the data, whole blocks are all that he leaves to us.
+    if (!data_is_callers_ && end > inode.size())
+      end = std::max(offset, round_up(inode.size(), std::max(kPage, block)));
     end = std::min(end, most);
   }
   RETURN_IF_ERROR(zero_edges(number, offset, end));

@@ -14,7 +14,7 @@ using Kind = DataMapping::Kind;
 
 // How far a file that grows is mapped ahead, in bytes: as much again as it has.
 constexpr std::uint64_t kLeastAhead = 64 << 10, kMostAhead = 64 << 20;
-// Not at the cost of others, where so many times as much is not free.
+// Not at the cost of others: of what is free, no more than one part in so many.
 constexpr std::uint64_t kPlenty = 8;
 // Of a request, what is allocated at once: an extent's worth.
 constexpr std::uint64_t kMostBlocks = 1 << 15;
@@ -88,13 +88,23 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
 }
 
 // A mapping that is remembered is the map's, since the inode's lock is held.
-void MappedData::remember(const MappingRequest& request, InodeNumber number, DataMapping& mapping) {
+void MappedData::hand_over(const MappingRequest& request, InodeNumber number, DataMapping& mapping) {
   const bool is_for_use =
       request.purpose != MappingPurpose::kReport && request.purpose != MappingPurpose::kSwap;
   const bool is_worth_it = mapping.kind == Kind::kWritten || mapping.kind == Kind::kUnwritten ||
                            (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
-  if (!is_for_use || !is_worth_it || request.pieces == MappingRequest::Pieces::kWhole) return;
-  if (cache_.load()->remember(number, mapping)) mapping.place = DataMapping::Place::kRemembered;
+  if (is_for_use && is_worth_it && request.pieces == MappingRequest::Pieces::kAny &&
+      cache_.load()->remember(number, mapping)) {
+    mapping.place = DataMapping::Place::kRemembered;
+    return;
+  }
+  if (request.purpose != MappingPurpose::kWriteBack) return;
+  // The kernel goes on with an answer from page to page without looking at it again, and what lies behind the
+  // pages that it holds may be another's by then.
+  const std::uint64_t block = volume_.block_size();
+  const std::uint64_t end =
+      (request.range.offset + std::max<std::uint64_t>(request.range.length, 1) + block - 1) & ~(block - 1);
+  mapping.length = std::min(mapping.length, end - mapping.offset);
 }
 
 Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& request) {
@@ -114,7 +124,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
       return fail(EAGAIN);
     if (!writes || is_there) {
-      remember(request, number, found);
+      hand_over(request, number, found);
       return found;
     }
   }
@@ -128,7 +138,7 @@ std::uint64_t MappedData::blocks_ahead(const Inode& inode, const MappingRequest&
   if (!grows || request.purpose == MappingPurpose::kWriteBack || !inode.has(EXT4_EXTENTS_FL)) return 0;
   const std::uint64_t ahead =
       std::clamp(std::bit_floor(end), kLeastAhead, kMostAhead) >> volume_.block_bits();
-  return metadata_.blocks.usable_blocks() / kPlenty > ahead ? ahead : 0;
+  return std::min(ahead, metadata_.blocks.usable_blocks() / kPlenty);
 }
 
 Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingRequest& request) {
@@ -151,11 +161,13 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   if (inode.found_in_use) held.set_blocks_checked(true);
   // What was allocated stays, whatever comes next.
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
-  if (behind > needed) files_.note_ahead(number, {.first = needed, .end = behind});
+  // Without extents all of it is: what lies behind the end of a file must be unwritten, or nothing.
+  const std::uint64_t ahead_from = inode.has(EXT4_EXTENTS_FL) ? needed : first;
+  if (behind > ahead_from) files_.note_ahead(number, {.first = ahead_from, .end = behind});
   ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
   if (found.kind != Kind::kWritten && found.kind != Kind::kUnwritten)
     return filled ? fail(EIO) : fail(filled.error());
-  remember(request, number, found);
+  hand_over(request, number, found);
   return found;
 }
 
@@ -255,10 +267,9 @@ Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const Compl
   return completed;
 }
 
-Result<void> MappedData::set_size(InodeNumber number, std::uint64_t size) {
-  const auto held = metadata_.inodes.lock(number);
+Result<void> MappedData::set_size(const InodeTable::Exclusive& held, std::uint64_t size) {
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
-  if (!inode.is_regular() || inode.raw.i_links_count == 0 || size <= inode.size()) return {};
+  if (!inode.is_regular() || size <= inode.size()) return {};
   RETURN_IF_ERROR(volume_.check_writable());
   const auto handle = volume_.journal().start(credits::of_attributes);
   inode.set_size(size);
@@ -269,7 +280,7 @@ Result<void> MappedData::settle(InodeNumber number) {
   if (!is_used()) return {};
   volume_.device().note_foreign_writes();
   if (const std::uint64_t size = files_.size_of(number); size != 0) {
-    RETURN_IF_ERROR(set_size(number, size));
+    RETURN_IF_ERROR(set_size(metadata_.inodes.lock(number), size));
     files_.forget_size(number);
   }
   if (const auto error = files_.take_error(number)) return fail(*error);
@@ -281,7 +292,9 @@ Result<void> MappedData::settle_all() {
   volume_.device().note_foreign_writes();
   Result<void> outcome;
   for (const InodeNumber number : files_.all_with_size()) {
-    if (auto done = set_size(number, files_.size_of(number)); !done)
+    const auto held = metadata_.inodes.lock(number);
+    if (!metadata_.inodes.read_from_handle(held)) continue;
+    if (auto done = set_size(held, files_.size_of(number)); !done)
       outcome = done;
     else
       files_.forget_size(number);
@@ -289,6 +302,12 @@ Result<void> MappedData::settle_all() {
   if (outcome)
     if (const auto error = files_.any_error()) return fail(*error);
   return outcome;
+}
+
+Result<void> MappedData::show_size(InodeNumber number) {
+  if (!is_used()) return {};
+  const std::uint64_t size = files_.size_of(number);
+  return size == 0 ? Result<void>() : set_size(metadata_.inodes.lock(number), size);
 }
 
 void MappedData::note_resized(InodeNumber number) {
@@ -303,24 +322,28 @@ std::uint64_t MappedData::first_unused(const Inode& inode, MappedFiles::Ahead ah
 
 Result<void> MappedData::trim(const InodeTable::Exclusive& held) {
   const MappedFiles::Ahead ahead = files_.ahead_of(held.number());
-  if (ahead.is_empty() || !volume_.check_writable()) return {};
+  if (ahead.is_empty() || !volume_.check_writable() || !metadata_.inodes.read_from_handle(held)) return {};
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   files_.forget_ahead(held.number());
   const std::uint64_t first = first_unused(inode, ahead);
-  if (first >= ahead.end || !inode.has(EXT4_EXTENTS_FL)) return {};
+  if (first >= ahead.end) return {};
   const auto handle = volume_.journal().start(credits::of_map);
   const auto done = metadata_.extents.remove(inode, first, ahead.end - first, ExtentMap::Handles::kSeveral);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   return done;
 }
 
-// One that is looked up again meanwhile keeps what it has.
+// One that is looked up again meanwhile keeps what it has. What goes wrong was told to Events.
 void MappedData::note_forgotten(InodeNumber number) {
-  if (!is_used() || files_.ahead_of(number).is_empty()) return;
+  if (!is_used() || !files_.knows(number)) return;
+  const std::uint64_t size = files_.size_of(number);
   const auto held = metadata_.inodes.lock(number);
   if (held.has_lookups()) return;
-  // What goes wrong was told to Events; what is left is the file's.
-  (void)trim(held);
+  // It may be gone altogether.
+  if (const auto inode = metadata_.inodes.read_from_handle(held); inode && inode->raw.i_links_count != 0) {
+    if (size != 0) (void)set_size(held, size);
+    (void)trim(held);
+  }
   files_.forget(number);
 }
 
@@ -331,7 +354,7 @@ void MappedData::age() {
     std::uint64_t first = 0;
     {
       const auto held = metadata_.inodes.lock_shared(number);
-      const auto inode = metadata_.inodes.read(held);
+      const auto inode = metadata_.inodes.read_from_handle(held);
       if (!inode) continue;
       first = first_unused(*inode, files_.ahead_of(number));
     }
@@ -339,17 +362,11 @@ void MappedData::age() {
     // Then it stays as it is.
     if (!cache_.load()->forget(number, range)) files_.forget_ahead(number);
   }
-  for (const InodeNumber number : idle.to_trim) {
-    const auto held = metadata_.inodes.lock(number);
-    (void)trim(held);
-  }
+  for (const InodeNumber number : idle.to_trim) (void)trim(metadata_.inodes.lock(number));
 }
 
 void MappedData::give_back_all() {
-  for (const InodeNumber number : files_.all_with_ahead()) {
-    const auto held = metadata_.inodes.lock(number);
-    (void)trim(held);
-  }
+  for (const InodeNumber number : files_.all_with_ahead()) (void)trim(metadata_.inodes.lock(number));
 }
 
 }  // namespace fuse4fs::ext4

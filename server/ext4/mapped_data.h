@@ -42,6 +42,9 @@ class MappedData {
   Result<void> settle(InodeNumber number);
   // The same of all files; their errors are left to settle().
   Result<void> settle_all();
+  // What the caller has reached in memory counts as the file's end from now on, whether or not it is on the
+  // device: a range is to be changed, which may lie there. What was not written there reads as zeros.
+  Result<void> show_size(InodeNumber number);
   // The file was given this size, or blocks, by request.
   void note_resized(InodeNumber number);
   void note_allocated(InodeNumber number) {
@@ -68,8 +71,8 @@ class MappedData {
   Result<void> clear(const Mapping& blocks);
   // Of a write into a hole, behind its end.
   [[nodiscard]] std::uint64_t blocks_ahead(const Inode& inode, const MappingRequest& request);
-  void remember(const MappingRequest& request, InodeNumber number, DataMapping& mapping);
-  Result<void> set_size(InodeNumber number, std::uint64_t size);
+  void hand_over(const MappingRequest& request, InodeNumber number, DataMapping& mapping);
+  Result<void> set_size(const InodeTable::Exclusive& held, std::uint64_t size);
   // The first block of `ahead` that the file does not reach.
   [[nodiscard]] std::uint64_t first_unused(const Inode& inode, MappedFiles::Ahead ahead);
   // Unmaps what was mapped ahead and not used.

@@ -104,6 +104,8 @@ std::vector<InodeNumber> MappedFiles::all_with_size() {
   return inodes;
 }
 
+bool MappedFiles::knows(InodeNumber inode) { return files_.lock()->contains(inode); }
+
 void MappedFiles::forget(InodeNumber inode) { files_.lock()->erase(inode); }
 
 }  // namespace fuse4fs::ext4

@@ -52,6 +52,7 @@ class MappedFiles {
   Idle age();
   std::vector<InodeNumber> all_with_ahead();
 
+  [[nodiscard]] bool knows(InodeNumber inode);
   // Nobody knows the inode any more, or it is gone.
   void forget(InodeNumber inode);
 

@@ -40,13 +40,19 @@ std::optional<Breach> BlockOwners::claim(std::uint64_t node, ByteRange range, st
 }
 
 void BlockOwners::releasing(std::uint64_t node, ByteRange range) {
+  set_state(node, range, State::kReleasing);
+}
+
+void BlockOwners::kept(std::uint64_t node, ByteRange range) { set_state(node, range, State::kLive); }
+
+void BlockOwners::set_state(std::uint64_t node, ByteRange range, State state) {
   const std::lock_guard lock(mutex_);
   const auto places = by_file_.find(node);
   if (places == by_file_.end()) return;
   for (auto place = places->second.lower_bound(range.offset);
        place != places->second.end() && holds(range, place->first); ++place)
     if (const auto claim = by_address_.find(place->second); claim != by_address_.end())
-      claim->second.state = State::kReleasing;
+      claim->second.state = state;
 }
 
 void BlockOwners::released(std::uint64_t node, ByteRange range) {

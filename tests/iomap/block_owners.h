@@ -49,6 +49,8 @@ class BlockOwners {
   std::optional<Breach> claim(std::uint64_t node, ByteRange range, std::uint64_t address);
   // The kernel has asked for the range to be freed: from now on it may be another's.
   void releasing(std::uint64_t node, ByteRange range);
+  // It was not done.
+  void kept(std::uint64_t node, ByteRange range);
   void released(std::uint64_t node, ByteRange range);
   void forget(std::uint64_t node) { released(node, {.offset = 0, .length = ~std::uint64_t{0}}); }
 
@@ -75,6 +77,7 @@ class BlockOwners {
     std::uint64_t node, offset;
     State state;
   };
+  void set_state(std::uint64_t node, ByteRange range, State state);
   using Place = std::map<std::uint64_t, std::uint64_t>;  // offset in the file to address
 
   Breaches& breaches_;

@@ -45,6 +45,8 @@ Result<void> File::write_device(const abi::Mapping& mapping, std::uint64_t posit
   Device& device = *core_.devices.find(mapping.device);
   const std::uint64_t address = mapping.address + (position - mapping.offset);
   const ByteRange range{.offset = position, .length = from.size()};
+  // Somebody else may be told of the block while its data arrives.
+  if (mapping.type == abi::kMapped) ledger_.device_writing(range);
   Result<std::uint64_t> written;
   {
     const BlockOwners::InFlight flight(core_.owners, {.offset = address, .length = from.size()});

@@ -113,6 +113,11 @@ std::uint64_t FileLedger::size() const {
   return contents_.size();
 }
 
+void FileLedger::device_writing(ByteRange range) {
+  const std::lock_guard lock(mutex_);
+  each_block(range, [](std::uint8_t& marks) { marks |= kWritten; });
+}
+
 void FileLedger::device_written(ByteRange range) {
   const std::lock_guard lock(mutex_);
   each_block(range, [](std::uint8_t& marks) { marks = (marks | kWritten) & ~kRefused; });
@@ -136,8 +141,16 @@ FileLedger::Removing::Removing(FileLedger& ledger, ByteRange range) : ledger_(le
       range.length == iomap_abi::kToEndOfFile ? range.length : (range.offset + range.length) / block;
   ledger_.removing_begin_ = begin;
   ledger_.removing_end_ = std::max(begin, end);
-  std::erase_if(ledger_.blocks_,
-                [&](const auto& known) { return known.first >= begin && known.first < end; });
+  std::erase_if(ledger_.blocks_, [&](const auto& known) {
+    if (known.first < begin || known.first >= end) return false;
+    before_.insert(known);
+    return true;
+  });
+}
+
+void FileLedger::Removing::was_refused() {
+  const std::lock_guard lock(ledger_.mutex_);
+  ledger_.blocks_.merge(before_);
 }
 
 FileLedger::Removing::~Removing() {
@@ -149,10 +162,12 @@ FileLedger::Removing::~Removing() {
 FileLedger::Snapshot FileLedger::before_begin(ByteRange request) const {
   const std::lock_guard lock(mutex_);
   Snapshot snapshot{.removals = removals_, .converted = {}};
+  // Of all that is known, since a hole may be as long as a file can be.
+  const std::uint64_t begin = request.offset / block_size_;
   const std::uint64_t end = (request.offset + request.length + block_size_ - 1) / block_size_;
-  for (std::uint64_t block = request.offset / block_size_; block < end; ++block)
-    if (const auto known = blocks_.find(block); known != blocks_.end() && (known->second & kConverted) != 0)
-      snapshot.converted.push_back(block);
+  for (const auto& [block, marks] : blocks_)
+    if (block >= begin && block < end && (marks & kConverted) != 0) snapshot.converted.push_back(block);
+  std::ranges::sort(snapshot.converted);
   return snapshot;
 }
 

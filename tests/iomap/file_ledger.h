@@ -76,6 +76,8 @@ class FileLedger {
 
   // ---- blocks ----
   // Before the IOEND, if there is one.
+  // To blocks that the server says are written: from now on they hold the data, or what they held.
+  void device_writing(ByteRange range);
   void device_written(ByteRange range);
   // What the range holds cannot be known: the device refused it.
   void device_refused(ByteRange range);
@@ -88,9 +90,12 @@ class FileLedger {
     ~Removing();
     Removing(const Removing&) = delete;
     Removing& operator=(const Removing&) = delete;
+    // The server refused: all is as it was.
+    void was_refused();
 
    private:
     FileLedger& ledger_;
+    std::unordered_map<std::uint64_t, std::uint8_t> before_;
   };
 
   struct Snapshot {

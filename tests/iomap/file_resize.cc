@@ -74,12 +74,19 @@ Result<void> File::truncate(std::uint64_t size) {
 }
 
 Result<void> File::fallocate_on_server(int mode, ByteRange range, ByteRange removed) {
-  const FileLedger::Removing removing(ledger_, removed);
+  FileLedger::Removing removing(ledger_, removed);
   fuse_fallocate_in in{};
   in.offset = range.offset;
   in.length = range.length;
   in.mode = static_cast<std::uint32_t>(mode);
-  RETURN_IF_ERROR(core_.connection.tell(FUSE_FALLOCATE, id_.node, in));
+  if (const auto told = core_.connection.tell(FUSE_FALLOCATE, id_.node, in); !told) {
+    // Without extents a server cannot: it has done nothing then.
+    if (told.error() == Errno(EOPNOTSUPP)) {
+      removing.was_refused();
+      core_.owners.kept(id_.node, removed);
+    }
+    return told;
+  }
   const std::uint64_t begin = round_down(range.offset);
   mapper_.cache().invalidate({.offset = begin, .length = round_up(range.offset + range.length) - begin});
   return {};

@@ -121,6 +121,17 @@ Outcome<void> Server::ask_for_iomap(const service::DeviceDescriptors& devices) {
       "-o iomap: this kernel has no fuse-iomap, or does not let this mount use it; leave the option out");
 }
 
+// What came of it in INIT.
+Outcome<void> Server::judge_iomap(fuse::SessionOptions::Iomap wanted) const {
+  if (session_->uses_iomap() || !iomap_offered_) return {};
+  if (wanted == fuse::SessionOptions::Iomap::kRequired)
+    return fail(Errno(EOPNOTSUPP), "-o iomap: the kernel has it, but did not agree to it for this mount");
+  if (wanted == fuse::SessionOptions::Iomap::kIfOffered)
+    log_warning(
+        "the kernel has iomap, but did not agree to it for this mount: file data goes through the server");
+  return {};
+}
+
 Outcome<void> Server::confine(const cache::BlockDevice& device) {
   processors_ = usable_processors();
   mount_gone_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
@@ -171,7 +182,7 @@ Outcome<void> Server::mount_read_only(ext4::MountOptions engine) {
 
 Outcome<void> Server::mount(cache::BlockDevice device) {
   const auto& options = helper_.options();
-  const auto sector_size = static_cast<std::uint32_t>(device.direct_alignment());
+  const auto sector_size = static_cast<std::uint32_t>(device.sector());
   auto engine = engine_options(options, access());
   engine.external_journal = external_journal_;
   engine.node_name = confinement_.node_name();
@@ -181,15 +192,21 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
     RETURN_IF_ERROR(mount_read_only(std::move(engine)));
   auto session = session_options(options);
   session.block_device = block_device_;
-  if (!iomap_offered_) session.iomap = fuse::SessionOptions::Iomap::kRefused;
+  // A block that is less than a sector is written with its neighbours, which may be the kernel's.
+  if (!iomap_offered_ || file_system_->block_size() < sector_size)
+    session.iomap = fuse::SessionOptions::Iomap::kRefused;
   session.sector_size = sector_size;
   ASSIGN_OR_RETURN(session_, fuse::Session::create(*file_system_, std::move(fuse_device_), session));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
-  if (file_system_->access() == cache::Access::kReadWrite)
-    claim_keeper_->start([this](std::size_t) { file_system_->keep_claim(); });
   if (const auto answered = session_->answer_init(); !answered)
     return fail(answered.error(), fmt::format("{}: the kernel's first request could not be answered: {}",
                                               options.source, answered.error().message()));
+  RETURN_IF_ERROR(judge_iomap(session.iomap));
+  if (file_system_->access() == cache::Access::kReadWrite)
+    claim_keeper_->start([this](std::size_t) {
+      session_->prepare_thread();
+      file_system_->keep_claim();
+    });
   for (unsigned processor = 1; processor < processors_; ++processor) {
     UniqueFd clone = helper_.open_clone();
     if (!clone) break;
@@ -202,6 +219,7 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
 Outcome<void> Server::start() {
   tell_where_it_logs();
   fuse_device_ = helper_.take_fuse_device();
+  if (!fuse_device_) return fail(Errno(EBADF), "the helper gave no /dev/fuse");
   ASSIGN_OR_RETURN(auto device, open_device());
   RETURN_IF_ERROR(confine(device));
   auto mounted = mount(std::move(device));
@@ -272,8 +290,10 @@ steady_clock::time_point Server::initialise_inode_table() {
     return begin + kInitDelay;
   }
   const auto end = steady_clock::now();
+  // Where nothing had to be done, or may be (the volume is frozen), there is time.
+  constexpr auto kLeastPause = std::chrono::milliseconds(1);
   // NOLINTNEXTLINE(bugprone-unchecked-optional-access): or it would not be called
-  return end + (end - begin) * *helper_.options().init_itable;
+  return end + std::max<steady_clock::duration>(end - begin, kLeastPause) * *helper_.options().init_itable;
 }
 
 void Server::shrink() {

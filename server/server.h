@@ -42,6 +42,7 @@ class Server {
 
   Outcome<cache::BlockDevice> open_device();
   Outcome<void> ask_for_iomap(const service::DeviceDescriptors& devices);
+  [[nodiscard]] Outcome<void> judge_iomap(fuse::SessionOptions::Iomap wanted) const;
   Outcome<cache::BlockDevice> adopt(service::DeviceDescriptors devices);
   Outcome<void> confine(const cache::BlockDevice& device);
   Outcome<void> mount(cache::BlockDevice device);

@@ -80,6 +80,7 @@ Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
   std::optional<RangeClaims::Claim> claim;
   if (changes.size) {
     RETURN_IF_ERROR(volume_->check_writable());
+    RETURN_IF_ERROR(mapped_.show_size(number));
     auto claimed = data_.claim_for_size(number, *changes.size);
     if (!claimed) return fail(claimed.error());
     claim.emplace(*std::move(claimed));
@@ -214,7 +215,7 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
 void Ext4FileSystem::forget(InodeNumber inode, std::uint64_t count) {
   // Nobody waits for an answer; what went wrong was told to Events.
   (void)metadata_.inodes.forget(inode, count);
-  mapped_.note_forgotten(inode);
+  if (!volume_->is_frozen()) mapped_.note_forgotten(inode);
 }
 
 // What is changed of an inode is right on the medium only in the order of a whole write-back: there is none
@@ -234,7 +235,8 @@ Result<void> Ext4FileSystem::sync() {
   const auto settled = mapped_.settle_all();
   RETURN_IF_ERROR(volume_->write_back());
   RETURN_IF_ERROR(flush_device());
-  return settled;
+  RETURN_IF_ERROR(settled);
+  return mapped_.any_error();
 }
 
 Result<void> Ext4FileSystem::flush_device() {
@@ -245,8 +247,9 @@ Result<void> Ext4FileSystem::flush_device() {
 }
 
 Result<void> Ext4FileSystem::write_back() {
+  if (volume_->is_frozen()) return {};
   volume_->reservations().age();
-  if (!volume_->is_frozen()) mapped_.age();
+  mapped_.age();
   return volume_->write_back();
 }
 
@@ -260,6 +263,8 @@ Result<void> Ext4FileSystem::thaw() { return volume_->thaw(); }
 
 void Ext4FileSystem::set_mapping_cache(MappingCache& cache) {
   data_.leave_data_to_caller();
+  // Times of files are the caller's as well.
+  set_stamp_clock(StampClock::kCoarse);
   mapped_.set_cache(cache);
 }
 

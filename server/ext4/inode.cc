@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <ctime>
 
@@ -42,11 +43,17 @@ void encode(Timestamp time, bool wide, std::uint32_t& seconds, std::uint32_t& ex
   extra = (epoch & kEpochMask) | time.nanoseconds << kNanosecondShift;
 }
 
+std::atomic<clockid_t> stamp_clock = CLOCK_REALTIME;
+
 }  // namespace
+
+void set_stamp_clock(StampClock clock) {
+  stamp_clock = clock == StampClock::kFine ? CLOCK_REALTIME : CLOCK_REALTIME_COARSE;
+}
 
 Timestamp now() {
   timespec time{};
-  ::clock_gettime(CLOCK_REALTIME, &time);
+  ::clock_gettime(stamp_clock.load(std::memory_order_relaxed), &time);
   return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
 }
 

@@ -17,6 +17,10 @@
 namespace fuse4fs::ext4 {
 
 Timestamp now();
+// Of all stamps of this process. kCoarse: as the kernel's own, so that who sets some beside it never goes
+// back.
+enum class StampClock { kFine, kCoarse };
+void set_stamp_clock(StampClock clock);
 
 // How long a new inode's fields are beyond the first 128 bytes; i_extra_isize.
 std::uint16_t extra_size_of_new_inodes(ext2_super_block& super);

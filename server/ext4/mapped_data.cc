@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 
 #include "server/ext4/credits.h"
 
@@ -63,7 +64,9 @@ DataMapping MappedData::to_bytes(const Mapping& mapping, InodeNumber number) con
 
 DataMapping MappedData::hole_at(std::uint64_t offset) const {
   const std::uint64_t block = volume_.block_size();
-  return {.offset = offset & ~(block - 1), .length = block};
+  const std::uint64_t begin = offset & ~(block - 1);
+  const std::uint64_t end = (data_.volume_size_limit() + block - 1) & ~(block - 1);
+  return {.offset = begin, .length = end > begin ? end - begin : block};
 }
 
 Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& request) {
@@ -114,10 +117,11 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     return fail(EOPNOTSUPP);
   const bool writes = allocates(request.purpose);
   if (writes) RETURN_IF_ERROR(volume_.check_writable());
-  files_.note_use(number);
   {
     const auto held = metadata_.inodes.lock_shared(number);
     RETURN_IF_ERROR(volume_.check_alive());
+    // Under the lock: who trims idle files looks once more under his.
+    files_.note_use(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
     const bool is_there = found.kind == Kind::kWritten || found.kind == Kind::kUnwritten;
@@ -168,6 +172,15 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   if (found.kind != Kind::kWritten && found.kind != Kind::kUnwritten)
     return filled ? fail(EIO) : fail(filled.error());
   hand_over(request, number, found);
+  // The rest as well: the caller may have kept the hole that it was.
+  const std::uint64_t end_of_filled = std::max(needed, behind) << bits;
+  for (std::uint64_t at = found.offset + found.length; at < end_of_filled;) {
+    auto rest = request;
+    rest.range = {.offset = at, .length = end_of_filled - at};
+    ASSIGN_OR_RETURN(DataMapping next, look(inode, rest));
+    hand_over(rest, number, next);
+    at = next.offset + next.length;
+  }
   return found;
 }
 
@@ -240,31 +253,29 @@ Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const Compl
   }
   // The data, before what shows it.
   volume_.order().note_contents_moved();
-  const auto completed = [&]() -> Result<std::uint64_t> {
-    const auto held = metadata_.inodes.lock(number);
-    RETURN_IF_ERROR(volume_.check_writable());
-    ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
-    RETURN_IF_ERROR(FileData::must_be_file(inode));
-    const std::uint64_t end = write.range.offset + write.range.length;
-    const bool converts = write.extents == CompletedWrite::Extents::kUnwritten && inode.has(EXT4_EXTENTS_FL);
-    if (!converts && end <= inode.size()) return inode.size();
-    const auto handle = volume_.journal().start(converts ? credits::of_map : credits::of_attributes);
-    Result<void> done;
-    if (converts) {
-      const std::uint64_t first = write.range.offset >> volume_.block_bits();
-      const std::uint64_t last = (end - 1) >> volume_.block_bits();
-      done = metadata_.extents.convert(inode, first, last - first + 1, Mapping::Kind::kWritten,
-                                       ExtentMap::Handles::kSeveral);
-    }
-    if (done && end > inode.size()) inode.set_size(end);
-    RETURN_IF_ERROR(metadata_.inodes.write(inode));
-    RETURN_IF_ERROR(done);
-    return inode.size();
-  }();
-  // The kernel tells nobody who only waits for its pages.
-  if (!completed && write.way == CompletedWrite::Way::kWriteBack)
-    files_.note_error(number, completed.error());
-  return completed;
+  const auto held = metadata_.inodes.lock(number);
+  RETURN_IF_ERROR(volume_.check_writable());
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  RETURN_IF_ERROR(FileData::must_be_file(inode));
+  const std::uint64_t end = write.range.offset + write.range.length;
+  const bool converts = write.extents == CompletedWrite::Extents::kUnwritten && inode.has(EXT4_EXTENTS_FL);
+  if (!converts && end <= inode.size()) return inode.size();
+  const auto handle = volume_.journal().start(converts ? credits::of_map : credits::of_attributes);
+  Result<void> done;
+  if (converts) {
+    const std::uint64_t first = write.range.offset >> volume_.block_bits();
+    const std::uint64_t last = (end - 1) >> volume_.block_bits();
+    done = metadata_.extents.convert(inode, first, last - first + 1, Mapping::Kind::kWritten,
+                                     ExtentMap::Handles::kSeveral);
+  }
+  if (done && end > inode.size()) inode.set_size(end);
+  RETURN_IF_ERROR(metadata_.inodes.write(inode));
+  RETURN_IF_ERROR(done);
+  return inode.size();
+}
+
+void MappedData::note_failed(InodeNumber number, const CompletedWrite& write, Errno error) {
+  if (write.way == CompletedWrite::Way::kWriteBack) files_.note_error(number, error);
 }
 
 Result<void> MappedData::set_size(const InodeTable::Exclusive& held, std::uint64_t size) {
@@ -276,13 +287,19 @@ Result<void> MappedData::set_size(const InodeTable::Exclusive& held, std::uint64
   return metadata_.inodes.write(inode);
 }
 
+// A larger one that is noted meanwhile stays noted.
+Result<void> MappedData::take_size_over(const InodeTable::Exclusive& held) {
+  const std::uint64_t size = files_.size_of(held.number());
+  if (size == 0 || !metadata_.inodes.read_from_handle(held)) return {};
+  RETURN_IF_ERROR(set_size(held, size));
+  files_.forget_size(held.number(), size);
+  return {};
+}
+
 Result<void> MappedData::settle(InodeNumber number) {
   if (!is_used()) return {};
   volume_.device().note_foreign_writes();
-  if (const std::uint64_t size = files_.size_of(number); size != 0) {
-    RETURN_IF_ERROR(set_size(metadata_.inodes.lock(number), size));
-    files_.forget_size(number);
-  }
+  if (files_.size_of(number) != 0) RETURN_IF_ERROR(take_size_over(metadata_.inodes.lock(number)));
   if (const auto error = files_.take_error(number)) return fail(*error);
   return {};
 }
@@ -291,27 +308,25 @@ Result<void> MappedData::settle_all() {
   if (!is_used()) return {};
   volume_.device().note_foreign_writes();
   Result<void> outcome;
-  for (const InodeNumber number : files_.all_with_size()) {
-    const auto held = metadata_.inodes.lock(number);
-    if (!metadata_.inodes.read_from_handle(held)) continue;
-    if (auto done = set_size(held, files_.size_of(number)); !done)
-      outcome = done;
-    else
-      files_.forget_size(number);
-  }
-  if (outcome)
-    if (const auto error = files_.any_error()) return fail(*error);
+  for (const InodeNumber number : files_.all_with_size())
+    if (auto done = take_size_over(metadata_.inodes.lock(number)); !done) outcome = done;
   return outcome;
 }
 
+Result<void> MappedData::any_error() {
+  const auto error = files_.any_error();
+  return error ? fail(*error) : Result<void>();
+}
+
 Result<void> MappedData::show_size(InodeNumber number) {
-  if (!is_used()) return {};
+  if (!is_used() || files_.size_of(number) == 0) return {};
+  const auto held = metadata_.inodes.lock(number);
   const std::uint64_t size = files_.size_of(number);
-  return size == 0 ? Result<void>() : set_size(metadata_.inodes.lock(number), size);
+  return size == 0 ? Result<void>() : set_size(held, size);
 }
 
 void MappedData::note_resized(InodeNumber number) {
-  if (is_used()) files_.forget_size(number);
+  if (is_used()) files_.forget_size(number, std::numeric_limits<std::uint64_t>::max());
 }
 
 std::uint64_t MappedData::first_unused(const Inode& inode, MappedFiles::Ahead ahead) {
@@ -336,12 +351,11 @@ Result<void> MappedData::trim(const InodeTable::Exclusive& held) {
 // One that is looked up again meanwhile keeps what it has. What goes wrong was told to Events.
 void MappedData::note_forgotten(InodeNumber number) {
   if (!is_used() || !files_.knows(number)) return;
-  const std::uint64_t size = files_.size_of(number);
   const auto held = metadata_.inodes.lock(number);
   if (held.has_lookups()) return;
   // It may be gone altogether.
   if (const auto inode = metadata_.inodes.read_from_handle(held); inode && inode->raw.i_links_count != 0) {
-    if (size != 0) (void)set_size(held, size);
+    (void)take_size_over(held);
     (void)trim(held);
   }
   files_.forget(number);
@@ -362,7 +376,10 @@ void MappedData::age() {
     // Then it stays as it is.
     if (!cache_.load()->forget(number, range)) files_.forget_ahead(number);
   }
-  for (const InodeNumber number : idle.to_trim) (void)trim(metadata_.inodes.lock(number));
+  for (const InodeNumber number : idle.to_trim) {
+    const auto held = metadata_.inodes.lock(number);
+    if (files_.is_idle(number)) (void)trim(held);
+  }
 }
 
 void MappedData::give_back_all() {

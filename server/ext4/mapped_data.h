@@ -33,6 +33,9 @@ class MappedData {
   Result<void> finish(InodeNumber number, const FinishedOperation& operation);
   Result<std::uint64_t> complete_write(InodeNumber number, const CompletedWrite& write);
 
+  // What complete_write() came to in the end: the kernel tells nobody who only waits for its pages.
+  void note_failed(InodeNumber number, const CompletedWrite& write, Errno error);
+
   void set_cache(MappingCache& cache) { cache_ = &cache; }
   // Whether the caller moves data at all.
   [[nodiscard]] bool is_used() const { return cache_ != nullptr; }
@@ -42,6 +45,8 @@ class MappedData {
   Result<void> settle(InodeNumber number);
   // The same of all files; their errors are left to settle().
   Result<void> settle_all();
+  // Of a write of any file that failed.
+  [[nodiscard]] Result<void> any_error();
   // What the caller has reached in memory counts as the file's end from now on, whether or not it is on the
   // device: a range is to be changed, which may lie there. What was not written there reads as zeros.
   Result<void> show_size(InodeNumber number);
@@ -73,6 +78,8 @@ class MappedData {
   [[nodiscard]] std::uint64_t blocks_ahead(const Inode& inode, const MappingRequest& request);
   void hand_over(const MappingRequest& request, InodeNumber number, DataMapping& mapping);
   Result<void> set_size(const InodeTable::Exclusive& held, std::uint64_t size);
+  // The size that was noted, for good.
+  Result<void> take_size_over(const InodeTable::Exclusive& held);
   // The first block of `ahead` that the file does not reach.
   [[nodiscard]] std::uint64_t first_unused(const Inode& inode, MappedFiles::Ahead ahead);
   // Unmaps what was mapped ahead and not used.

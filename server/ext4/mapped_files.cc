@@ -27,8 +27,10 @@ std::uint64_t MappedFiles::size_of(InodeNumber inode) {
   return size;
 }
 
-void MappedFiles::forget_size(InodeNumber inode) {
-  change(inode, [](File& file) { file.size = 0; });
+void MappedFiles::forget_size(InodeNumber inode, std::uint64_t up_to) {
+  change(inode, [&](File& file) {
+    if (file.size <= up_to) file.size = 0;
+  });
 }
 
 void MappedFiles::note_error(InodeNumber inode, Errno error) {
@@ -79,12 +81,16 @@ MappedFiles::Idle MappedFiles::age() {
   auto files = files_.lock();
   for (auto& [inode, file] : *files) {
     if (file.ahead.is_empty()) continue;
-    // The round in which it was used last may have begun a moment ago.
-    constexpr unsigned kUnused = 2;
     ++file.idle_rounds;
-    if (file.idle_rounds == kUnused) idle.to_forget.push_back(inode);
-    if (file.idle_rounds > kUnused) idle.to_trim.push_back(inode);
+    if (file.idle_rounds == File::kRoundsToForget) idle.to_forget.push_back(inode);
+    if (file.idle_rounds >= File::kRoundsToTrim) idle.to_trim.push_back(inode);
   }
+  return idle;
+}
+
+bool MappedFiles::is_idle(InodeNumber inode) {
+  bool idle = false;
+  change(inode, [&](const File& file) { idle = file.idle_rounds >= File::kRoundsToTrim; });
   return idle;
 }
 

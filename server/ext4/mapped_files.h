@@ -22,8 +22,8 @@ class MappedFiles {
   void note_size(InodeNumber inode, std::uint64_t bytes);
   // What was noted; 0: nothing.
   [[nodiscard]] std::uint64_t size_of(InodeNumber inode);
-  // It was cut, or made longer, to that: older notes are void.
-  void forget_size(InodeNumber inode);
+  // Notes up to that are void: the file has that size, or another one by request.
+  void forget_size(InodeNumber inode, std::uint64_t up_to);
 
   // The caller's data did not reach the volume: the first sync after it says so, once.
   void note_error(InodeNumber inode, Errno error);
@@ -50,6 +50,8 @@ class MappedFiles {
     std::vector<InodeNumber> to_forget, to_trim;
   };
   Idle age();
+  // It was not used since age() said that what it has ahead may go.
+  [[nodiscard]] bool is_idle(InodeNumber inode);
   std::vector<InodeNumber> all_with_ahead();
 
   [[nodiscard]] bool knows(InodeNumber inode);
@@ -62,6 +64,9 @@ class MappedFiles {
     std::optional<Errno> error;
     Ahead ahead;
     unsigned idle_rounds = 0;
+    // The round in which it was used last may have begun a moment ago; and who has a mapping in his hands may
+    // be waiting for the device.
+    static constexpr unsigned kRoundsToForget = 2, kRoundsToTrim = 8;
     [[nodiscard]] bool is_dull() const { return size == 0 && !error && ahead.is_empty(); }
   };
   using Files = std::unordered_map<InodeNumber, File>;

@@ -130,7 +130,9 @@ Result<DataMapping> Ext4FileSystem::map(InodeNumber inode, const MappingRequest&
 }
 
 Result<std::uint64_t> Ext4FileSystem::complete_write(InodeNumber inode, const CompletedWrite& write) {
-  return retried([&] { return mapped_.complete_write(inode, write); });
+  auto completed = retried([&] { return mapped_.complete_write(inode, write); });
+  if (!completed) mapped_.note_failed(inode, write, completed.error());
+  return completed;
 }
 
 Result<std::uint64_t> Ext4FileSystem::copy_range(InodeNumber from, std::uint64_t from_offset, InodeNumber to,

@@ -242,10 +242,13 @@ Result<void> Volume::freeze(Unlinked unlinked) {
 }
 
 Result<void> Volume::thaw() {
-  frozen_ = false;
-  if (!records_errors_ || health_ != Health::kGood) return {};
-  set_clean_mark(CleanMark::kInUse);
-  return write_out();
+  Result<void> outcome;
+  if (records_errors_ && health_ == Health::kGood) {
+    set_clean_mark(CleanMark::kInUse);
+    outcome = write_out();
+  }
+  if (outcome) frozen_ = false;
+  return outcome;
 }
 
 void Volume::set_clean_mark(CleanMark mark) {

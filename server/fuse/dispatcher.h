@@ -59,6 +59,10 @@ class Dispatcher {
   Result<ext4::VolumeStatistics> statistics();
   // INIT has been answered, and with iomap what follows it: the mount serves.
   [[nodiscard]] bool initialised() const;
+  // The kernel was told that this mount cannot be, and why: it sends nothing more.
+  [[nodiscard]] std::optional<Errno> start_failure() const {
+    return mapping_requests_ ? mapping_requests_->failure() : std::nullopt;
+  }
   // Once initialised(): the kernel moves file data.
   [[nodiscard]] bool uses_iomap() const { return connection_.uses_iomap(); }
   [[nodiscard]] const RequestCounters& counters() const { return counters_; }

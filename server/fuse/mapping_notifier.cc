@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/fuse/mapping_notifier.h"
 
+#include <fmt/format.h>
+
 #include <cerrno>
 
 #include "base/fuse_iomap_abi.h"
@@ -45,8 +47,12 @@ bool MappingNotifier::remember(ext4::InodeNumber inode, const ext4::DataMapping&
                                                         .write = pure_overwrite(mapping)});
   if (told) return true;
   if (is_unknown_there(told.error())) return false;
-  log_debug("inode {}: the kernel does not keep the mapping of bytes {} to {}: {}", inode, mapping.offset,
-            mapping.offset + mapping.length, told.error().message());
+  // It had no memory, or took it for wrong: then the next question gets the same answer.
+  const auto level = told.error() == Errno(ENOMEM) ? LogLevel::kDebug : LogLevel::kWarning;
+  log_line(level,
+           fmt::format("inode {}: the kernel does not keep the mapping of bytes {} to {}: {}", inode,
+                       mapping.offset, mapping.offset + mapping.length, told.error().message()),
+           {});
   return false;
 }
 

@@ -62,7 +62,8 @@ void MappingRequests::configure(Reply& reply, std::span<const std::byte> request
   if (!device) {
     log_error("the kernel does not take the device for iomap: {}; mount with -o noiomap",
               device.error().message());
-    return reply.error(not_for_ever(device.error()));
+    failure_ = not_for_ever(device.error());
+    return reply.error(*failure_);
   }
   device_ = *device;
   notifier_.emplace(*options_.kernel, CurrentRequest::device_fd(), device_, file_system_.block_size());

@@ -27,6 +27,8 @@ class MappingRequests {
   bool serve(std::uint32_t opcode, std::span<const std::byte> request);
   // CONFIG was answered: from now on the kernel sends everything else.
   [[nodiscard]] bool configured() const { return configured_; }
+  // CONFIG could not be answered well, and why: the kernel gives the mount up.
+  [[nodiscard]] std::optional<Errno> failure() const { return failure_; }
 
  private:
   void serve_known(Reply& reply, std::uint32_t opcode, std::span<const std::byte> request);
@@ -41,6 +43,7 @@ class MappingRequests {
   std::uint32_t device_ = 0;  // set by CONFIG, before any other of these
   std::optional<MappingNotifier> notifier_;
   std::atomic<bool> configured_ = false;
+  std::optional<Errno> failure_;  // of CONFIG, which one thread serves before there are others
 };
 
 }  // namespace fuse4fs::fuse

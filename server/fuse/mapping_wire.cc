@@ -76,8 +76,8 @@ Result<MappingRequest> mapping_request(const iomap_abi::BeginIn& in) {
 ext4::FinishedOperation finished_operation(const iomap_abi::EndIn& in) {
   ext4::FinishedOperation finished;
   finished.purpose = purpose_of(in.operation);
-  finished.range = {.offset = in.position, .length = in.count};
-  if (in.written > 0) finished.done = std::min(static_cast<std::uint64_t>(in.written), in.count);
+  if (const auto range = range_of(in.position, in.count)) finished.range = *range;
+  if (in.written > 0) finished.done = std::min(static_cast<std::uint64_t>(in.written), finished.range.length);
   if ((in.mapping.flags & iomap_abi::kSizeChanged) != 0)
     finished.end_of_file = ext4::FinishedOperation::EndOfFile::kMoved;
   return finished;

@@ -39,7 +39,10 @@ Result<void> Session::serve_one(int device_fd, std::span<std::byte> buffer) {
 
 Result<void> Session::answer_init() {
   TransferBuffer buffer;
-  while (!dispatcher_->initialised()) RETURN_IF_ERROR(serve_one(devices_.front().get(), buffer.request()));
+  while (!dispatcher_->initialised()) {
+    RETURN_IF_ERROR(serve_one(devices_.front().get(), buffer.request()));
+    if (const auto failure = dispatcher_->start_failure()) return fail(*failure);
+  }
   return {};
 }
 

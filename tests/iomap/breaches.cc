@@ -57,6 +57,8 @@ std::string_view name(Rule rule) {
       return "NotificationOfOtherInode";
     case Rule::kRetryInUpsert:
       return "RetryInUpsert";
+    case Rule::kRetryInWriteRecord:
+      return "RetryInWriteRecord";
     case Rule::kUpsertWithoutAddress:
       return "UpsertWithoutAddress";
     case Rule::kUpsertBehindDevice:

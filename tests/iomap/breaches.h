@@ -43,6 +43,7 @@ enum class Rule {
   kNotificationSize,
   kNotificationOfOtherInode,
   kRetryInUpsert,
+  kRetryInWriteRecord,
   kUpsertWithoutAddress,
   kUpsertBehindDevice,
   kInvalidationMisaligned,

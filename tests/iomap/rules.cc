@@ -53,6 +53,8 @@ std::optional<Breach> check_mapping(const abi::Mapping& mapping, Record record, 
     case abi::kNoCache:
       return std::nullopt;
     case abi::kRetryCache:
+      // It is the read record that says where to look.
+      if (record == Record::kWrite) return broken(Rule::kRetryInWriteRecord);
       if (context.cache == RuleContext::Cache::kAbsent) return broken(Rule::kRetryWithoutCache);
       return std::nullopt;
     default:

@@ -89,5 +89,5 @@ run_qemu() { # CASE...
     echo "not booted by $accelerator:"
     tail -n 20 "$work/qemu" "$work/console"
   done
-  skip "$kernel does not boot the tree here"
+  fail "$kernel does not boot the tree here"
 }

@@ -280,6 +280,7 @@ TEST_F(MappedAhead, ItIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
   ASSERT_EQ(cache_.forgotten.size(), 1U);
   EXPECT_EQ(cache_.forgotten[0].offset, 11 * kBlock);
   EXPECT_EQ(cache_.forgotten[0].length, MappingCache::kToEnd);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(fs.write_back());
   EXPECT_EQ(blocks(), ahead) << "who has a mapping in his hands may still be using it";
   ASSERT_TRUE(fs.write_back());
   EXPECT_EQ(blocks(), 11U);
@@ -290,7 +291,7 @@ TEST_F(MappedAhead, ItIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
 TEST_F(MappedAhead, ItStaysWhereTheCallerDoesNotForget) {
   const auto ahead = blocks();
   cache_.forgets = false;
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
   EXPECT_EQ(blocks(), ahead);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -309,7 +310,7 @@ TEST_F(MappedAhead, WhatTheCallerHasReachedInMemoryStays) {
                                        .range = {.offset = 11 * kBlock, .length = kBlock + 1},
                                        .done = kBlock + 1,
                                        .end_of_file = FinishedOperation::EndOfFile::kMoved}));
-  for (int i = 0; i < 4; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
   EXPECT_EQ(blocks(), 13U);
   EXPECT_EQ(size(), 11 * kBlock) << "its data is not on the device yet";
 }
@@ -327,7 +328,7 @@ TEST_F(MappedAhead, WhatWasAskedForStays) {
                                          AttributeChanges::Privileges::kKeep));
   const auto allocated = blocks();
   EXPECT_GE(allocated, 51U);
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
   EXPECT_EQ(blocks(), allocated);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -344,7 +345,7 @@ TEST_F(MappedAhead, AShortWriteLeavesNothing) {
   ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
                                        .range = {.offset = 100 * kBlock, .length = 20 * kBlock},
                                        .done = 0}));
-  for (int i = 0; i < 4; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
   EXPECT_EQ(blocks(), 11U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -371,6 +372,24 @@ TEST_F(MappedFile, ASizeThatOnlyEndToldIsThereAfterASync) {
   resize(3);
   ASSERT_TRUE(sync());
   EXPECT_EQ(content(), "123");
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// Nor by a cut to a size that only the kernel has reached: what lies behind it goes.
+TEST_F(MappedFile, ACutBelowASizeThatOnlyEndToldFreesWhatIsBehind) {
+  mount("-t ext4 -b 4096 -O ^extents,^64bit");
+  file_ = volume_->make_file(kRootInode, "file");
+  const auto given = ask(0, 8 * kBlock, MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(given);
+  put(given->device_offset, std::string(8 * kBlock, 'x'));
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 0, .length = 8 * kBlock},
+                                       .done = 8 * kBlock,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  resize(2 * kBlock);
+  EXPECT_EQ(blocks(), 2U);
+  resize(8 * kBlock);
+  EXPECT_EQ(content(), std::string(2 * kBlock, 'x') + std::string(6 * kBlock, '\0'));
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 

@@ -177,6 +177,7 @@ TEST_F(IomapRequests, ADeviceThatIsNotTakenEndsTheMount) {
   send(iomap_abi::kConfig, 0, iomap_abi::ConfigIn{});
   EXPECT_EQ(error_answered(), ENODEV);
   EXPECT_FALSE(dispatcher_->initialised());
+  EXPECT_EQ(dispatcher_->start_failure(), Errno(ENODEV)) << "or the server would wait for another request";
 }
 
 TEST_F(IomapRequests, BeginAnswersBothRecords) {

@@ -101,6 +101,8 @@ struct Kind {
   std::uint64_t largest_file = 256 << 10;
 };
 
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
+
 class EngineLoad : public ::testing::TestWithParam<Kind> {};
 
 std::uint64_t first_seed() {

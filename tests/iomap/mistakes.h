@@ -3,6 +3,7 @@
 // has the one rule by whose name the model must report it.
 #pragma once
 
+#include <ostream>
 #include <span>
 #include <string_view>
 
@@ -87,6 +88,7 @@ struct MistakeRow {
   // It is one of what the kernel keeps: AllocatingOptions::Remember.
   enum class Shows { kAlways, kWithCache } shows = Shows::kAlways;
 };
+inline void PrintTo(const MistakeRow& row, std::ostream* out) { *out << row.name; }
 // All but kNone.
 std::span<const MistakeRow> mistakes();
 

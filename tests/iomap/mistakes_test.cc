@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Each mistake of a server, and that the model calls it by its name.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/iomap/allocating_mount.h"
@@ -65,11 +66,21 @@ TEST_P(NoMistakeTest, NothingIsReported) {
   EXPECT_TRUE(right.rules.empty()) << right.words;
 }
 
+std::string name_of(const ::testing::TestParamInfo<NoMistakeTest::ParamType>& info) {
+  const auto& [remember, quirks, folio_size] = info.param;
+  constexpr const char* kRemembered[] = {"Nothing", "Answers", "ByCache"};
+  const char* kernel = "Plain";
+  if (quirks.has(Quirk::kEndNotSent)) kernel = "NoEnd";
+  if (quirks.has(Quirk::kStatMovesDiskSize)) kernel = "V7";
+  return fmt::format("{}{}{}", kRemembered[static_cast<int>(remember)], kernel, folio_size);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, NoMistakeTest,
     ::testing::Combine(::testing::Values(Remember::kNothing, Remember::kAnswers, Remember::kByCache),
                        ::testing::Values(Quirks{}, Quirks::v7(), Quirks{Quirk::kEndNotSent}),
-                       ::testing::Values(4096, 16384)));
+                       ::testing::Values(4096, 16384)),
+    name_of);
 
 TEST(Mistakes, HaveANameEach) {
   std::set<std::string_view> names;

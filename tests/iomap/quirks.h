@@ -3,6 +3,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <ostream>
 #include <set>
 
 namespace fuse4fs::iomap_model {
@@ -26,6 +27,9 @@ class Quirks {
             Quirk::kFullInvalidationKeepsSequence, Quirk::kWantEndIneffective};
   }
   [[nodiscard]] bool has(Quirk quirk) const { return quirks_.contains(quirk); }
+  friend void PrintTo(const Quirks& quirks, std::ostream* out) {
+    for (const Quirk quirk : quirks.quirks_) *out << static_cast<int>(quirk) << ' ';
+  }
 
  private:
   std::set<Quirk> quirks_;

@@ -22,6 +22,8 @@ struct Kind {
   std::uint32_t cache_max_bytes = 262144;
 };
 
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
+
 class RandomTest : public ::testing::TestWithParam<Kind> {};
 
 TEST_P(RandomTest, NothingIsReported) {

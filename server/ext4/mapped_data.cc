@@ -94,8 +94,8 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
 void MappedData::hand_over(const MappingRequest& request, InodeNumber number, DataMapping& mapping) {
   const bool is_for_use =
       request.purpose != MappingPurpose::kReport && request.purpose != MappingPurpose::kSwap;
-  const bool is_worth_it = mapping.kind == Kind::kWritten || mapping.kind == Kind::kUnwritten ||
-                           (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
+  const bool is_worth_it =
+      mapping.has_blocks() || (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
   if (is_for_use && is_worth_it && request.pieces == MappingRequest::Pieces::kAny &&
       cache_.load()->remember(number, mapping)) {
     mapping.place = DataMapping::Place::kRemembered;
@@ -124,10 +124,9 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     files_.note_use(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
-    const bool is_there = found.kind == Kind::kWritten || found.kind == Kind::kUnwritten;
     if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
       return fail(EAGAIN);
-    if (!writes || is_there) {
+    if (!writes || found.has_blocks()) {
       hand_over(request, number, found);
       return found;
     }
@@ -169,8 +168,7 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   const std::uint64_t ahead_from = inode.has(EXT4_EXTENTS_FL) ? needed : first;
   if (behind > ahead_from) files_.note_ahead(number, {.first = ahead_from, .end = behind});
   ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
-  if (found.kind != Kind::kWritten && found.kind != Kind::kUnwritten)
-    return filled ? fail(EIO) : fail(filled.error());
+  if (!found.has_blocks()) return filled ? fail(EIO) : fail(filled.error());
   hand_over(request, number, found);
   // The rest as well: the caller may have kept the hole that it was.
   const std::uint64_t end_of_filled = std::max(needed, behind) << bits;
@@ -244,7 +242,7 @@ Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& ope
 Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const CompletedWrite& write) {
   volume_.device().note_foreign_writes();
   files_.note_use(number);
-  if (write.error && write.way == CompletedWrite::Way::kWriteBack) files_.note_error(number, *write.error);
+  if (write.error) note_failed(number, write, *write.error);
   const bool nothing = write.error || write.kind == CompletedWrite::Kind::kSwapOff || write.range.length == 0;
   if (nothing) {
     const auto held = metadata_.inodes.lock_shared(number);

@@ -59,6 +59,8 @@ struct DataMapping {
   enum class Place { kHere, kRemembered };
   Place place = Place::kHere;
 
+  [[nodiscard]] bool has_blocks() const { return kind == Kind::kWritten || kind == Kind::kUnwritten; }
+
   friend bool operator==(const DataMapping&, const DataMapping&) = default;
 };
 

@@ -224,8 +224,7 @@ Result<void> Volume::mark_clean() {
   // All else first: the volume is clean when this bit arrives, not before.
   RETURN_IF_ERROR(write_out());
   if (health_ == Health::kShutDown || !was_clean_ || (fs_->super->s_state & EXT2_ERROR_FS) != 0) return {};
-  fs_->super->s_state |= EXT2_VALID_FS;
-  ext2fs_mark_super_dirty(fs_);
+  set_clean_mark(CleanMark::kClean);
   return write_out();
 }
 

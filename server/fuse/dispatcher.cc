@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
+#include "server/fuse/decoded.h"
 #include "server/fuse/extra_operations.h"
 #include "server/fuse/kernel_abi.h"
 #include "server/fuse/mode_watch.h"
@@ -162,11 +163,9 @@ void Dispatcher::write(std::span<const std::byte> request) {
 }
 
 bool Dispatcher::getattr(std::span<const std::byte> request) {
-  fuse_in_header header{};
-  fuse_getattr_in in{};
-  if (!copy_from(request, header) || !copy_from(request.subspan(sizeof header), in)) return false;
-  if ((in.getattr_flags & FUSE_GETATTR_FH) == 0) return false;
-  const auto error = late_news_.error_for_writer(header.nodeid);
+  const auto in = decode<fuse_getattr_in>(request);
+  if (!in || (in->body.getattr_flags & FUSE_GETATTR_FH) == 0) return false;
+  const auto error = late_news_.error_for_writer(in->header.nodeid);
   if (error) Reply().error(*error);
   return error.has_value();
 }

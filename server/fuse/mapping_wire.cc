@@ -33,10 +33,6 @@ iomap_abi::MappingType type_of(DataMapping::Kind kind) {
   return iomap_abi::kHole;
 }
 
-bool has_blocks(const DataMapping& mapping) {
-  return mapping.kind == DataMapping::Kind::kWritten || mapping.kind == DataMapping::Kind::kUnwritten;
-}
-
 // Kernels of v7 look at the range of every type.
 iomap_abi::Mapping without_place(const DataMapping& mapping, iomap_abi::MappingType type) {
   iomap_abi::Mapping wire{};
@@ -99,8 +95,8 @@ iomap_abi::Mapping to_wire(const DataMapping& mapping, std::uint32_t device) {
   wire.offset = mapping.offset;
   wire.length = mapping.length;
   wire.type = type_of(mapping.kind);
-  wire.address = has_blocks(mapping) ? mapping.device_offset : iomap_abi::kNullAddress;
-  wire.device = has_blocks(mapping) ? device : iomap_abi::kNullDevice;
+  wire.address = mapping.has_blocks() ? mapping.device_offset : iomap_abi::kNullAddress;
+  wire.device = mapping.has_blocks() ? device : iomap_abi::kNullDevice;
   if (mapping.metadata == DataMapping::Metadata::kPending) wire.flags |= iomap_abi::kDirty;
   if (mapping.pieces == DataMapping::Pieces::kWhole) wire.flags |= iomap_abi::kAtomicBio;
   return wire;
@@ -121,8 +117,8 @@ std::string_view broken_rule(const DataMapping& mapping, std::uint64_t position,
   if (mapping.length > UINT64_MAX - mapping.offset) return "it ends behind all numbers";
   if (mapping.offset > position || position - mapping.offset >= mapping.length)
     return "the first byte that was asked for is not in it";
-  if (has_blocks(mapping) && (mapping.device_offset % block_size != 0 ||
-                              mapping.length > iomap_abi::kNullAddress - 1 - mapping.device_offset))
+  if (mapping.has_blocks() && (mapping.device_offset % block_size != 0 ||
+                               mapping.length > iomap_abi::kNullAddress - 1 - mapping.device_offset))
     return "its place on the device is none";
   return {};
 }

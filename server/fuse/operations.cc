@@ -76,7 +76,7 @@ ext4::Timestamp now() {
 ext4::AttributeChanges::Times origin_of_times(fuse_ino_t inode, int valid, const fuse_file_info* file) {
   using Times = ext4::AttributeChanges::Times;
   // The kernel has asked itself. Of the root it does not know that it should.
-  if (CurrentRequest::connection().uses_iomap() && inode != FUSE_ROOT_ID) return Times::kWrittenBack;
+  if (CurrentRequest::kernel_keeps(inode)) return Times::kWrittenBack;
   constexpr int kNow = FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
   if ((valid & kNow) != 0) return Times::kNow;
   // The kernel keeps these two of regular files, and brings them back with an open file's handle.
@@ -96,7 +96,7 @@ void setattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, struct 
   if (valid & FUSE_SET_ATTR_MTIME) changes.modified = timestamp(wanted->st_mtim);
   if (valid & FUSE_SET_ATTR_CTIME) changes.changed = timestamp(wanted->st_ctim);
   // With iomap the kernel keeps the times and says what it took for now, by its own clock.
-  const bool kernels_now = CurrentRequest::connection().uses_iomap() && inode != FUSE_ROOT_ID;
+  const bool kernels_now = CurrentRequest::kernel_keeps(inode);
   if ((valid & FUSE_SET_ATTR_ATIME_NOW) && !kernels_now) changes.accessed = now();
   if ((valid & FUSE_SET_ATTR_MTIME_NOW) && !kernels_now) changes.modified = now();
   if (valid & FUSE_SET_ATTR_KILL_SUID) changes.privileges = ext4::AttributeChanges::Privileges::kClear;

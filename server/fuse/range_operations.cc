@@ -7,10 +7,10 @@
 #include <linux/falloc.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include "server/fuse/conversions.h"
+#include "server/fuse/decoded.h"
 #include "server/fuse/kernel_abi.h"
 #include "server/fuse/mode_watch.h"
 #include "server/fuse/notifications.h"
@@ -108,11 +108,9 @@ void add_range_operations(fuse_lowlevel_ops& ops) {
 
 void copy_file_range_64(FileSystem& fs, std::span<const std::byte> request) {
   Reply reply;
-  fuse_in_header header{};
-  fuse_copy_file_range_in in{};
-  if (request.size() < sizeof header + sizeof in) return reply.error(Errno(EINVAL));
-  std::memcpy(&header, request.data(), sizeof header);
-  std::memcpy(&in, request.data() + sizeof header, sizeof in);
+  const auto decoded = decode<fuse_copy_file_range_in>(request);
+  if (!decoded) return reply.error(Errno(EINVAL));
+  const auto& [header, in] = *decoded;
   const auto copied = copy(fs, header.nodeid, in.nodeid_out, in, header.uid);
   copied ? reply.structure(CopyFileRangeOut{*copied}) : reply.error(copied.error());
 }

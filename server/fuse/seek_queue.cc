@@ -3,12 +3,11 @@
 
 #include <unistd.h>
 
-#include <cstring>
 #include <exception>
 
 #include "base/log.h"
 #include "server/fuse/conversions.h"
-#include "server/fuse/kernel_abi.h"
+#include "server/fuse/decoded.h"
 #include "server/fuse/notifications.h"
 #include "server/fuse/reply.h"
 
@@ -17,11 +16,9 @@ namespace fuse4fs::fuse {
 using ext4::SeekTarget;
 
 void SeekQueue::serve(std::span<const std::byte> request) {
-  fuse_in_header header{};
-  fuse_lseek_in in{};
-  if (request.size() < sizeof header + sizeof in) return Reply().error(Errno(EINVAL));
-  std::memcpy(&header, request.data(), sizeof header);
-  std::memcpy(&in, request.data() + sizeof header, sizeof in);
+  const auto decoded = decode<fuse_lseek_in>(request);
+  if (!decoded) return Reply().error(Errno(EINVAL));
+  const auto& [header, in] = *decoded;
   if (!queue_.others_serve()) return Reply().error(Errno(ENOSYS));
   if (in.whence != SEEK_DATA && in.whence != SEEK_HOLE) return Reply().error(Errno(EINVAL));
   if (in.offset > INT64_MAX) return Reply().error(Errno(ENXIO));

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A socketpair plays the kernel's end of /dev/fuse.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -8,10 +7,7 @@
 
 #include <cstring>
 
-#include "base/unique_fd.h"
-#include "server/fuse/dispatcher.h"
-#include "server/fuse/kernel_abi.h"
-#include "tests/unit/fuse/mock_file_system.h"
+#include "tests/unit/fuse/dispatcher_fixture.h"
 
 namespace fuse4fs::fuse {
 namespace {
@@ -26,17 +22,8 @@ std::vector<std::byte> bytes_of(std::string_view text) {
 
 std::string with_nul(std::string_view name) { return std::string(name) + '\0'; }
 
-class XattrRequests : public ::testing::Test {
+class XattrRequests : public DispatcherTest {
  protected:
-  XattrRequests() {
-    int ends[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends), 0);
-    kernel_ = UniqueFd(ends[0]);
-    device_ = UniqueFd(ends[1]);
-    ON_CALL(fs_, block_size).WillByDefault(Return(4096));
-    dispatcher_ = *Dispatcher::create(fs_);
-  }
-
   template <class In>
   void send(std::uint32_t opcode, const In& in, std::string_view tail = {}, std::size_t length = sizeof(In)) {
     fuse_in_header header{};
@@ -85,10 +72,6 @@ class XattrRequests : public ::testing::Test {
   static constexpr std::uint32_t kAcls = FUSE_POSIX_ACL | FUSE_DONT_MASK;
   static constexpr std::uint32_t kEverything = 0x7fff'ffff;
 
-  ::testing::NiceMock<MockFileSystem> fs_;
-  UniqueFd kernel_, device_;
-  std::unique_ptr<Dispatcher> dispatcher_;
-  std::uint64_t unique_ = 0;
   std::uint32_t uid_ = 0;
 };
 

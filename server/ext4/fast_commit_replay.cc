@@ -20,8 +20,6 @@
 namespace fuse4fs::ext4 {
 namespace {
 
-constexpr std::int64_t kMostLinks = 65000;
-
 class Replay {
  public:
   Replay(Metadata& metadata, std::span<const FastCommitRecord> records, const FastCommitProgress& progress)

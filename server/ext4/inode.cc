@@ -28,9 +28,8 @@ Timestamp decode(std::uint32_t seconds, bool wide, std::uint32_t extra) {
 
 // Times that do not fit become the nearest that does, as in the kernel.
 Timestamp clamped(Timestamp time, bool wide) {
-  constexpr std::int64_t kFirst = INT32_MIN;
-  const std::int64_t last = wide ? (std::int64_t{3} << 32) + INT32_MAX : std::int64_t{INT32_MAX};
-  if (time.seconds <= kFirst) return {kFirst, 0};
+  const auto [first, last] = time_limits(wide);
+  if (time.seconds <= first) return {first, 0};
   if (time.seconds >= last) return {last, 0};
   return time;
 }

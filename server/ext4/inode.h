@@ -16,6 +16,18 @@
 
 namespace fuse4fs::ext4 {
 
+// Of hard links to one inode (EXT4_LINK_MAX of the kernel).
+inline constexpr std::uint32_t kMostLinks = 65000;
+
+// What inodes can hold: 32 bits of seconds, and two more where they are wide enough for the other half of a
+// stamp.
+struct TimeLimits {
+  std::int64_t first = 0, last = 0;  // seconds since 1970
+};
+constexpr TimeLimits time_limits(bool wide) {
+  return {.first = INT32_MIN, .last = wide ? (std::int64_t{3} << 32) + INT32_MAX : std::int64_t{INT32_MAX}};
+}
+
 Timestamp now();
 // Of all stamps of this process. kCoarse: as the kernel's own, so that who sets some beside it never goes
 // back.

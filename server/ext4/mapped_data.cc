@@ -21,8 +21,6 @@ constexpr std::uint64_t kPlenty = 8;
 constexpr std::uint64_t kMostBlocks = 1 << 15;
 // The same where it has to be made zeros first.
 constexpr std::uint64_t kMostZeros = 128 << 10;  // bytes
-constexpr std::uint32_t kMostLinks = 65000;
-constexpr std::int64_t kEarliest = -(std::int64_t{1} << 31);
 
 bool allocates(MappingPurpose purpose) {
   switch (purpose) {
@@ -44,10 +42,9 @@ MappingLimits MappedData::limits() const {
   std::memcpy(limits.uuid.data(), super.s_uuid, limits.uuid.size());
   limits.largest_file = data_.volume_size_limit();
   limits.most_links = kMostLinks;
-  limits.earliest_time = kEarliest;
-  // Two bits more than 32 where an inode has room for them.
-  const bool wide = EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE;
-  limits.latest_time = wide ? (std::int64_t{1} << 34) + kEarliest - 1 : -kEarliest - 1;
+  const auto times = time_limits(EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE);
+  limits.earliest_time = times.first;
+  limits.latest_time = times.last;
   return limits;
 }
 

@@ -9,8 +9,6 @@
 namespace fuse4fs::ext4 {
 namespace {
 
-constexpr unsigned kMostLinks = 65000;
-
 Result<void> judge_name(std::string_view name) {
   if (name.empty()) return fail(ENOENT);
   if (name.size() > kMaxNameLength) return fail(ENAMETOOLONG);

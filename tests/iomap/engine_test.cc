@@ -1,95 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The ext4 engine answers the model of the kernel: nothing is reported, e2fsck finds nothing, and what was
 // synced is there after another mount.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <filesystem>
 
-#include "server/cache/descriptor_backend.h"
-#include "server/cache/direct_backend.h"
-#include "server/ext4/file_system.h"
+#include "tests/iomap/engine_mount.h"
 #include "tests/iomap/random_load.h"
-#include "tests/iomap/test_mount.h"
 
 namespace fuse4fs::iomap_model {
 namespace {
-
-class Complaints final : public ext4::Events {
- public:
-  using Events::corruption;
-  using Events::device_error;
-  using Events::notice;
-  void corruption(std::string_view words, const ext4::EventSubject&) override { ADD_FAILURE() << words; }
-  void device_error(std::string_view words, const ext4::EventSubject&) override { ADD_FAILURE() << words; }
-  void notice(ext4::Notice, std::string_view) override {}
-};
-
-class EngineMount {
- public:
-  // kOldData: what no file was written into holds somebody's.
-  enum class Fill { kNothing, kOldData };
-  EngineMount(const std::string& mke2fs_options, const std::string& size, Fill fill) {
-    std::string pattern = (std::filesystem::temp_directory_path() / "engine-under-model-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) std::abort();
-    directory_ = pattern;
-    image_ = directory_ / "image";
-    if (fill == Fill::kOldData) {
-      const std::string old =
-          fmt::format("head -c {} /dev/zero | tr '\\0' '\\345' >{}", size, image_.string());
-      EXPECT_EQ(std::system(old.c_str()), 0) << old;
-    }
-    const std::string command =
-        fmt::format("mke2fs -q -F -E nodiscard {} {} {} 2>&1", mke2fs_options, image_.string(), size);
-    EXPECT_EQ(std::system(command.c_str()), 0) << command;
-    device_ = UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
-  }
-  ~EngineMount() {
-    mount_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
-  Kernel& mount(const TestMount::Options& options = {}) {
-    mount_.reset();
-    mount_ = std::make_unique<TestMount>(device_.get(), [this](Kernel&) { return engine(); }, options);
-    EXPECT_TRUE(kernel().mount());
-    return kernel();
-  }
-  Kernel& kernel() { return mount_->kernel(); }
-  // What write-back ticks do every few seconds.
-  void tick() { EXPECT_TRUE(mount_->server().write_back()); }
-  void unmount_and_check() {
-    EXPECT_TRUE(kernel().breaches().empty()) << kernel().breaches().words();
-    EXPECT_TRUE(kernel().unmount());
-    EXPECT_TRUE(kernel().breaches().empty()) << kernel().breaches().words();
-    mount_.reset();
-    EXPECT_EQ(std::system(
-                  fmt::format("e2fsck -fn {0} >{0}.said 2>&1 || {{ cat {0}.said; exit 1; }}", image_.string())
-                      .c_str()),
-              0);
-  }
-
- private:
-  std::unique_ptr<ext4::FileSystem> engine() {
-    auto backend = cache::DescriptorBackend::open(
-        UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC)),
-        UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT)), cache::Access::kReadWrite);
-    if (!backend) throw std::runtime_error(backend.error().message);
-    cache::BlockDevice device(std::make_unique<cache::DirectBackend>(std::move(*backend)),
-                              cache::Access::kReadWrite);
-    auto engine = ext4::FileSystem::mount(
-        std::move(device), {.content_times = ext4::MountOptions::ContentTimes::kCallers}, complaints_);
-    if (!engine) throw std::runtime_error(engine.error().message);
-    return std::move(*engine);
-  }
-
-  std::filesystem::path directory_, image_;
-  UniqueFd device_;
-  Complaints complaints_;
-  std::unique_ptr<TestMount> mount_;
-};
 
 struct Kind {
   std::string_view name;

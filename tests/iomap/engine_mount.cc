@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "tests/iomap/engine_mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "server/cache/descriptor_backend.h"
+#include "server/cache/direct_backend.h"
+
+namespace fuse4fs::iomap_model {
+namespace {
+
+void run(const std::string& command) { EXPECT_EQ(std::system(command.c_str()), 0) << command; }
+
+}  // namespace
+
+void Complaints::corruption(std::string_view words, const ext4::EventSubject& /*subject*/) {
+  ADD_FAILURE() << words;
+}
+
+void Complaints::device_error(std::string_view words, const ext4::EventSubject& /*subject*/) {
+  ADD_FAILURE() << words;
+}
+
+void Complaints::notice(ext4::Notice /*what*/, std::string_view /*words*/) {}
+
+EngineMount::EngineMount(const std::string& mke2fs_options, const std::string& size, Fill fill) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "engine-under-model-XXXXXX").string();
+  if (::mkdtemp(pattern.data()) == nullptr) std::abort();
+  directory_ = pattern;
+  image_ = directory_ / "image";
+  if (fill == Fill::kOldData)
+    run(fmt::format("head -c {} /dev/zero | tr '\\0' '\\{:o}' >{}", size, std::to_integer<int>(kOldByte),
+                    image_.string()));
+  run(fmt::format("mke2fs -q -F -E nodiscard {} {} {} 2>&1", mke2fs_options, image_.string(), size));
+  device_ = UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
+}
+
+EngineMount::~EngineMount() {
+  mount_.reset();
+  std::filesystem::remove_all(directory_);
+}
+
+Kernel& EngineMount::mount(const TestMount::Options& options) {
+  mount_.reset();
+  mount_ = std::make_unique<TestMount>(device_.get(), [this](Kernel&) { return engine(); }, options);
+  EXPECT_TRUE(kernel().mount());
+  return kernel();
+}
+
+void EngineMount::tick() { EXPECT_TRUE(server().write_back()); }
+
+void EngineMount::unmount_and_check() {
+  EXPECT_TRUE(kernel().breaches().empty()) << kernel().breaches().words();
+  EXPECT_TRUE(kernel().unmount());
+  EXPECT_TRUE(kernel().breaches().empty()) << kernel().breaches().words();
+  mount_.reset();
+  run(fmt::format("e2fsck -fn {0} >{0}.said 2>&1 || {{ cat {0}.said; exit 1; }}", image_.string()));
+}
+
+std::unique_ptr<ext4::FileSystem> EngineMount::engine() {
+  auto backend = cache::DescriptorBackend::open(
+      UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC)),
+      UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT)), cache::Access::kReadWrite);
+  if (!backend) throw std::runtime_error(backend.error().message);
+  cache::BlockDevice device(std::make_unique<cache::DirectBackend>(std::move(*backend)),
+                            cache::Access::kReadWrite);
+  auto engine = ext4::FileSystem::mount(
+      std::move(device), {.content_times = ext4::MountOptions::ContentTimes::kCallers}, complaints_);
+  if (!engine) throw std::runtime_error(engine.error().message);
+  return std::move(*engine);
+}
+
+}  // namespace fuse4fs::iomap_model

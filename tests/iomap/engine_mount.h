@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The ext4 engine on an image of its own, with the model as its kernel.
+//
+// What the engine complains of (corruption, errors of the device) is a failure of the test. Errors while it
+// is put together are exceptions.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "server/ext4/file_system.h"
+#include "tests/iomap/test_mount.h"
+
+namespace fuse4fs::iomap_model {
+
+class Complaints final : public ext4::Events {
+ public:
+  using Events::corruption;
+  using Events::device_error;
+  using Events::notice;
+  void corruption(std::string_view words, const ext4::EventSubject& subject) override;
+  void device_error(std::string_view words, const ext4::EventSubject& subject) override;
+  void notice(ext4::Notice what, std::string_view words) override;
+};
+
+class EngineMount {
+ public:
+  // kOldData: what no file was written into holds somebody's.
+  enum class Fill { kNothing, kOldData };
+  // Every byte of it.
+  static constexpr std::byte kOldByte{0345};
+  EngineMount(const std::string& mke2fs_options, const std::string& size, Fill fill);
+  ~EngineMount();
+  EngineMount(const EngineMount&) = delete;
+  EngineMount& operator=(const EngineMount&) = delete;
+
+  Kernel& mount(const TestMount::Options& options = {});
+  Kernel& kernel() { return mount_->kernel(); }
+  ext4::FileSystem& server() { return mount_->server(); }
+  [[nodiscard]] const std::filesystem::path& image() const { return image_; }
+  // What write-back ticks do every few seconds.
+  void tick();
+  // e2fsck finds nothing.
+  void unmount_and_check();
+
+ private:
+  std::unique_ptr<ext4::FileSystem> engine();
+
+  std::filesystem::path directory_, image_;
+  UniqueFd device_;
+  Complaints complaints_;
+  std::unique_ptr<TestMount> mount_;
+};
+
+}  // namespace fuse4fs::iomap_model

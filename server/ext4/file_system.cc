@@ -249,7 +249,7 @@ Result<void> Ext4FileSystem::flush_device() {
 Result<void> Ext4FileSystem::write_back() {
   if (volume_->is_frozen()) return {};
   volume_->reservations().age();
-  mapped_.age();
+  mapped_.ahead().age();
   return volume_->write_back();
 }
 
@@ -287,7 +287,7 @@ Result<void> Ext4FileSystem::unmount() {
   Result<void> outcome;
   if (volume_->check_writable()) {
     const auto settled = mapped_.settle_all();
-    mapped_.give_back_all();
+    mapped_.ahead().give_back_all();
     outcome = metadata_.inodes.delete_orphans();
     if (!settled) outcome = settled;
   }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "server/ext4/mapped_data.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <limits>
 
@@ -13,10 +14,6 @@ namespace {
 
 using Kind = DataMapping::Kind;
 
-// How far a file that grows is mapped ahead, in bytes: as much again as it has.
-constexpr std::uint64_t kLeastAhead = 64 << 10, kMostAhead = 64 << 20;
-// Not at the cost of others: of what is free, no more than one part in so many.
-constexpr std::uint64_t kPlenty = 8;
 // Of a request, what is allocated at once: an extent's worth.
 constexpr std::uint64_t kMostBlocks = 1 << 15;
 // The same where it has to be made zeros first.
@@ -82,7 +79,7 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
         (offset + std::max<std::uint64_t>(request.range.length, 1) - 1) >> volume_.block_bits();
     const std::uint64_t count = std::min(last - block + 1, kMostBlocks);
     ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, block, count));
-    if (!parts.empty()) found = parts.front();
+    if (!parts.empty() && parts.front().count > found.count) found = parts.front();
   }
   return to_bytes(found, inode.number);
 }
@@ -119,26 +116,19 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     RETURN_IF_ERROR(volume_.check_alive());
     // Under the lock: who trims idle files looks once more under his.
     files_.note_use(number);
+    if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
     if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
       return fail(EAGAIN);
     if (!writes || found.has_blocks()) {
+      if (writes) files_.note_needed(number, blocks_to(request.range.offset + request.range.length));
+      remember_next(inode, request, found);
       hand_over(request, number, found);
       return found;
     }
   }
   return allocate(number, request);
-}
-
-std::uint64_t MappedData::blocks_ahead(const Inode& inode, const MappingRequest& request) {
-  const std::uint64_t end = request.range.offset + request.range.length;
-  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
-  const bool grows = end > size && request.range.offset != 0;
-  if (!grows || request.purpose == MappingPurpose::kWriteBack || !inode.has(EXT4_EXTENTS_FL)) return 0;
-  const std::uint64_t ahead =
-      std::clamp(std::bit_floor(end), kLeastAhead, kMostAhead) >> volume_.block_bits();
-  return std::min(ahead, metadata_.blocks.usable_blocks() / kPlenty);
 }
 
 Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingRequest& request) {
@@ -156,27 +146,65 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   RETURN_IF_ERROR(data_.leave_inode(inode));
   const std::uint64_t first = request.range.offset >> bits;
   const std::uint64_t needed = std::min(((end - 1) >> bits) + 1, first + kMostBlocks);
-  const std::uint64_t behind = std::min(needed + blocks_ahead(inode, request), limit >> bits);
+  const std::uint64_t behind = std::min(ahead_.end_for(inode, request, needed), limit >> bits);
+  ASSIGN_OR_RETURN(const std::uint64_t floor, first_given(inode, first, needed));
+  RETURN_IF_ERROR(ahead_.leave_behind(inode, first));
   const auto filled = fill(inode, first, std::max(needed, behind));
   if (inode.found_in_use) held.set_blocks_checked(true);
   // What was allocated stays, whatever comes next.
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   // Without extents all of it is: what lies behind the end of a file must be unwritten, or nothing.
   const std::uint64_t ahead_from = inode.has(EXT4_EXTENTS_FL) ? needed : first;
-  if (behind > ahead_from) files_.note_ahead(number, {.first = ahead_from, .end = behind});
+  const std::uint64_t end_of_filled = std::max(needed, behind);
+  if (end_of_filled > floor)
+    files_.note_ahead(number, {.floor = floor, .first = ahead_from, .end = end_of_filled});
+  if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
   ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
   if (!found.has_blocks()) return filled ? fail(EIO) : fail(filled.error());
-  hand_over(request, number, found);
   // The rest as well: the caller may have kept the hole that it was.
-  const std::uint64_t end_of_filled = std::max(needed, behind) << bits;
-  for (std::uint64_t at = found.offset + found.length; at < end_of_filled;) {
+  RETURN_IF_ERROR(remember_up_to(inode, request, found.offset + found.length, end_of_filled << bits));
+  hand_over(request, number, found);
+  return found;
+}
+
+// From there on all blocks up to `needed` will be given for this request. Of what is there already nobody
+// knows whose wish it was.
+Result<std::uint64_t> MappedData::first_given(const Inode& inode, std::uint64_t first, std::uint64_t needed) {
+  ASSIGN_OR_RETURN(Mapping there, metadata_.extents.find(inode, first));
+  if (there.kind != Mapping::Kind::kHole && there.end() < needed) {
+    ASSIGN_OR_RETURN(there, metadata_.extents.find(inode, there.end()));
+  }
+  return there.kind == Mapping::Kind::kHole && there.end() >= needed ? there.logical : needed;
+}
+
+// What the caller asked for last comes last: a caller who has no room for all of it keeps that.
+Result<void> MappedData::remember_up_to(const Inode& inode, const MappingRequest& request, std::uint64_t at,
+                                        std::uint64_t end) {
+  while (at < end) {
     auto rest = request;
-    rest.range = {.offset = at, .length = end_of_filled - at};
+    rest.range = {.offset = at, .length = end - at};
     ASSIGN_OR_RETURN(DataMapping next, look(inode, rest));
-    hand_over(rest, number, next);
+    hand_over(rest, inode.number, next);
     at = next.offset + next.length;
   }
-  return found;
+  return {};
+}
+
+// Where something is wrong with what lies behind, that is said to who asks for it.
+void MappedData::remember_next(const Inode& inode, const MappingRequest& request, const DataMapping& found) {
+  if (request.purpose == MappingPurpose::kReport || request.purpose == MappingPurpose::kZero) return;
+  unsigned extents = read_ahead_.extents(inode.number, request.range.offset);
+  auto next = request;
+  std::uint64_t at = found.offset + found.length;
+  for (; extents > 0 && at < inode.size(); --extents) {
+    next.range = {.offset = at, .length = inode.size() - at};
+    auto mapping = look(inode, next);
+    if (!mapping || (!mapping->has_blocks() && request.purpose != MappingPurpose::kRead)) break;
+    hand_over(next, inode.number, *mapping);
+    if (mapping->place != DataMapping::Place::kRemembered) break;
+    at = mapping->offset + mapping->length;
+  }
+  read_ahead_.reached(inode.number, at);
 }
 
 Result<void> MappedData::fill(Inode& inode, std::uint64_t first, std::uint64_t end) {
@@ -227,18 +255,14 @@ Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& ope
   if (operation.end_of_file == FinishedOperation::EndOfFile::kMoved && operation.done > 0)
     files_.note_size(number, end);
   // What a write did not come to was mapped for nothing.
-  if (operation.done < operation.range.length) {
-    const unsigned bits = volume_.block_bits();
-    const std::uint64_t round = volume_.block_size() - 1;
-    files_.note_ahead(number, {.first = (end + round) >> bits,
-                               .end = (operation.range.offset + operation.range.length + round) >> bits});
-  }
+  if (operation.done < operation.range.length) files_.shorten(number, blocks_to(end));
   return {};
 }
 
 Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const CompletedWrite& write) {
   volume_.device().note_foreign_writes();
   files_.note_use(number);
+  if (write.way == CompletedWrite::Way::kDirect) files_.note_direct(number);
   if (write.error) note_failed(number, write, *write.error);
   const bool nothing = write.error || write.kind == CompletedWrite::Kind::kSwapOff || write.range.length == 0;
   if (nothing) {
@@ -259,14 +283,28 @@ Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const Compl
   Result<void> done;
   if (converts) {
     const std::uint64_t first = write.range.offset >> volume_.block_bits();
-    const std::uint64_t last = (end - 1) >> volume_.block_bits();
-    done = metadata_.extents.convert(inode, first, last - first + 1, Mapping::Kind::kWritten,
-                                     ExtentMap::Handles::kSeveral);
+    const std::uint64_t count = ((end - 1) >> volume_.block_bits()) - first + 1;
+    const auto mapped = must_be_mapped(inode, first, count);
+    done =
+        metadata_.extents.convert(inode, first, count, Mapping::Kind::kWritten, ExtentMap::Handles::kSeveral);
+    if (done) done = mapped;
   }
   if (done && end > inode.size()) inode.set_size(end);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   RETURN_IF_ERROR(done);
   return inode.size();
+}
+
+// What was written into blocks that are not the file's any more is lost, and may be in another's.
+Result<void> MappedData::must_be_mapped(const Inode& inode, std::uint64_t first, std::uint64_t count) {
+  ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, count));
+  for (const Mapping& part : parts) {
+    if (part.kind != Mapping::Kind::kHole) continue;
+    volume_.tell(fmt::format("inode {}: data was written to its blocks {} to {}, which it does not have",
+                             inode.number, part.logical, part.end() - 1));
+    return fail(EIO);
+  }
+  return {};
 }
 
 void MappedData::note_failed(InodeNumber number, const CompletedWrite& write, Errno error) {
@@ -324,25 +362,6 @@ void MappedData::note_resized(InodeNumber number) {
   if (is_used()) files_.forget_size(number, std::numeric_limits<std::uint64_t>::max());
 }
 
-std::uint64_t MappedData::first_unused(const Inode& inode, MappedFiles::Ahead ahead) {
-  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
-  const std::uint64_t behind = (size + volume_.block_size() - 1) >> volume_.block_bits();
-  return std::max(behind, ahead.first);
-}
-
-Result<void> MappedData::trim(const InodeTable::Exclusive& held) {
-  const MappedFiles::Ahead ahead = files_.ahead_of(held.number());
-  if (ahead.is_empty() || !volume_.check_writable() || !metadata_.inodes.read_from_handle(held)) return {};
-  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
-  files_.forget_ahead(held.number());
-  const std::uint64_t first = first_unused(inode, ahead);
-  if (first >= ahead.end) return {};
-  const auto handle = volume_.journal().start(credits::of_map);
-  const auto done = metadata_.extents.remove(inode, first, ahead.end - first, ExtentMap::Handles::kSeveral);
-  RETURN_IF_ERROR(metadata_.inodes.write(inode));
-  return done;
-}
-
 // One that is looked up again meanwhile keeps what it has. What goes wrong was told to Events.
 void MappedData::note_forgotten(InodeNumber number) {
   if (!is_used() || !files_.knows(number)) return;
@@ -351,34 +370,9 @@ void MappedData::note_forgotten(InodeNumber number) {
   // It may be gone altogether.
   if (const auto inode = metadata_.inodes.read_from_handle(held); inode && inode->raw.i_links_count != 0) {
     (void)take_size_over(held);
-    (void)trim(held);
+    (void)ahead_.trim(held);
   }
   files_.forget(number);
-}
-
-void MappedData::age() {
-  if (!is_used()) return;
-  const auto idle = files_.age();
-  for (const InodeNumber number : idle.to_forget) {
-    std::uint64_t first = 0;
-    {
-      const auto held = metadata_.inodes.lock_shared(number);
-      const auto inode = metadata_.inodes.read_from_handle(held);
-      if (!inode) continue;
-      first = first_unused(*inode, files_.ahead_of(number));
-    }
-    const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
-    // Then it stays as it is.
-    if (!cache_.load()->forget(number, range)) files_.forget_ahead(number);
-  }
-  for (const InodeNumber number : idle.to_trim) {
-    const auto held = metadata_.inodes.lock(number);
-    if (files_.is_idle(number)) (void)trim(held);
-  }
-}
-
-void MappedData::give_back_all() {
-  for (const InodeNumber number : files_.all_with_ahead()) (void)trim(metadata_.inodes.lock(number));
 }
 
 }  // namespace fuse4fs::ext4

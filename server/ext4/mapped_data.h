@@ -17,15 +17,21 @@
 #include "server/ext4/file_data.h"
 #include "server/ext4/hole_filler.h"
 #include "server/ext4/mapped_files.h"
+#include "server/ext4/mapping_read_ahead.h"
 #include "server/ext4/mapping_service.h"
 #include "server/ext4/metadata.h"
+#include "server/ext4/speculative_preallocation.h"
 
 namespace fuse4fs::ext4 {
 
 class MappedData {
  public:
   MappedData(Volume& volume, Metadata& metadata, FileData& data)
-      : volume_(volume), metadata_(metadata), data_(data), filler_(volume, metadata) {}
+      : volume_(volume),
+        metadata_(metadata),
+        data_(data),
+        filler_(volume, metadata),
+        ahead_(volume, metadata, files_) {}
 
   // What MappingService says of them, but for what a full volume asks to be done.
   [[nodiscard]] MappingLimits limits() const;
@@ -36,7 +42,10 @@ class MappedData {
   // What complete_write() came to in the end: the kernel tells nobody who only waits for its pages.
   void note_failed(InodeNumber number, const CompletedWrite& write, Errno error);
 
-  void set_cache(MappingCache& cache) { cache_ = &cache; }
+  void set_cache(MappingCache& cache) {
+    ahead_.set_cache(cache);
+    cache_ = &cache;
+  }
   // Whether the caller moves data at all.
   [[nodiscard]] bool is_used() const { return cache_ != nullptr; }
 
@@ -61,35 +70,39 @@ class MappedData {
   }
   // The caller may have forgotten the inode, with all mappings of it.
   void note_forgotten(InodeNumber number);
-  // Some seconds are over.
-  void age();
-  // The caller is gone.
-  void give_back_all();
+  // Blocks that growing files were given.
+  SpeculativePreallocation& ahead() { return ahead_; }
 
  private:
   [[nodiscard]] DataMapping to_bytes(const Mapping& mapping, InodeNumber number) const;
+  // How many blocks there are up to this byte of a file.
+  [[nodiscard]] std::uint64_t blocks_to(std::uint64_t offset) const {
+    return (offset >> volume_.block_bits()) + ((offset & (volume_.block_size() - 1)) == 0 ? 0 : 1);
+  }
   [[nodiscard]] DataMapping hole_at(std::uint64_t offset) const;
   Result<DataMapping> look(const Inode& inode, const MappingRequest& request);
   Result<DataMapping> allocate(InodeNumber number, const MappingRequest& request);
+  Result<std::uint64_t> first_given(const Inode& inode, std::uint64_t first, std::uint64_t needed);
   Result<void> fill(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> clear(const Mapping& blocks);
-  // Of a write into a hole, behind its end.
-  [[nodiscard]] std::uint64_t blocks_ahead(const Inode& inode, const MappingRequest& request);
   void hand_over(const MappingRequest& request, InodeNumber number, DataMapping& mapping);
+  // What lies behind `found` and the caller will probably ask for next.
+  void remember_next(const Inode& inode, const MappingRequest& request, const DataMapping& found);
+  Result<void> remember_up_to(const Inode& inode, const MappingRequest& request, std::uint64_t at,
+                              std::uint64_t end);
+  Result<void> must_be_mapped(const Inode& inode, std::uint64_t first, std::uint64_t count);
   Result<void> set_size(const InodeTable::Exclusive& held, std::uint64_t size);
   // The size that was noted, for good.
   Result<void> take_size_over(const InodeTable::Exclusive& held);
-  // The first block of `ahead` that the file does not reach.
-  [[nodiscard]] std::uint64_t first_unused(const Inode& inode, MappedFiles::Ahead ahead);
-  // Unmaps what was mapped ahead and not used.
-  Result<void> trim(const InodeTable::Exclusive& held);
 
   Volume& volume_;
   Metadata& metadata_;
   FileData& data_;
   HoleFiller filler_;
   MappedFiles files_;
+  SpeculativePreallocation ahead_;
+  MappingReadAhead read_ahead_;
   std::atomic<MappingCache*> cache_ = nullptr;
 };
 

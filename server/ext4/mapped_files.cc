@@ -6,81 +6,120 @@
 
 namespace fuse4fs::ext4 {
 
+void MappedFiles::set_ahead(Files& files, File& file, Ahead ahead) {
+  files.blocks_ahead -= file.ahead.end - file.ahead.first;
+  files.blocks_ahead += ahead.end - ahead.first;
+  file.ahead = ahead;
+  if (ahead.is_empty()) file.written = Written::kByPages;
+}
+
 template <class Change>
 void MappedFiles::change(InodeNumber inode, Change change) {
   auto files = files_.lock();
-  const auto found = files->find(inode);
-  if (found == files->end()) return;
-  change(found->second);
-  if (found->second.is_dull()) files->erase(found);
+  const auto found = files->known.find(inode);
+  if (found == files->known.end()) return;
+  change(*files, found->second);
+  if (found->second.is_dull()) files->known.erase(found);
 }
 
 void MappedFiles::note_size(InodeNumber inode, std::uint64_t bytes) {
   auto files = files_.lock();
-  auto& file = (*files)[inode];
+  auto& file = files->known[inode];
   file.size = std::max(file.size, bytes);
 }
 
 std::uint64_t MappedFiles::size_of(InodeNumber inode) {
   std::uint64_t size = 0;
-  change(inode, [&](const File& file) { size = file.size; });
+  change(inode, [&](Files&, const File& file) { size = file.size; });
   return size;
 }
 
 void MappedFiles::forget_size(InodeNumber inode, std::uint64_t up_to) {
-  change(inode, [&](File& file) {
+  change(inode, [&](Files&, File& file) {
     if (file.size <= up_to) file.size = 0;
   });
 }
 
 void MappedFiles::note_error(InodeNumber inode, Errno error) {
   auto files = files_.lock();
-  auto& file = (*files)[inode];
+  auto& file = files->known[inode];
   if (!file.error) file.error = error;
 }
 
 std::optional<Errno> MappedFiles::take_error(InodeNumber inode) {
   std::optional<Errno> error;
-  change(inode, [&](File& file) { error = std::exchange(file.error, std::nullopt); });
+  change(inode, [&](Files&, File& file) { error = std::exchange(file.error, std::nullopt); });
   return error;
 }
 
 std::optional<Errno> MappedFiles::any_error() {
   auto files = files_.lock();
+  if (auto lost = std::exchange(files->lost_error, std::nullopt)) return lost;
   const auto found =
-      std::ranges::find_if(*files, [](const auto& file) { return file.second.error.has_value(); });
-  return found == files->end() ? std::nullopt : found->second.error;
+      std::ranges::find_if(files->known, [](const auto& file) { return file.second.error.has_value(); });
+  return found == files->known.end() ? std::nullopt : found->second.error;
 }
 
 void MappedFiles::note_ahead(InodeNumber inode, Ahead ahead) {
   if (ahead.is_empty()) return;
   auto files = files_.lock();
-  auto& file = (*files)[inode];
-  file.ahead = file.ahead.is_empty() ? ahead
-                                     : Ahead{.first = std::min(file.ahead.first, ahead.first),
-                                             .end = std::max(file.ahead.end, ahead.end)};
+  auto& file = files->known[inode];
+  // What it had ahead until now lies before the write, or is a part of this.
+  if (!file.ahead.is_empty() && file.ahead.end >= ahead.floor)
+    ahead.floor = std::min(ahead.floor, file.ahead.floor);
+  set_ahead(*files, file, ahead);
   file.idle_rounds = 0;
 }
 
-void MappedFiles::forget_ahead(InodeNumber inode) {
-  change(inode, [](File& file) { file.ahead = {}; });
+void MappedFiles::shorten(InodeNumber inode, std::uint64_t behind) {
+  change(inode, [&](Files& files, File& file) {
+    Ahead ahead = file.ahead;
+    ahead.first = std::min(ahead.first, std::max(behind, ahead.floor));
+    set_ahead(files, file, ahead);
+  });
 }
 
+void MappedFiles::forget_ahead(InodeNumber inode) {
+  change(inode, [](Files& files, File& file) { set_ahead(files, file, {}); });
+}
+
+void MappedFiles::note_direct(InodeNumber inode) {
+  change(inode, [](Files&, File& file) {
+    if (!file.ahead.is_empty()) file.written = Written::kDirectly;
+  });
+}
+
+MappedFiles::Written MappedFiles::written(InodeNumber inode) {
+  Written written = Written::kByPages;
+  change(inode, [&](Files&, const File& file) { written = file.written; });
+  return written;
+}
+
+std::uint64_t MappedFiles::blocks_ahead() { return files_.lock()->blocks_ahead; }
+
 void MappedFiles::note_use(InodeNumber inode) {
-  change(inode, [](File& file) { file.idle_rounds = 0; });
+  change(inode, [](Files&, File& file) { file.idle_rounds = 0; });
+}
+
+void MappedFiles::note_needed(InodeNumber inode, std::uint64_t behind) {
+  change(inode, [&](Files& files, File& file) {
+    Ahead ahead = file.ahead;
+    ahead.first = std::max(ahead.first, std::min(behind, ahead.end));
+    set_ahead(files, file, ahead);
+  });
 }
 
 MappedFiles::Ahead MappedFiles::ahead_of(InodeNumber inode) {
   Ahead ahead;
-  change(inode, [&](const File& file) { ahead = file.ahead; });
+  change(inode, [&](Files&, const File& file) { ahead = file.ahead; });
   return ahead;
 }
 
 MappedFiles::Idle MappedFiles::age() {
   Idle idle;
   auto files = files_.lock();
-  for (auto& [inode, file] : *files) {
-    if (file.ahead.is_empty()) continue;
+  for (auto& [inode, file] : files->known) {
+    if (file.ahead.is_empty() || file.written == Written::kDirectly) continue;
     ++file.idle_rounds;
     if (file.idle_rounds == File::kRoundsToForget) idle.to_forget.push_back(inode);
     if (file.idle_rounds >= File::kRoundsToTrim) idle.to_trim.push_back(inode);
@@ -90,28 +129,37 @@ MappedFiles::Idle MappedFiles::age() {
 
 bool MappedFiles::is_idle(InodeNumber inode) {
   bool idle = false;
-  change(inode, [&](const File& file) { idle = file.idle_rounds >= File::kRoundsToTrim; });
+  change(inode, [&](Files&, const File& file) {
+    idle = file.idle_rounds >= File::kRoundsToTrim && file.written == Written::kByPages;
+  });
   return idle;
 }
 
-std::vector<InodeNumber> MappedFiles::all_with_ahead() {
+std::vector<InodeNumber> MappedFiles::all_with_ahead(Written written) {
   std::vector<InodeNumber> inodes;
   auto files = files_.lock();
-  for (const auto& [inode, file] : *files)
-    if (!file.ahead.is_empty()) inodes.push_back(inode);
+  for (const auto& [inode, file] : files->known)
+    if (!file.ahead.is_empty() && file.written == written) inodes.push_back(inode);
   return inodes;
 }
 
 std::vector<InodeNumber> MappedFiles::all_with_size() {
   std::vector<InodeNumber> inodes;
   auto files = files_.lock();
-  for (const auto& [inode, file] : *files)
+  for (const auto& [inode, file] : files->known)
     if (file.size != 0) inodes.push_back(inode);
   return inodes;
 }
 
-bool MappedFiles::knows(InodeNumber inode) { return files_.lock()->contains(inode); }
+bool MappedFiles::knows(InodeNumber inode) { return files_.lock()->known.contains(inode); }
 
-void MappedFiles::forget(InodeNumber inode) { files_.lock()->erase(inode); }
+void MappedFiles::forget(InodeNumber inode) {
+  auto files = files_.lock();
+  const auto found = files->known.find(inode);
+  if (found == files->known.end()) return;
+  if (found->second.error) files->lost_error = found->second.error;
+  set_ahead(*files, found->second, {});
+  files->known.erase(found);
+}
 
 }  // namespace fuse4fs::ext4

@@ -28,21 +28,33 @@ class MappedFiles {
   // The caller's data did not reach the volume: the first sync after it says so, once.
   void note_error(InodeNumber inode, Errno error);
   std::optional<Errno> take_error(InodeNumber inode);
-  // Of any file.
+  // Of any file, also of one that was forgotten since the last time.
   std::optional<Errno> any_error();
 
   // Those that have a size noted.
   std::vector<InodeNumber> all_with_size();
 
-  // Blocks of the file that were mapped ahead of its needs, behind its end.
+  // Blocks of the file that were mapped ahead of its needs, behind its end: from `first` on. From `floor` on
+  // for the write that they lie behind, which may turn out to be shorter.
   struct Ahead {
-    std::uint64_t first = 0, end = 0;
-    [[nodiscard]] bool is_empty() const { return first == end; }
+    std::uint64_t floor = 0, first = 0, end = 0;
+    [[nodiscard]] bool is_empty() const { return floor == end; }
   };
+  // kDirectly: also, or only, past the page cache.
+  enum class Written { kByPages, kDirectly };
   void note_ahead(InodeNumber inode, Ahead ahead);
+  // The write ended at this block: what was mapped for it behind that is not used.
+  void shorten(InodeNumber inode, std::uint64_t behind);
   void forget_ahead(InodeNumber inode);
+  // While it has blocks ahead.
+  void note_direct(InodeNumber inode);
+  Written written(InodeNumber inode);
+  // Of all files.
+  std::uint64_t blocks_ahead();
   // It was asked for again: it is not idle.
   void note_use(InodeNumber inode);
+  // To be written up to this block: of what lies ahead, so much may be in use from now on.
+  void note_needed(InodeNumber inode, std::uint64_t behind);
   [[nodiscard]] Ahead ahead_of(InodeNumber inode);
   // A round of some seconds is over. Those with blocks ahead that were not used in it for the first time: the
   // caller is to forget its mappings of them; and for the second time: they may go.
@@ -52,7 +64,7 @@ class MappedFiles {
   Idle age();
   // It was not used since age() said that what it has ahead may go.
   [[nodiscard]] bool is_idle(InodeNumber inode);
-  std::vector<InodeNumber> all_with_ahead();
+  std::vector<InodeNumber> all_with_ahead(Written written);
 
   [[nodiscard]] bool knows(InodeNumber inode);
   // Nobody knows the inode any more, or it is gone.
@@ -63,13 +75,19 @@ class MappedFiles {
     std::uint64_t size = 0;
     std::optional<Errno> error;
     Ahead ahead;
+    Written written = Written::kByPages;
     unsigned idle_rounds = 0;
     // The round in which it was used last may have begun a moment ago; and who has a mapping in his hands may
     // be waiting for the device.
     static constexpr unsigned kRoundsToForget = 2, kRoundsToTrim = 8;
     [[nodiscard]] bool is_dull() const { return size == 0 && !error && ahead.is_empty(); }
   };
-  using Files = std::unordered_map<InodeNumber, File>;
+  struct Files {
+    std::unordered_map<InodeNumber, File> known;
+    std::uint64_t blocks_ahead = 0;
+    std::optional<Errno> lost_error;  // of one that is not known any more
+  };
+  static void set_ahead(Files& files, File& file, Ahead ahead);
   // Of a file that may be none: nothing happens then.
   template <class Change>
   void change(InodeNumber inode, Change change);

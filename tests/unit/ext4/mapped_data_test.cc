@@ -69,11 +69,12 @@ class MappedFile : public testing::Test {
     ++asked_;
     return service().map(file_, {.range = {.offset = offset, .length = length}, .purpose = purpose});
   }
-  // As a direct write, in as many mappings as it takes.
-  void write(std::uint64_t offset, std::string_view bytes) {
+  // Of a whole number of blocks at the end of the file, or directly, in as many mappings as it takes.
+  void write(std::uint64_t offset, std::string_view bytes,
+             MappingPurpose purpose = MappingPurpose::kDirectWrite) {
     bool unwritten = false;
     for (std::size_t done = 0; done < bytes.size();) {
-      const auto mapping = ask(offset + done, bytes.size() - done, MappingPurpose::kDirectWrite);
+      const auto mapping = ask(offset + done, bytes.size() - done, purpose);
       ASSERT_TRUE(mapping) << mapping.error().message();
       ASSERT_TRUE(mapping->kind == Kind::kWritten || mapping->kind == Kind::kUnwritten);
       unwritten = unwritten || mapping->kind == Kind::kUnwritten;
@@ -83,7 +84,15 @@ class MappedFile : public testing::Test {
       if (mapping->kind == Kind::kUnwritten) clear_edges(*mapping, inside, part);
       done += part;
     }
-    complete(offset, bytes.size(), unwritten);
+    const auto way = purpose == MappingPurpose::kDirectWrite ? CompletedWrite::Way::kDirect
+                                                             : CompletedWrite::Way::kWriteBack;
+    const auto size = service().complete_write(
+        file_,
+        {.range = {.offset = offset, .length = bytes.size()},
+         .extents = unwritten ? CompletedWrite::Extents::kUnwritten : CompletedWrite::Extents::kWritten,
+         .way = way});
+    ASSERT_TRUE(size) << size.error().message();
+    EXPECT_GE(*size, offset + bytes.size());
   }
   void put(std::uint64_t device_offset, std::string_view bytes) {
     ASSERT_EQ(::pwrite(image_.get(), bytes.data(), bytes.size(), static_cast<off_t>(device_offset)),
@@ -265,9 +274,18 @@ class MappedAhead : public MappedFile {
   MappedAhead() {
     mount();
     file_ = volume_->make_file(kRootInode, "file");
-    write(0, std::string(10 * kBlock, 'x'));
-    write(10 * kBlock, std::string(kBlock, 'x'));
+    write(0, std::string(10 * kBlock, 'x'), MappingPurpose::kBufferedWrite);
+    write(10 * kBlock, std::string(kBlock, 'x'), MappingPurpose::kBufferedWrite);
     EXPECT_GT(blocks(), 11U);
+  }
+  // Of another file, to the last block.
+  void fill_volume() {
+    const InodeNumber file = std::exchange(file_, volume_->make_file(kRootInode, "filler"));
+    Result<DataMapping> given = fail(EIO);
+    for (std::uint64_t at = 0; (given = ask(at, 1 << 20, MappingPurpose::kBufferedWrite));)
+      at = given->offset + given->length;
+    EXPECT_EQ(given.error(), Errno(ENOSPC));
+    file_ = file;
   }
 };
 
@@ -350,6 +368,108 @@ TEST_F(MappedAhead, AShortWriteLeavesNothing) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
+TEST_F(MappedAhead, AWriteFarBehindItLeavesNothingBetween) {
+  for (const std::uint64_t at : {100, 1000, 3000})
+    write(at * kBlock, std::string(kBlock, 'x'), MappingPurpose::kBufferedWrite);
+  volume_->fs().forget(file_, 1);
+  file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  EXPECT_LE(blocks(), 15U) << "one may be a node of the map";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, AShortWriteIntoItGivesThatBackToo) {
+  ASSERT_TRUE(ask(11 * kBlock, 3 * kBlock, MappingPurpose::kBufferedWrite));
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 11 * kBlock, .length = 3 * kBlock},
+                                       .done = kBlock,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  volume_->fs().forget(file_, 1);
+  file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  EXPECT_EQ(blocks(), 12U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, AShortWriteLeavesWhatWasAskedFor) {
+  resize(11 * kBlock);
+  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
+                                         {.offset = 20 * kBlock, .length = 10 * kBlock}, EndOfFile::kKeep,
+                                         AttributeChanges::Privileges::kKeep));
+  const auto allocated = blocks();
+  ASSERT_TRUE(ask(11 * kBlock, 15 * kBlock, MappingPurpose::kBufferedWrite));
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 11 * kBlock, .length = 15 * kBlock},
+                                       .done = 0}));
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  EXPECT_EQ(blocks(), allocated + 9) << "nothing is unmapped that somebody may have wanted";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, ItIsGivenBackWhereOthersFindNoRoom) {
+  fill_volume();
+  EXPECT_EQ(blocks(), 11U);
+  EXPECT_FALSE(cache_.forgotten.empty());
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// A direct write may be on its way to it, of which nobody has heard yet.
+TEST_F(MappedAhead, ItStaysWhereTheFileIsWrittenDirectly) {
+  write(11 * kBlock, std::string(kBlock, 'x'));
+  const auto ahead = blocks();
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  fill_volume();
+  EXPECT_EQ(blocks(), ahead);
+  volume_->fs().forget(file_, 1);
+  file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  EXPECT_EQ(blocks(), 12U) << "the kernel itself knows that there is none";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, WhatAllFilesHaveAheadIsAPartOfWhatIsFree) {
+  mount();
+  const std::uint64_t free = volume_->fs().statistics()->free_blocks;
+  for (int i = 0; i < 20; ++i) {
+    file_ = volume_->make_file(kRootInode, std::to_string(i));
+    write(0, std::string(kBlock, 'x'), MappingPurpose::kBufferedWrite);
+    ASSERT_TRUE(ask((16 << 20) - kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  }
+  EXPECT_GE(volume_->fs().statistics()->free_blocks, free - free / 8 - 40);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, TheErrorOfAForgottenFileIsToldBySync) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  (void)completed(0, kBlock, true, Errno(ENXIO));
+  volume_->fs().forget(file_, 1);
+  EXPECT_EQ(volume_->fs().sync().error(), Errno(ENXIO));
+  EXPECT_TRUE(volume_->fs().sync());
+}
+
+// Who goes through a file need not ask for each of its extents.
+TEST_F(MappedFile, OfAFragmentedFileManyExtentsAreGivenAtOnce) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  constexpr std::uint64_t kExtents = 500;
+  for (std::uint64_t i = 0; i < kExtents; ++i) write(2 * i * kBlock, std::string(kBlock, 'x'));
+  cache_.kept.clear();
+  const auto read = [&](std::uint64_t at) {
+    const auto found = cache_.kept.upper_bound(at);
+    if (found != cache_.kept.begin() &&
+        std::prev(found)->second.offset + std::prev(found)->second.length > at)
+      return;
+    EXPECT_TRUE(ask(at, kBlock, MappingPurpose::kRead));
+  };
+  asked_ = 0;
+  for (std::uint64_t at = 0; at < size(); at += kBlock) read(at);
+  EXPECT_EQ(asked_, 9U) << "999 extents and holes: 1, then 1 and 8, 1 and 16, ... 1 and 340";
+  cache_.kept.clear();
+  asked_ = 0;
+  for (std::uint64_t i = kExtents; i > 0; --i)
+    EXPECT_TRUE(ask(2 * i * kBlock - kBlock, 1, MappingPurpose::kRead));
+  EXPECT_LT(cache_.kept.size(), kExtents + 20) << "and nothing for nothing";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
 // The kernel keeps the size for itself when no extent has to be converted (an old trap of v7): END has told
 // it.
 TEST_F(MappedFile, ASizeThatOnlyEndToldIsThereAfterASync) {
@@ -418,13 +538,16 @@ TEST_F(MappedFile, AFailedWriteIsToldOnceAndShowsNothing) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
-TEST_F(MappedFile, CompletionsMayRepeatAndNameHoles) {
+TEST_F(MappedFile, CompletionsMayRepeatAndNameNoHoles) {
   mount();
   file_ = volume_->make_file(kRootInode, "file");
   write(0, std::string(2 * kBlock, 'x'));
   complete(0, 2 * kBlock, true);
-  complete(0, 5 * kBlock, true);
-  EXPECT_EQ(content(), std::string(2 * kBlock, 'x') + std::string(3 * kBlock, '\0'));
+  resize(2 * kBlock);
+  EXPECT_EQ(completed(0, 5 * kBlock, true).error(), Errno(EIO)) << "where did it go?";
+  EXPECT_EQ(sync().error(), Errno(EIO));
+  EXPECT_TRUE(sync()) << "it was told";
+  EXPECT_EQ(content().substr(0, 2 * kBlock), std::string(2 * kBlock, 'x'));
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 

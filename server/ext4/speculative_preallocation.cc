@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "server/ext4/speculative_preallocation.h"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "server/ext4/credits.h"
+
+namespace fuse4fs::ext4 {
+namespace {
+
+// As much again as the file has; in bytes.
+constexpr std::uint64_t kLeast = 64 << 10, kMost = 64 << 20;
+// Of files that are written directly, whose cannot be taken back so easily.
+constexpr std::uint64_t kMostDirect = 8 << 20;
+// Not at the cost of others: of what is free, no more than one part in so many, for all files together.
+constexpr std::uint64_t kPlenty = 8;
+// Between the caller's forgetting and the unmapping: for a write that had its mapping in hand to end, and to
+// be known by that.
+constexpr std::chrono::milliseconds kUnderWay{200};
+
+}  // namespace
+
+std::uint64_t SpeculativePreallocation::end_for(const Inode& inode, const MappingRequest& request,
+                                                std::uint64_t needed) {
+  const std::uint64_t end = request.range.offset + request.range.length;
+  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
+  const bool grows = end > size && request.range.offset != 0;
+  if (!grows || request.purpose == MappingPurpose::kWriteBack || !inode.has(EXT4_EXTENTS_FL)) return needed;
+  const std::uint64_t most = request.purpose == MappingPurpose::kDirectWrite ? kMostDirect : kMost;
+  const std::uint64_t wish = std::clamp(std::bit_floor(end), kLeast, most) >> volume_.block_bits();
+  const std::uint64_t share = metadata_.blocks.usable_blocks() / kPlenty;
+  const std::uint64_t others = files_.blocks_ahead();
+  const std::uint64_t ahead = std::min(wish, share > others ? share - others : 0);
+  if (ahead == 0) return needed;
+  // What is mapped there already was asked for by somebody, who would lose it with the rest.
+  const auto behind = metadata_.extents.find(inode, needed);
+  if (!behind || behind->kind != Mapping::Kind::kHole) return needed;
+  return needed + std::min(ahead, behind->count);
+}
+
+std::uint64_t SpeculativePreallocation::first_unused(const Inode& inode, MappedFiles::Ahead ahead) {
+  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
+  const std::uint64_t behind = (size + volume_.block_size() - 1) >> volume_.block_bits();
+  return std::max(behind, ahead.first);
+}
+
+Result<void> SpeculativePreallocation::leave_behind(Inode& inode, std::uint64_t first) {
+  const MappedFiles::Ahead ahead = files_.ahead_of(inode.number);
+  const std::uint64_t unused = first_unused(inode, ahead);
+  if (ahead.is_empty() || ahead.end >= first || unused >= ahead.end) return {};
+  files_.forget_ahead(inode.number);
+  const unsigned bits = volume_.block_bits();
+  const ByteRange range{.offset = unused << bits, .length = (ahead.end - unused) << bits};
+  if (!cache_.load()->forget(inode.number, range)) return {};
+  return metadata_.extents.remove(inode, unused, ahead.end - unused, ExtentMap::Handles::kSeveral);
+}
+
+Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held) {
+  const MappedFiles::Ahead ahead = files_.ahead_of(held.number());
+  if (ahead.is_empty() || !volume_.check_writable() || !metadata_.inodes.read_from_handle(held)) return {};
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  files_.forget_ahead(held.number());
+  const std::uint64_t first = first_unused(inode, ahead);
+  if (first >= ahead.end) return {};
+  const auto handle = volume_.journal().start(credits::of_map);
+  const auto done = metadata_.extents.remove(inode, first, ahead.end - first, ExtentMap::Handles::kSeveral);
+  RETURN_IF_ERROR(metadata_.inodes.write(inode));
+  return done;
+}
+
+bool SpeculativePreallocation::take_mappings_back(InodeNumber number) {
+  std::uint64_t first = 0;
+  {
+    const auto held = metadata_.inodes.lock_shared(number);
+    const auto inode = metadata_.inodes.read_from_handle(held);
+    if (!inode) return false;
+    const MappedFiles::Ahead ahead = files_.ahead_of(number);
+    first = first_unused(*inode, ahead);
+    if (first >= ahead.end) return false;
+  }
+  const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
+  return cache_.load()->forget(number, range).has_value();
+}
+
+void SpeculativePreallocation::age() {
+  const auto idle = files_.age();
+  // What the caller does not forget stays the file's.
+  for (const InodeNumber number : idle.to_forget)
+    if (!take_mappings_back(number)) files_.forget_ahead(number);
+  for (const InodeNumber number : idle.to_trim) {
+    const auto held = metadata_.inodes.lock(number);
+    if (files_.is_idle(number)) (void)trim(held);
+  }
+}
+
+bool SpeculativePreallocation::give_back_for_room() {
+  std::vector<InodeNumber> forgotten;
+  for (const InodeNumber number : files_.all_with_ahead(MappedFiles::Written::kByPages))
+    if (take_mappings_back(number)) forgotten.push_back(number);
+  if (forgotten.empty()) return false;
+  std::this_thread::sleep_for(kUnderWay);
+  bool any = false;
+  for (const InodeNumber number : forgotten) {
+    const auto held = metadata_.inodes.lock(number);
+    if (files_.written(number) == MappedFiles::Written::kDirectly) continue;
+    any = trim(held).has_value() || any;
+  }
+  return any;
+}
+
+void SpeculativePreallocation::give_back_all() {
+  for (const auto written : {MappedFiles::Written::kByPages, MappedFiles::Written::kDirectly})
+    for (const InodeNumber number : files_.all_with_ahead(written)) (void)trim(metadata_.inodes.lock(number));
+}
+
+}  // namespace fuse4fs::ext4

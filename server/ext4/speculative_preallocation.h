@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Blocks that a file which grows is given before it needs them, so that the caller who moves its data
+// (mapping_service.h) need not ask at each write. They are unwritten, and behind the file's end.
+//
+// What is not used is taken back: when the file is cut or forgotten, when nobody asked for it for a while,
+// when there is no room for others, and at the unmount. The caller may be moving data there by a mapping that
+// it was given before, without a word until it is done. So it is told to forget it a while before, and of
+// files that are written directly, where no page tells of what is under way, nothing is taken back but where
+// the caller has stopped: with the file's cut, its end, or the unmount.
+//
+// Locking: any thread. trim() under the inode's lock, exclusive; the others hold nothing. Errors: as
+// ExtentMap.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/result.h"
+#include "server/ext4/mapped_files.h"
+#include "server/ext4/mapping_service.h"
+#include "server/ext4/metadata.h"
+
+namespace fuse4fs::ext4 {
+
+class SpeculativePreallocation {
+ public:
+  SpeculativePreallocation(Volume& volume, Metadata& metadata, MappedFiles& files)
+      : volume_(volume), metadata_(metadata), files_(files) {}
+  void set_cache(MappingCache& cache) { cache_ = &cache; }
+
+  // Where what is allocated for a write should end: behind `needed`, the block behind the write's last, if it
+  // moves the end of the file.
+  [[nodiscard]] std::uint64_t end_for(const Inode& inode, const MappingRequest& request,
+                                      std::uint64_t needed);
+  // A write from this block on was begun, which may lie far behind what it was expected at: that was given
+  // for nothing. Where it lies behind the file's end it is alone: the caller moves no other data there. With
+  // a handle; the caller writes the inode.
+  Result<void> leave_behind(Inode& inode, std::uint64_t first);
+  // Unmaps what is behind the end of the file and was not used.
+  Result<void> trim(const InodeTable::Exclusive& held);
+
+  // Some seconds are over.
+  void age();
+  // A change found no room. Whether there may be more now, at the latest after a write-back.
+  bool give_back_for_room();
+  // The caller is gone.
+  void give_back_all();
+
+ private:
+  // Blocks of the file from there on may be unmapped.
+  [[nodiscard]] std::uint64_t first_unused(const Inode& inode, MappedFiles::Ahead ahead);
+  // The caller is to come and ask again. False if it does not, or if nothing is unused.
+  bool take_mappings_back(InodeNumber number);
+
+  Volume& volume_;
+  Metadata& metadata_;
+  MappedFiles& files_;
+  std::atomic<MappingCache*> cache_ = nullptr;
+};
+
+}  // namespace fuse4fs::ext4

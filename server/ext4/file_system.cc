@@ -93,8 +93,9 @@ Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
   RETURN_IF_ERROR(may_change(inode, changes));
   const auto handle = volume_->journal().start(changes.size ? credits::of_map : credits::of_attributes);
   if (changes.size) {
+    const std::uint64_t before = inode.size();
     RETURN_IF_ERROR(data_.resize(inode, *changes.size));
-    mapped_.note_resized(number);
+    mapped_.note_resized(number, before, *changes.size);
   }
   if (changes.privileges == AttributeChanges::Privileges::kClear) {
     inode.clear_privileges();

@@ -119,6 +119,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
+    if (must_go_by_pages(inode, request, found)) return fail(ENOTBLK);
     if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
       return fail(EAGAIN);
     if (!writes || found.has_blocks()) {
@@ -170,11 +171,19 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
 // From there on all blocks up to `needed` will be given for this request. Of what is there already nobody
 // knows whose wish it was.
 Result<std::uint64_t> MappedData::first_given(const Inode& inode, std::uint64_t first, std::uint64_t needed) {
-  ASSIGN_OR_RETURN(Mapping there, metadata_.extents.find(inode, first));
-  if (there.kind != Mapping::Kind::kHole && there.end() < needed) {
-    ASSIGN_OR_RETURN(there, metadata_.extents.find(inode, there.end()));
-  }
-  return there.kind == Mapping::Kind::kHole && there.end() >= needed ? there.logical : needed;
+  ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, first, needed - first));
+  return !parts.empty() && parts.back().kind == Mapping::Kind::kHole ? parts.back().logical : needed;
+}
+
+// Kernels of v7 may say nothing of a direct write that makes the file longer when nothing has to be
+// converted: a stat beside a truncate can leave them with too large an idea of what is on the disk. Of a
+// write through pages they always do.
+bool MappedData::must_go_by_pages(const Inode& inode, const MappingRequest& request,
+                                  const DataMapping& found) {
+  if (request.purpose != MappingPurpose::kDirectWrite) return false;
+  const bool is_written_at_once = found.kind == Kind::kWritten || !inode.has(EXT4_EXTENTS_FL);
+  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
+  return is_written_at_once && request.range.offset + request.range.length > size;
 }
 
 // What the caller asked for last comes last: a caller who has no room for all of it keeps that.
@@ -358,8 +367,18 @@ Result<void> MappedData::show_size(InodeNumber number) {
   return size == 0 ? Result<void>() : set_size(held, size);
 }
 
-void MappedData::note_resized(InodeNumber number) {
-  if (is_used()) files_.forget_size(number, std::numeric_limits<std::uint64_t>::max());
+void MappedData::note_resized(InodeNumber number, std::uint64_t before, std::uint64_t size) {
+  if (!is_used()) return;
+  files_.forget_size(number, std::numeric_limits<std::uint64_t>::max());
+  if (size <= before) files_.cut(number, blocks_to(size));
+}
+
+// Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
+void MappedData::note_allocated(InodeNumber number) {
+  if (!is_used()) return;
+  const auto held = metadata_.inodes.lock_shared(number);
+  const auto inode = metadata_.inodes.read_from_handle(held);
+  if (inode && inode->has(EXT4_EXTENTS_FL)) files_.forget_ahead(number);
 }
 
 // One that is looked up again meanwhile keeps what it has. What goes wrong was told to Events.

@@ -59,11 +59,9 @@ class MappedData {
   // What the caller has reached in memory counts as the file's end from now on, whether or not it is on the
   // device: a range is to be changed, which may lie there. What was not written there reads as zeros.
   Result<void> show_size(InodeNumber number);
-  // The file was given this size, or blocks, by request.
-  void note_resized(InodeNumber number);
-  void note_allocated(InodeNumber number) {
-    if (is_used()) files_.forget_ahead(number);
-  }
+  // The file was given another size, or blocks, by request.
+  void note_resized(InodeNumber number, std::uint64_t before, std::uint64_t size);
+  void note_allocated(InodeNumber number);
   // A new one.
   void note_made(InodeNumber number) {
     if (is_used()) files_.forget(number);
@@ -83,6 +81,8 @@ class MappedData {
   Result<DataMapping> look(const Inode& inode, const MappingRequest& request);
   Result<DataMapping> allocate(InodeNumber number, const MappingRequest& request);
   Result<std::uint64_t> first_given(const Inode& inode, std::uint64_t first, std::uint64_t needed);
+  [[nodiscard]] bool must_go_by_pages(const Inode& inode, const MappingRequest& request,
+                                      const DataMapping& found);
   Result<void> fill(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> clear(const Mapping& blocks);

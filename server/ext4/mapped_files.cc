@@ -64,11 +64,15 @@ void MappedFiles::note_ahead(InodeNumber inode, Ahead ahead) {
   if (ahead.is_empty()) return;
   auto files = files_.lock();
   auto& file = files->known[inode];
-  // What it had ahead until now lies before the write, or is a part of this.
-  if (!file.ahead.is_empty() && file.ahead.end >= ahead.floor)
-    ahead.floor = std::min(ahead.floor, file.ahead.floor);
-  set_ahead(*files, file, ahead);
   file.idle_rounds = 0;
+  const Ahead& old = file.ahead;
+  // A write before it.
+  if (!old.is_empty() && ahead.end <= old.first) return;
+  if (!old.is_empty() && old.end >= ahead.floor)
+    ahead = {.floor = std::min(ahead.floor, old.floor),
+             .first = std::max(ahead.first, old.first),
+             .end = std::max(ahead.end, old.end)};
+  set_ahead(*files, file, ahead);
 }
 
 void MappedFiles::shorten(InodeNumber inode, std::uint64_t behind) {
@@ -76,6 +80,16 @@ void MappedFiles::shorten(InodeNumber inode, std::uint64_t behind) {
     Ahead ahead = file.ahead;
     ahead.first = std::min(ahead.first, std::max(behind, ahead.floor));
     set_ahead(files, file, ahead);
+  });
+}
+
+void MappedFiles::cut(InodeNumber inode, std::uint64_t blocks) {
+  change(inode, [&](Files& files, File& file) {
+    const Ahead& ahead = file.ahead;
+    set_ahead(files, file,
+              {.floor = std::min(ahead.floor, blocks),
+               .first = std::min(ahead.first, blocks),
+               .end = std::min(ahead.end, blocks)});
   });
 }
 

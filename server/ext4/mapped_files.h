@@ -45,6 +45,8 @@ class MappedFiles {
   void note_ahead(InodeNumber inode, Ahead ahead);
   // The write ended at this block: what was mapped for it behind that is not used.
   void shorten(InodeNumber inode, std::uint64_t behind);
+  // It has only so many blocks now.
+  void cut(InodeNumber inode, std::uint64_t blocks);
   void forget_ahead(InodeNumber inode);
   // While it has blocks ahead.
   void note_direct(InodeNumber inode);

@@ -117,6 +117,7 @@ class MappingService {
   // Before the first map(). `cache` outlives the service's last call.
   virtual void set_mapping_cache(MappingCache& cache) = 0;
 
+  // ENOTBLK for a direct write that has to go through the caller's memory.
   virtual Result<DataMapping> map(InodeNumber inode, const MappingRequest& request) = 0;
   virtual Result<void> finish(InodeNumber inode, const FinishedOperation& operation) = 0;
   // Answers the size on the disk afterwards. A failure is remembered: the next sync of the inode reports it,

@@ -125,6 +125,10 @@ void Connection::receive() {
       breaches_.add(Rule::kReplySize, fmt::format("an answer to {}, which nobody asked", header.unique));
       continue;
     }
+    // A kernel refuses the write(2) of it.
+    constexpr int kLeastError = -511;
+    if (header.error > 0 || header.error < kLeastError)
+      breaches_.add(Rule::kReplySize, fmt::format("an answer with the error {}", header.error));
     waiter->second->error = header.error;
     const auto payload = bytes.subspan(sizeof header);
     waiter->second->payload.assign(payload.begin(), payload.end());

@@ -67,16 +67,20 @@ struct Core {
   // kServerTells: of its allocator and its flushes (VolumeWatch), so that they are judged.
   enum class Watch { kNothing, kServerTells };
 
-  Core(const Quirks& which, std::size_t folio, BlockOwners::Invalidation invalidation,
-       BlockOwners::IsCached is_cached, Watch what, UniqueFd socket, Connection::Tampering tampering)
+  Core(const Quirks& which, std::size_t folio, std::size_t completions,
+       BlockOwners::Invalidation invalidation, BlockOwners::IsCached is_cached, Watch what, UniqueFd socket,
+       Connection::Tampering tampering)
       : quirks(which),
         folio_size(folio),
+        completions_at_once(completions),
         watch(what),
         owners(breaches, invalidation, std::move(is_cached)),
         connection(std::move(socket), breaches, std::move(tampering)) {}
 
   const Quirks quirks;
   const std::size_t folio_size;
+  // Of write-back: so many pieces are on the device before the server is told of them.
+  const std::size_t completions_at_once;
   const Watch watch;
   Limits limits;
   Breaches breaches;

@@ -17,6 +17,7 @@ struct Kind {
   const char* mke2fs = "-t ext4 -b 4096";
   Quirks quirks = Quirks::v7();
   std::size_t folio_size = 4096;
+  std::size_t completions_at_once = 1;
   std::uint32_t cache_max_bytes = 262144;
   // Several mounts of several files each.
   std::uint64_t largest_file = 256 << 10;
@@ -67,6 +68,7 @@ TEST_P(EngineLoad, NothingIsReported) {
     TestMount::Options options;
     options.kernel.quirks = kind.quirks;
     options.kernel.folio_size = kind.folio_size;
+    options.kernel.completions_at_once = kind.completions_at_once;
     options.kernel.cache_max_bytes = kind.cache_max_bytes;
     Kernel& kernel = mount.mount(options);
     RandomLoad load(kernel, {.files = kFiles,
@@ -101,7 +103,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Kind{.name = "Plain", .quirks = {}}, Kind{.name = "V7"},
         Kind{.name = "NoEnd", .quirks = {Quirk::kEndNotSent}},
-        Kind{.name = "LargeFolios", .folio_size = 65536}, Kind{.name = "SmallCache", .cache_max_bytes = 256},
+        Kind{.name = "LargeFolios", .folio_size = 65536},
+        Kind{.name = "MergedCompletions", .completions_at_once = 8},
+        Kind{.name = "SmallCache", .cache_max_bytes = 256},
         Kind{.name = "SmallBlocks", .mke2fs = "-t ext4 -b 1024"},
         Kind{.name = "SmallBlocksInLargeFolios", .mke2fs = "-t ext4 -b 1024", .folio_size = 16384},
         Kind{.name = "Clusters", .mke2fs = "-t ext4 -b 4096 -O bigalloc -C 16384"},

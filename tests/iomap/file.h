@@ -161,13 +161,16 @@ class File {
   Result<void> fallocate_on_server(int mode, ByteRange range, ByteRange removed);
 
   struct Ioend;
+  struct Completion;
   struct WriteBack;
   void write_back_one(WriteBack& state, const std::shared_ptr<Folio>& folio);
   Result<void> finish_write_back(WriteBack& state);
   Result<void> write_back_folio(WriteBack& state, LockedFolio& folio);
   Result<void> write_back_run(WriteBack& state, LockedFolio& folio, ByteRange run);
   void discard(const LockedFolio& folio, std::uint64_t position, std::uint64_t end, Errno error);
-  Result<void> submit(Ioend& ioend);
+  void submit(WriteBack& state);
+  void complete_all(WriteBack& state);
+  Result<void> complete(const Completion& completion);
   void remember_error(Errno error);
 
   Core& core_;

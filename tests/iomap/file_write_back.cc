@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <utility>
 
 #include "tests/iomap/file.h"
 
@@ -18,12 +20,35 @@ struct File::Ioend {
 
   [[nodiscard]] std::uint64_t address() const { return mapping.address + (position - mapping.offset); }
   [[nodiscard]] bool takes(const abi::Mapping& next, std::uint64_t at) const {
-    constexpr std::size_t kMost = 1 << 20;
+    // Of a bio.
+    constexpr std::size_t kMostFolios = 256;
     const std::uint64_t next_address = next.address + (at - next.offset);
     return position + bytes.size() == at && address() + bytes.size() == next_address &&
            mapping.type == next.type && mapping.device == next.device &&
            (mapping.flags & abi::kShared) == (next.flags & abi::kShared) &&
-           ((next.flags & abi::kBoundary) == 0 || next.offset != at) && bytes.size() < kMost;
+           ((next.flags & abi::kBoundary) == 0 || next.offset != at) && folios.size() < kMostFolios;
+  }
+  // Of a locked folio, up to `size` of the file.
+  void add(const LockedFolio& folio, ByteRange range, std::uint64_t size) {
+    const auto more = folio->bytes(range);
+    bytes.insert(bytes.end(), more.begin(), more.end());
+    length = std::max(std::min(position + bytes.size(), size), position) - position;
+    if (!folios.empty() && folios.back() == folio.folio) return;
+    folios.push_back(folio.folio);
+    ++folio->in_writeback;
+  }
+};
+
+// What became of one, for IOEND.
+struct File::Completion {
+  Mapper::Completed what;
+  std::vector<std::shared_ptr<Folio>> folios;
+
+  // The kernel makes one of neighbours that are there when it comes to them.
+  [[nodiscard]] bool takes(const Completion& next) const {
+    return what.range.offset + what.range.length == next.what.range.offset &&
+           what.address + what.range.length == next.what.address && what.device == next.what.device &&
+           what.flags == next.what.flags && what.error == next.what.error;
   }
 };
 
@@ -31,7 +56,12 @@ struct File::Ioend {
 struct File::WriteBack {
   std::optional<Mapper::Answer> answer;
   Ioend ioend;
+  std::vector<Completion> completed;
   std::optional<Errno> error;
+
+  void note(const Result<void>& outcome) {
+    if (!outcome && !error) error = outcome.error();
+  }
 };
 
 void File::remember_error(Errno error) {
@@ -39,28 +69,47 @@ void File::remember_error(Errno error) {
   write_back_error_.compare_exchange_strong(none, error.value());
 }
 
-Result<void> File::submit(Ioend& ioend) {
-  if (ioend.bytes.empty()) return {};
-  const ByteRange range{.offset = ioend.position, .length = ioend.length};
+// To the device. Who was to be told of it is told later, of several at once.
+void File::submit(WriteBack& state) {
+  Ioend ioend = std::exchange(state.ioend, {});
+  if (ioend.bytes.empty()) return;
   const auto written = write_device(ioend.mapping, ioend.position, ioend.bytes);
-  Mapper::Completed completed{.flags = abi::kIoendWriteback,
-                              .error = written ? 0 : written.error().value(),
-                              .range = range,
-                              .address = ioend.address(),
-                              .device = ioend.mapping.device};
-  if (ioend.mapping.type == abi::kUnwritten) completed.flags |= abi::kIoendUnwritten;
-  if ((ioend.mapping.flags & abi::kShared) != 0) completed.flags |= abi::kIoendShared;
-  const auto told = mapper_.ioend(completed);
-  if (!told) ledger_.device_refused(range);
+  Completion next{.what = {.flags = abi::kIoendWriteback,
+                           .error = written ? 0 : written.error().value(),
+                           .range = {.offset = ioend.position, .length = ioend.length},
+                           .address = ioend.address(),
+                           .device = ioend.mapping.device},
+                  .folios = std::move(ioend.folios)};
+  if (ioend.mapping.type == abi::kUnwritten) next.what.flags |= abi::kIoendUnwritten;
+  if ((ioend.mapping.flags & abi::kShared) != 0) next.what.flags |= abi::kIoendShared;
+  state.completed.push_back(std::move(next));
+  if (state.completed.size() >= core_.completions_at_once) complete_all(state);
+}
+
+void File::complete_all(WriteBack& state) {
+  auto completed = std::exchange(state.completed, {});
+  for (std::size_t at = 0; at < completed.size();) {
+    Completion& first = completed[at];
+    for (++at; at < completed.size() && first.takes(completed[at]); ++at) {
+      first.what.range.length += completed[at].what.range.length;
+      std::ranges::move(completed[at].folios, std::back_inserter(first.folios));
+    }
+    state.note(complete(first));
+  }
+}
+
+Result<void> File::complete(const Completion& completion) {
+  const auto& what = completion.what;
+  const auto told = mapper_.ioend(what);
+  if (!told) ledger_.device_refused(what.range);
   // Kernels of v7 finish the pages with what the device said, whatever the server did.
-  Result<void> outcome = written;
+  Result<void> outcome = what.error == 0 ? Result<void>() : fail(what.error);
   if (outcome && !core_.quirks.has(Quirk::kIoendErrorsDropped)) outcome = told;
   if (!outcome) remember_error(outcome.error());
-  for (const auto& folio : ioend.folios) {
-    folio->under_writeback = false;
-    folio->under_writeback.notify_all();
+  for (const auto& folio : completion.folios) {
+    --folio->in_writeback;
+    folio->in_writeback.notify_all();
   }
-  ioend = {};
   return outcome;
 }
 
@@ -89,15 +138,11 @@ Result<void> File::write_back_run(WriteBack& state, LockedFolio& folio, ByteRang
     // It may be longer than what was asked for when it was judged.
     mapper_.reuse(*answer, {.offset = at, .length = round_up(stop) - at});
     if (!state.ioend.takes(answer->mapping, at)) {
-      // Folios of it other than this one are free for others to wait for.
-      if (auto outcome = submit(state.ioend); !outcome && !state.error) state.error = outcome.error();
+      submit(state);
       state.ioend.mapping = answer->mapping;
       state.ioend.position = at;
     }
-    const auto bytes = folio->bytes({.offset = at, .length = round_up(stop) - at});
-    state.ioend.bytes.insert(state.ioend.bytes.end(), bytes.begin(), bytes.end());
-    state.ioend.length =
-        std::min(state.ioend.position + state.ioend.bytes.size(), size) - state.ioend.position;
+    state.ioend.add(folio, {.offset = at, .length = round_up(stop) - at}, size);
     at = stop;
   }
   return {};
@@ -135,15 +180,12 @@ void File::write_back_one(WriteBack& state, const std::shared_ptr<Folio>& folio)
   LockedFolio locked{.folio = folio, .lock = std::unique_lock(folio->lock)};
   locked->wait_for_writeback();
   if (locked->removed || !locked->any_dirty()) return;
-  if (auto outcome = write_back_folio(state, locked); !outcome && !state.error) state.error = outcome.error();
-  if (state.ioend.bytes.empty()) return;
-  // What of this folio went out earlier is on the device already; the rest goes with the ioend.
-  locked->under_writeback = true;
-  state.ioend.folios.push_back(folio);
+  state.note(write_back_folio(state, locked));
 }
 
 Result<void> File::finish_write_back(WriteBack& state) {
-  if (auto outcome = submit(state.ioend); !outcome && !state.error) state.error = outcome.error();
+  submit(state);
+  complete_all(state);
   if (state.error) return fail(*state.error);
   return {};
 }

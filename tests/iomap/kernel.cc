@@ -28,7 +28,7 @@ std::string with_nul(std::string_view name) { return std::string(name) + '\0'; }
 Kernel::Kernel(UniqueFd socket, const KernelOptions& options)
     : options_(options),
       core_(
-          options.quirks, options.folio_size, options.invalidation,
+          options.quirks, options.folio_size, options.completions_at_once, options.invalidation,
           [this](auto node, auto offset, auto address) { return is_cached(node, offset, address); },
           options.watch, std::move(socket), options.tampering) {
   core_.limits.cache_max_bytes = options.cache_max_bytes;

@@ -22,6 +22,7 @@ namespace fuse4fs::iomap_model {
 struct KernelOptions {
   Quirks quirks{};
   std::size_t folio_size = 4096;  // a power of two
+  std::size_t completions_at_once = 1;
   std::uint32_t minor = iomap_abi::kProtocolMinor;
   std::uint64_t init_flags = iomap_abi::kInitIomap;  // beside those that every kernel has
   std::uint32_t cache_max_bytes = 262144;            // of mappings, a fork

@@ -73,7 +73,7 @@ std::vector<std::shared_ptr<Folio>> PageCache::dirty_within(ByteRange range) con
   auto found = within(range);
   std::erase_if(found, [](const auto& folio) {
     const std::lock_guard guard(folio->lock);
-    return folio->removed || (!folio->any_dirty() && !folio->under_writeback);
+    return folio->removed || (!folio->any_dirty() && folio->in_writeback == 0);
   });
   return found;
 }

@@ -29,8 +29,8 @@ struct Folio {
   const std::uint64_t block;
   std::vector<std::byte> data;
   std::vector<bool> uptodate, dirty;  // by block
-  // Ends without the lock.
-  std::atomic<bool> under_writeback = false;
+  // Pieces of it that are on their way to the device. They end without the lock.
+  std::atomic<unsigned> in_writeback = 0;
   bool removed = false;  // from the cache: look again
 
   [[nodiscard]] std::uint64_t end() const { return offset + data.size(); }
@@ -38,7 +38,9 @@ struct Folio {
   // Of the blocks that hold bytes of the range.
   [[nodiscard]] bool is_uptodate(ByteRange range) const;
   void mark(std::vector<bool>& which, ByteRange range) const;
-  void wait_for_writeback() const { under_writeback.wait(true); }
+  void wait_for_writeback() const {
+    for (unsigned pieces = in_writeback; pieces != 0; pieces = in_writeback) in_writeback.wait(pieces);
+  }
   [[nodiscard]] std::span<std::byte> bytes(ByteRange range) {
     return std::span(data).subspan(range.offset - offset, range.length);
   }

@@ -9,6 +9,8 @@ std::string_view name(Rule rule) {
   switch (rule) {
     case Rule::kInitMinorTooLow:
       return "InitMinorTooLow";
+    case Rule::kInitWritebackCache:
+      return "InitWritebackCache";
     case Rule::kConfigRefused:
       return "ConfigRefused";
     case Rule::kInodeWithoutIomap:

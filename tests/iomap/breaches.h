@@ -16,6 +16,7 @@ namespace fuse4fs::iomap_model {
 enum class Rule {
   // Of the connection.
   kInitMinorTooLow,
+  kInitWritebackCache,
   kConfigRefused,
   kInodeWithoutIomap,
   kReplySize,

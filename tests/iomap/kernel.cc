@@ -54,6 +54,8 @@ Result<void> Kernel::mount() {
   // The connection is one for iomap, and no inode ever will be.
   if (iomap_ == Iomap::kConnectionOnly)
     core_.breaches.add(Rule::kInitMinorTooLow, fmt::format("{}", out.minor));
+  // Kernels of v7 fall when a file is opened to write.
+  if ((agreed & FUSE_WRITEBACK_CACHE) != 0) core_.breaches.add(Rule::kInitWritebackCache, "beside iomap");
   return configure();
 }
 

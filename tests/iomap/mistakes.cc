@@ -45,6 +45,7 @@ constexpr auto kRows = std::to_array<MistakeRow>({
     {Mistake::kShortReply, "ShortReply", Rule::kReplySize},
     {Mistake::kLongReply, "LongReply", Rule::kReplySize},
     {Mistake::kInitMinorTooLow, "InitMinorTooLow", Rule::kInitMinorTooLow},
+    {Mistake::kInitWritebackCache, "InitWritebackCache", Rule::kInitWritebackCache},
     {Mistake::kConfigFlagsUnknown, "ConfigFlagsUnknown", Rule::kConfigRefused},
     {Mistake::kExclusiveMissing, "ExclusiveMissing", Rule::kInodeWithoutIomap},
     {Mistake::kNewSizeTooSmall, "NewSizeTooSmall", Rule::kSizeBelowIoend},
@@ -232,6 +233,9 @@ Connection::Tampering tampering_for(Mistake mistake) {
       return resize(8);
     case Mistake::kInitMinorTooLow:
       return each<fuse_init_out>(FUSE_INIT, [](auto& out, const Answer&) { out.minor = 45; });
+    case Mistake::kInitWritebackCache:
+      return each<fuse_init_out>(FUSE_INIT,
+                                 [](auto& out, const Answer&) { out.flags |= FUSE_WRITEBACK_CACHE; });
     case Mistake::kConfigFlagsUnknown:
       return each<abi::ConfigOut>(abi::kConfig, [](auto& out, const Answer&) { out.flags |= 0x100; });
     case Mistake::kExclusiveMissing:

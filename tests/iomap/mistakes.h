@@ -45,6 +45,7 @@ enum class Mistake {
   kShortReply,
   kLongReply,
   kInitMinorTooLow,
+  kInitWritebackCache,
   kConfigFlagsUnknown,
   kExclusiveMissing,
   kNewSizeTooSmall,

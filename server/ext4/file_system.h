@@ -81,9 +81,6 @@ struct NewInode {
   uid_t uid = 0;
   gid_t gid = 0;
   dev_t device = 0;
-  // kCallers: `mode` is final, and ACLs come by set_xattr(), whatever default the directory has.
-  enum class Inheritance { kOurs, kCallers };
-  Inheritance inheritance = Inheritance::kOurs;
 };
 
 // Who asks for something.

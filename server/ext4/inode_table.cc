@@ -210,8 +210,7 @@ Result<InodeTable::Fresh> InodeTable::create(Inode& parent, const NewInode& what
   fresh.lock.set_map_checked(true);
   fresh.lock.set_blocks_checked(true);
   const ext2_inode_large written = raw;
-  Result<void> done;
-  if (what.inheritance == NewInode::Inheritance::kOurs) done = acls_.inherit(parent, inode, what.umask);
+  Result<void> done = acls_.inherit(parent, inode, what.umask);
   if (done && std::memcmp(&written, &raw, sizeof raw) != 0) done = write(inode);
   if (!done) {
     discard(fresh);

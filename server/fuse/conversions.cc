@@ -25,10 +25,12 @@ std::uint32_t encode_device(dev_t device) {
   return (minor_number & 0xff) | (major_number << 8) | ((minor_number & ~0xffU) << 12);
 }
 
-// fuse_attr.flags. The kernel heeds them when it first sees the inode.
+// fuse_attr.flags. The kernel heeds them when it first sees the inode. Others than files are as on plain
+// FUSE: of a directory that it had to itself the kernel would ask for the default ACL with each name that it
+// makes.
 std::uint32_t wire_flags(const ext4::Attributes& attributes) {
-  std::uint32_t flags = iomap_abi::kExclusive;
-  if (S_ISREG(attributes.mode)) flags |= iomap_abi::kIomap;
+  if (!S_ISREG(attributes.mode)) return 0;
+  std::uint32_t flags = iomap_abi::kExclusive | iomap_abi::kIomap;
   if ((attributes.flags & FS_SYNC_FL) != 0) flags |= iomap_abi::kSync;
   if ((attributes.flags & FS_IMMUTABLE_FL) != 0) flags |= iomap_abi::kImmutable;
   if ((attributes.flags & FS_APPEND_FL) != 0) flags |= iomap_abi::kAppend;

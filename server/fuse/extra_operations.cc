@@ -6,7 +6,6 @@
 #include "server/fuse/conversions.h"
 #include "server/fuse/decoded.h"
 #include "server/fuse/kernel_abi.h"
-#include "server/fuse/new_inode.h"
 #include "server/fuse/reply.h"
 
 namespace fuse4fs::fuse {
@@ -23,8 +22,7 @@ void make_temporary(FileSystem& fs, Reply& reply, std::span<const std::byte> req
   const ext4::NewInode what{.mode = S_IFREG | (in->body.mode & 07777),
                             .umask = in->body.umask,
                             .uid = header.uid,
-                            .gid = header.gid,
-                            .inheritance = inheritance_in(header.nodeid)};
+                            .gid = header.gid};
   const auto made = fs.make_temporary(inode_number(header.nodeid), what);
   if (!made) return reply.error(made.error());
   struct {

@@ -6,10 +6,12 @@
 #include <linux/fs.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
+
 #include "server/fuse/conversions.h"
 #include "server/fuse/directory_listing.h"
 #include "server/fuse/negotiation.h"
-#include "server/fuse/new_inode.h"
+#include "server/fuse/notifications.h"
 #include "server/fuse/operation_entry.h"
 #include "server/fuse/reply.h"
 #include "server/fuse/transfer_buffer.h"
@@ -19,14 +21,9 @@ namespace {
 
 using ext4::FileSystem;
 
-ext4::NewInode new_inode(fuse_req_t request, fuse_ino_t parent, mode_t mode, dev_t device = 0) {
+ext4::NewInode new_inode(fuse_req_t request, mode_t mode, dev_t device = 0) {
   const fuse_ctx* const caller = fuse_req_ctx(request);
-  return {.mode = mode,
-          .umask = caller->umask,
-          .uid = caller->uid,
-          .gid = caller->gid,
-          .device = device,
-          .inheritance = inheritance_in(parent)};
+  return {.mode = mode, .umask = caller->umask, .uid = caller->uid, .gid = caller->gid, .device = device};
 }
 
 // The kernel passes names beyond NAME_MAX when requests may be larger than a page; a directory cannot hold
@@ -73,10 +70,15 @@ ext4::Timestamp now() {
   return timestamp(time);
 }
 
-ext4::AttributeChanges::Times origin_of_times(fuse_ino_t inode, int valid, const fuse_file_info* file) {
+// With iomap the kernel keeps a file's times, has asked itself, and says what it took for now, by its own
+// clock. Of what is no file it never sends the ctime.
+bool are_kernels_times(int valid) {
+  return CurrentRequest::connection().uses_iomap() && (valid & FUSE_SET_ATTR_CTIME) != 0;
+}
+
+ext4::AttributeChanges::Times origin_of_times(int valid, const fuse_file_info* file) {
   using Times = ext4::AttributeChanges::Times;
-  // The kernel has asked itself. Of the root it does not know that it should.
-  if (CurrentRequest::kernel_keeps(inode)) return Times::kWrittenBack;
+  if (are_kernels_times(valid)) return Times::kWrittenBack;
   constexpr int kNow = FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
   if ((valid & kNow) != 0) return Times::kNow;
   // The kernel keeps these two of regular files, and brings them back with an open file's handle.
@@ -84,10 +86,16 @@ ext4::AttributeChanges::Times origin_of_times(fuse_ino_t inode, int valid, const
   return (valid & ~kKept) == 0 && file != nullptr ? Times::kWrittenBack : Times::kGiven;
 }
 
+// A mode changes the ACL beside it, and kernels of v7 go on with the one that they have of an iomap file.
+void forget_acl(FileSystem& fs, fuse_ino_t inode) {
+  if (CurrentRequest::connection().uses_iomap() && fs.xattr(inode_number(inode), "system.posix_acl_access"))
+    invalidate_attributes(inode);
+}
+
 void setattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, struct stat* wanted, int valid,
              fuse_file_info* file) {
   ext4::AttributeChanges changes;
-  changes.times = origin_of_times(inode, valid, file);
+  changes.times = origin_of_times(valid, file);
   if (valid & FUSE_SET_ATTR_MODE) changes.permissions = wanted->st_mode & 07777;
   if (valid & FUSE_SET_ATTR_UID) changes.uid = wanted->st_uid;
   if (valid & FUSE_SET_ATTR_GID) changes.gid = wanted->st_gid;
@@ -95,12 +103,12 @@ void setattr(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, struct 
   if (valid & FUSE_SET_ATTR_ATIME) changes.accessed = timestamp(wanted->st_atim);
   if (valid & FUSE_SET_ATTR_MTIME) changes.modified = timestamp(wanted->st_mtim);
   if (valid & FUSE_SET_ATTR_CTIME) changes.changed = timestamp(wanted->st_ctim);
-  // With iomap the kernel keeps the times and says what it took for now, by its own clock.
-  const bool kernels_now = CurrentRequest::kernel_keeps(inode);
+  const bool kernels_now = are_kernels_times(valid);
   if ((valid & FUSE_SET_ATTR_ATIME_NOW) && !kernels_now) changes.accessed = now();
   if ((valid & FUSE_SET_ATTR_MTIME_NOW) && !kernels_now) changes.modified = now();
   if (valid & FUSE_SET_ATTR_KILL_SUID) changes.privileges = ext4::AttributeChanges::Privileges::kClear;
   const auto attributes = fs.set_attributes(inode_number(inode), changes);
+  if (attributes && changes.permissions) forget_acl(fs, inode);
   reply.attributes_or_error(attributes, fs.block_size());
 }
 
@@ -112,22 +120,21 @@ void readlink(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode) {
 void mknod(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode,
            dev_t device) {
   if (refuse_long_name(reply, name)) return;
-  const auto made = fs.make(inode_number(parent), name, new_inode(request, parent, mode, device));
+  const auto made = fs.make(inode_number(parent), name, new_inode(request, mode, device));
   reply.entry_or_error(made, fs.block_size());
 }
 
 void mkdir(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t parent, const char* name,
            mode_t mode) {
   if (refuse_long_name(reply, name)) return;
-  const auto made = fs.make(inode_number(parent), name, new_inode(request, parent, S_IFDIR | (mode & 07777)));
+  const auto made = fs.make(inode_number(parent), name, new_inode(request, S_IFDIR | (mode & 07777)));
   reply.entry_or_error(made, fs.block_size());
 }
 
 void symlink(FileSystem& fs, Reply& reply, fuse_req_t request, const char* target, fuse_ino_t parent,
              const char* name) {
   if (refuse_long_name(reply, name)) return;
-  const auto made =
-      fs.make_symlink(inode_number(parent), name, target, new_inode(request, parent, S_IFLNK | 0777));
+  const auto made = fs.make_symlink(inode_number(parent), name, target, new_inode(request, S_IFLNK | 0777));
   reply.entry_or_error(made, fs.block_size());
 }
 
@@ -164,7 +171,7 @@ void rename(FileSystem& fs, Reply& reply, fuse_req_t request, fuse_ino_t parent,
     default:
       return reply.error(Errno(EINVAL));
   }
-  if ((flags & RENAME_WHITEOUT) != 0) options.whiteout = new_inode(request, parent, S_IFCHR);
+  if ((flags & RENAME_WHITEOUT) != 0) options.whiteout = new_inode(request, S_IFCHR);
   reply.outcome(fs.rename(inode_number(parent), name, inode_number(new_parent), new_name, options));
 }
 
@@ -185,6 +192,12 @@ ext4::AccessTime access_time() {
 
 void read(FileSystem& fs, Reply& reply, fuse_req_t, fuse_ino_t inode, std::size_t size, off_t offset,
           fuse_file_info*) {
+  // With iomap it is of data in the inode. Kernels of v7 ask for as much as they would have liked to read,
+  // and have room for one block.
+  if (CurrentRequest::connection().uses_iomap()) {
+    const auto block = static_cast<off_t>(fs.block_size());
+    size = std::min(size, static_cast<std::size_t>(std::max<off_t>(block - offset, 0)));
+  }
   const std::span<std::byte> buffer = TransferBuffer::of_this_thread(size);
   const auto bytes = fs.read(inode_number(inode), static_cast<std::uint64_t>(offset), buffer, access_time());
   bytes ? reply.data(buffer.first(*bytes)) : reply.error(bytes.error());

@@ -37,9 +37,6 @@ CurrentRequest::Scope::~Scope() { current = Current{}; }
 
 int CurrentRequest::device_fd() { return current.device_fd; }
 const Connection& CurrentRequest::connection() { return *current.connection; }
-bool CurrentRequest::kernel_keeps(std::uint64_t node) {
-  return current.connection->uses_iomap() && node != FUSE_ROOT_ID;
-}
 AttributeStyle CurrentRequest::attribute_style(std::uint32_t block_size) {
   return {.block_size = block_size,
           .data_path = current.connection->data_path.load(std::memory_order_relaxed),

@@ -34,9 +34,6 @@ class CurrentRequest {
   };
   static int device_fd();
   static const Connection& connection();
-  // With iomap the kernel itself keeps times, mode, ACLs and flags of this node: of all but the root, which
-  // it made before it was told of iomap.
-  static bool kernel_keeps(std::uint64_t node);
   static AttributeStyle attribute_style(std::uint32_t block_size);
   static std::uint32_t opcode();
   // Of READ, READDIR and READDIRPLUS: how the file was opened (O_*). libfuse drops it for directories.

@@ -416,8 +416,8 @@ TEST_F(IomapRequests, AttributesSayWhatTheKernelKeepsItself) {
     return entry.attr.flags;
   };
   EXPECT_EQ(flags_of(S_IFREG | 0644, 0), iomap_abi::kExclusive | iomap_abi::kIomap);
-  EXPECT_EQ(flags_of(S_IFDIR | 0755, 0), iomap_abi::kExclusive);
-  EXPECT_EQ(flags_of(S_IFLNK | 0777, 0), iomap_abi::kExclusive);
+  EXPECT_EQ(flags_of(S_IFDIR | 0755, FS_SYNC_FL), 0U);
+  EXPECT_EQ(flags_of(S_IFLNK | 0777, 0), 0U);
   EXPECT_EQ(flags_of(S_IFREG | 0644, FS_SYNC_FL | FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL),
             iomap_abi::kExclusive | iomap_abi::kIomap | iomap_abi::kSync | iomap_abi::kImmutable |
                 iomap_abi::kAppend);
@@ -452,7 +452,7 @@ TEST_F(IomapRequests, TimesAreTheKernelsAndNotJudged) {
     return Result<ext4::Attributes>(ext4::Attributes{.inode = kInode, .mode = S_IFREG});
   });
   fuse_setattr_in in{};
-  in.valid = FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME;
+  in.valid = FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_CTIME;
   in.atime = 1000;
   in.mtime = 2000;
   send(FUSE_SETATTR, kInode, in);
@@ -461,28 +461,56 @@ TEST_F(IomapRequests, TimesAreTheKernelsAndNotJudged) {
   ASSERT_TRUE(seen.accessed && seen.modified);
   EXPECT_EQ(seen.accessed->seconds, 1000) << "the kernel's now, by its own clock";
   EXPECT_EQ(seen.modified->seconds, 2000);
-  // The root was there before the kernel heard of iomap.
-  send(FUSE_SETATTR, FUSE_ROOT_ID, in);
+  // Of what is no file.
+  in.valid = FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_MTIME_NOW;
+  send(FUSE_SETATTR, kInode, in);
   EXPECT_EQ(error_answered(), 0);
   EXPECT_EQ(seen.times, ext4::AttributeChanges::Times::kNow);
   EXPECT_GT(seen.accessed->seconds, 1000);
 }
 
-TEST_F(IomapRequests, AclsAreInheritedByTheKernelButBelowTheRoot) {
+TEST_F(IomapRequests, TheKernelForgetsTheAclThatAModeHasChanged) {
   configure();
-  ext4::NewInode seen;
-  EXPECT_CALL(fs_, make).WillRepeatedly([&](auto, auto, const ext4::NewInode& what) {
-    seen = what;
-    return Result<ext4::Attributes>(ext4::Attributes{.inode = kInode, .mode = S_IFREG});
-  });
-  fuse_mknod_in in{};
+  EXPECT_CALL(fs_, set_attributes)
+      .WillRepeatedly(Return(ext4::Attributes{.inode = kInode, .mode = S_IFREG | 0640}));
+  fuse_setattr_in in{};
+  in.valid = FATTR_MODE | FATTR_CTIME;
   in.mode = S_IFREG | 0640;
-  send(FUSE_MKNOD, 15, in, std::string("x\0", 2));
+  EXPECT_CALL(fs_, xattr(kInode, std::string_view("system.posix_acl_access")))
+      .WillOnce(Return(fail(ENODATA)))
+      .WillOnce(Return(std::vector<std::byte>(28)));
+  send(FUSE_SETATTR, kInode, in);
   EXPECT_EQ(error_answered(), 0);
-  EXPECT_EQ(seen.inheritance, ext4::NewInode::Inheritance::kCallers);
-  send(FUSE_MKNOD, FUSE_ROOT_ID, in, std::string("x\0", 2));
+  send(FUSE_SETATTR, kInode, in);
+  struct {
+    fuse_out_header header;
+    fuse_notify_inval_inode_out out;
+  } told{};
+  ASSERT_EQ(::recv(kernel_.get(), &told, sizeof told, 0), static_cast<ssize_t>(sizeof told));
+  EXPECT_EQ(told.header.error, FUSE_NOTIFY_INVAL_INODE);
+  EXPECT_EQ(told.out.ino, kInode);
+  EXPECT_LT(told.out.off, 0) << "no pages";
   EXPECT_EQ(error_answered(), 0);
-  EXPECT_EQ(seen.inheritance, ext4::NewInode::Inheritance::kOurs);
+}
+
+TEST_F(IomapRequests, InlineDataIsNeverMoreThanABlock) {
+  configure();
+  const std::size_t block = fs_.block_size();
+  std::size_t asked = 0;
+  EXPECT_CALL(fs_, read).WillRepeatedly([&](auto, auto, std::span<std::byte> into, auto) {
+    asked = into.size();
+    return Result<std::size_t>(into.size());
+  });
+  fuse_read_in in{};
+  in.size = 128 << 10;
+  in.offset = 100;
+  send(FUSE_READ, kInode, in);
+  EXPECT_EQ(error_answered(), 0);
+  EXPECT_EQ(asked, block - 100);
+  in.offset = block + 1;
+  send(FUSE_READ, kInode, in);
+  EXPECT_EQ(error_answered(), 0);
+  EXPECT_EQ(asked, 0U);
 }
 
 TEST_F(IomapRequests, InlineDataSetsNoAccessTime) {

@@ -32,7 +32,9 @@ bool AccessTimePolicy::is_due(const Inode& inode, Timestamp time) const {
 void AccessTimePolicy::touch(Metadata& metadata, const Inode& inode, AccessTime access_time) const {
   if (access_time == AccessTime::kKeep) return;
   const Timestamp time = now();
-  if (!is_due(inode, time) || !volume_.check_writable() || volume_.is_frozen()) return;
+  if (!is_due(inode, time) || !volume_.check_writable()) return;
+  const OwnChanges::Turn turn(metadata.volume.own_changes());
+  if (!turn.is_allowed()) return;
   const auto held = metadata.inodes.lock(inode.number);
   auto current = metadata.inodes.read(held);
   // Another reader may have been here.

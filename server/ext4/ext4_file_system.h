@@ -97,6 +97,8 @@ class Ext4FileSystem final : public FileSystem, public MappingService {
 
  private:
   Result<void> flush_device();
+  // What waited while the volume was frozen.
+  void go_on();
   class Trim;  // one run of trim()
   using Held = InodeTable::Held;
   using Exclusive = InodeTable::Exclusive;

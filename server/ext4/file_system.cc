@@ -216,7 +216,8 @@ Result<VolumeStatistics> Ext4FileSystem::statistics() {
 void Ext4FileSystem::forget(InodeNumber inode, std::uint64_t count) {
   // Nobody waits for an answer; what went wrong was told to Events.
   (void)metadata_.inodes.forget(inode, count);
-  if (!volume_->is_frozen()) mapped_.note_forgotten(inode);
+  const OwnChanges::Turn turn(volume_->own_changes());
+  if (turn.is_allowed()) mapped_.note_forgotten(inode);
 }
 
 // What is changed of an inode is right on the medium only in the order of a whole write-back: there is none
@@ -248,7 +249,8 @@ Result<void> Ext4FileSystem::flush_device() {
 }
 
 Result<void> Ext4FileSystem::write_back() {
-  if (volume_->is_frozen()) return {};
+  const OwnChanges::Turn turn(volume_->own_changes());
+  if (!turn.is_allowed()) return {};
   volume_->reservations().age();
   mapped_.ahead().age();
   return volume_->write_back();
@@ -256,11 +258,26 @@ Result<void> Ext4FileSystem::write_back() {
 
 Result<void> Ext4FileSystem::freeze() {
   RETURN_IF_ERROR(volume_->check_alive());
-  RETURN_IF_ERROR(mapped_.settle_all());
-  return volume_->freeze(metadata_.inodes.has_orphans() ? Volume::Unlinked::kSome : Volume::Unlinked::kNone);
+  volume_->own_changes().stop();
+  Result<void> outcome = mapped_.settle_all();
+  if (outcome)
+    outcome =
+        volume_->freeze(metadata_.inodes.has_orphans() ? Volume::Unlinked::kSome : Volume::Unlinked::kNone);
+  if (!outcome) go_on();
+  return outcome;
 }
 
-Result<void> Ext4FileSystem::thaw() { return volume_->thaw(); }
+Result<void> Ext4FileSystem::thaw() {
+  RETURN_IF_ERROR(volume_->thaw());
+  go_on();
+  return {};
+}
+
+void Ext4FileSystem::go_on() {
+  volume_->own_changes().go_on();
+  // What goes wrong was told to Events.
+  (void)metadata_.inodes.delete_deferred();
+}
 
 void Ext4FileSystem::set_mapping_cache(MappingCache& cache) {
   data_.leave_data_to_caller();
@@ -274,7 +291,8 @@ Result<void> Ext4FileSystem::finish(InodeNumber inode, const FinishedOperation& 
 }
 
 bool Ext4FileSystem::initialise_inode_table() {
-  if (volume_->is_frozen()) return true;
+  const OwnChanges::Turn turn(volume_->own_changes());
+  if (!turn.is_allowed()) return true;
   const auto more = initialiser_.next();
   if (more) return *more;
   volume_->tell(fmt::format("the unused parts of inode tables are not initialised any more: {}",
@@ -283,6 +301,8 @@ bool Ext4FileSystem::initialise_inode_table() {
 }
 
 Result<void> Ext4FileSystem::unmount() {
+  // If it is frozen nobody will thaw it any more.
+  volume_->own_changes().go_on();
   // Before the last writes, which may be many. What it finds is told, and write_out() fails.
   (void)volume_->check_claim();
   Result<void> outcome;

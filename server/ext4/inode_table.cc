@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "server/ext4/credits.h"
 #include "server/ext4/errors.h"
@@ -236,7 +237,20 @@ Result<void> InodeTable::forget(InodeNumber number, std::uint64_t count) {
   // Nobody has it open any more, or it is only a matter of speed.
   volume_.reservations().forget(number);
   if (!live_.forget(number, count)) return {};
-  return delete_forgotten(number);
+  const OwnChanges::Turn turn(volume_.own_changes());
+  if (turn.is_allowed()) return delete_forgotten(number);
+  deferred_.lock()->push_back(number);
+  return {};
+}
+
+Result<void> InodeTable::delete_deferred() {
+  const OwnChanges::Turn turn(volume_.own_changes());
+  // Frozen once more: it will come again.
+  if (!turn.is_allowed()) return {};
+  Result<void> outcome;
+  for (const InodeNumber number : std::exchange(*deferred_.lock(), {}))
+    if (auto deleted = delete_forgotten(number); !deleted) outcome = deleted;
+  return outcome;
 }
 
 // Whoever has it does what others left to it meanwhile.

@@ -85,7 +85,9 @@ class InodeTable {
   LookUp count(InodeNumber number) { return {*this, live_.count(number)}; }
   // Deletes the inode if that was the last reason to keep it; one with a large map perhaps later, when
   // whoever deletes another such one is done with that. With no lock held, nor a handle.
+  // Or when the volume is not frozen any more, by delete_deferred().
   Result<void> forget(InodeNumber number, std::uint64_t count);
+  Result<void> delete_deferred();
   // Its last link went: deleted now, or when it is forgotten. `inode` was written with no links.
   Result<void> orphan(const Exclusive& held, Inode& inode);
   // A fresh one without links, which waits for a name, and is deleted if it is forgotten without one.
@@ -133,6 +135,8 @@ class InodeTable {
     std::vector<InodeNumber> numbers;
   };
   Guarded<Waiting, LockRank::kLiveInodes> long_deletions_;
+  // Forgotten while the volume was frozen.
+  Guarded<std::vector<InodeNumber>, LockRank::kLiveInodes> deferred_;
 };
 
 }  // namespace fuse4fs::ext4

@@ -38,6 +38,7 @@
 #include "server/ext4/inode_bitmaps.h"
 #include "server/ext4/inode_blocks.h"
 #include "server/ext4/multi_mount_protection.h"
+#include "server/ext4/own_changes.h"
 #include "server/ext4/reservation_windows.h"
 #include "server/ext4/superblock_check.h"
 #include "server/ext4/write_order.h"
@@ -197,12 +198,12 @@ class Volume {
   Result<void> mark_clean();
   // write_out(), and the volume on the medium is what mark_clean() would leave, while `unlinked` inodes do
   // not wait for their deletion: those are e2fsck's to find. thaw() takes that back. Nothing is changed
-  // meanwhile.
+  // meanwhile: own_changes() are stopped by the caller.
   enum class Unlinked { kNone, kSome };
   Result<void> freeze(Unlinked unlinked);
   Result<void> thaw();
-  // What changes by itself (access times, unused inode tables) waits or stays as it is.
-  [[nodiscard]] bool is_frozen() const { return frozen_; }
+  // Stopped while the volume is frozen: what is not allowed then waits or is left as it is.
+  [[nodiscard]] OwnChanges& own_changes() { return own_changes_; }
   // Everything answers EIO from now on, and nothing is written any more. Whatever the flush before it came
   // to, that is so.
   Result<void> shut_down(ShutdownMode mode);
@@ -291,7 +292,7 @@ class Volume {
 #endif
   ErrorPolicy policy_ = ErrorPolicy::kContinue;
   bool was_clean_ = false;
-  std::atomic<bool> frozen_ = false;
+  OwnChanges own_changes_;
   std::atomic<Health> health_{Health::kGood};
   std::atomic<bool> lost_writes_{false};
   std::atomic<bool> records_errors_{false};  // where libext2fs may write

@@ -230,24 +230,19 @@ Result<void> Volume::mark_clean() {
 
 Result<void> Volume::freeze(Unlinked unlinked) {
   if (!records_errors_) return {};
-  frozen_ = true;
-  Result<void> outcome = write_out();
-  if (outcome && unlinked == Unlinked::kNone && health_ == Health::kGood && was_clean_) {
-    set_clean_mark(CleanMark::kClean);
-    outcome = write_out();
-  }
-  if (!outcome) frozen_ = false;
+  RETURN_IF_ERROR(write_out());
+  if (unlinked != Unlinked::kNone || health_ != Health::kGood || !was_clean_) return {};
+  set_clean_mark(CleanMark::kClean);
+  auto outcome = write_out();
+  // It goes on as it is, and whatever of this came to the medium is put right by the next write-back.
+  if (!outcome) set_clean_mark(CleanMark::kInUse);
   return outcome;
 }
 
 Result<void> Volume::thaw() {
-  Result<void> outcome;
-  if (records_errors_ && health_ == Health::kGood) {
-    set_clean_mark(CleanMark::kInUse);
-    outcome = write_out();
-  }
-  if (outcome) frozen_ = false;
-  return outcome;
+  if (!records_errors_ || health_ != Health::kGood) return {};
+  set_clean_mark(CleanMark::kInUse);
+  return write_out();
 }
 
 void Volume::set_clean_mark(CleanMark mark) {

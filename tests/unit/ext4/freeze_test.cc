@@ -51,6 +51,37 @@ TEST(Freeze, WithUnlinkedInodesTheMediumIsWholeButForThem) {
   EXPECT_EQ(volume.unmount_and_check(), "");
 }
 
+// The kernel forgets inodes whenever it likes.
+TEST(Freeze, WhatIsForgottenMeanwhileIsDeletedAfterwards) {
+  TestVolume volume;
+  auto& fs = volume.mount();
+  const auto file = volume.make_file(kRootInode, "file");
+  volume.write(file, 0, std::string(1 << 20, 'x'));
+  ASSERT_TRUE(fs.unlink(kRootInode, "file"));
+  ASSERT_TRUE(fs.freeze());
+  const auto frozen = volume.image_bytes();
+  const auto free_before = fs.statistics()->free_blocks;
+  fs.forget(file, 1);
+  ASSERT_TRUE(fs.sync());
+  fs.shrink();
+  EXPECT_TRUE(volume.image_bytes() == frozen) << "written to while it was frozen";
+  EXPECT_EQ(fs.statistics()->free_blocks, free_before);
+  ASSERT_TRUE(fs.thaw());
+  EXPECT_GE(fs.statistics()->free_blocks, free_before + 256);
+  EXPECT_EQ(volume.unmount_and_check(), "");
+}
+
+// Nor is it left where nobody thaws the volume.
+TEST(Freeze, AnUnmountOfAFrozenVolumeDeletesWhatWasForgotten) {
+  TestVolume volume;
+  auto& fs = volume.mount();
+  const auto file = volume.make_file(kRootInode, "file");
+  ASSERT_TRUE(fs.unlink(kRootInode, "file"));
+  ASSERT_TRUE(fs.freeze());
+  fs.forget(file, 1);
+  EXPECT_EQ(volume.unmount_and_check(), "");
+}
+
 TEST(Freeze, AVolumeWithErrorsIsNotCalledClean) {
   TestVolume volume;
   ASSERT_EQ(run("debugfs -w -R 'ssv state 2' " + volume.image().string()).status, 0);

@@ -38,11 +38,20 @@ MappingLimits MappedData::limits() const {
   const auto& super = volume_.super();
   std::memcpy(limits.uuid.data(), super.s_uuid, limits.uuid.size());
   limits.largest_file = data_.volume_size_limit();
+  // The kernel sets a size before it asks for it, and keeps it when that is refused.
+  if (!ext2fs_has_feature_extents(volume_.super_pointer()))
+    limits.largest_file = std::min(limits.largest_file, data_.size_limit(Inode{}));
   limits.most_links = kMostLinks;
   const auto times = time_limits(EXT2_INODE_SIZE(&super) > EXT2_GOOD_OLD_INODE_SIZE);
   limits.earliest_time = times.first;
   limits.latest_time = times.last;
   return limits;
+}
+
+// The caller asks for what it has looked up: all else is a number that it does not know any more, if it ever
+// did.
+Result<void> MappedData::must_be_known(const InodeTable::Held& held) {
+  return held.has_lookups() ? Result<void>() : fail(ESTALE);
 }
 
 DataMapping MappedData::to_bytes(const Mapping& mapping, InodeNumber number) const {
@@ -68,6 +77,9 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
   const std::uint64_t offset = request.range.offset;
   const std::uint64_t block = offset >> volume_.block_bits();
   if (inode.has(EXT4_INLINE_DATA_FL)) {
+    // The caller has memory for a block of it.
+    if (inode.size() > volume_.block_size())
+      return fail(volume_.corrupted(inode.number, 0, "a file in its inode is longer than a block"));
     if (block != 0) return hole_at(offset);
     return DataMapping{.kind = Kind::kInline, .offset = 0, .length = volume_.block_size()};
   }
@@ -113,6 +125,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
   if (writes) RETURN_IF_ERROR(volume_.check_writable());
   {
     const auto held = metadata_.inodes.lock_shared(number);
+    RETURN_IF_ERROR(must_be_known(held));
     RETURN_IF_ERROR(volume_.check_alive());
     // Under the lock: who trims idle files looks once more under his.
     files_.note_use(number);
@@ -122,7 +135,9 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     if (must_go_by_pages(inode, request, found)) return fail(ENOTBLK);
     if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
       return fail(EAGAIN);
-    if (!writes || found.has_blocks()) {
+    // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it.
+    const bool moves_out = found.kind == Kind::kInline && request.purpose == MappingPurpose::kZero;
+    if (!moves_out && (!writes || found.has_blocks())) {
       if (writes) files_.note_needed(number, blocks_to(request.range.offset + request.range.length));
       remember_next(inode, request, found);
       hand_over(request, number, found);
@@ -145,6 +160,10 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
                                                             limit - request.range.offset);
   const auto handle = volume_.journal().start(credits::of_map);
   RETURN_IF_ERROR(data_.leave_inode(inode));
+  if (!allocates(request.purpose)) {
+    RETURN_IF_ERROR(metadata_.inodes.write(inode));
+    return look(inode, request);
+  }
   const std::uint64_t first = request.range.offset >> bits;
   const std::uint64_t needed = std::min(((end - 1) >> bits) + 1, first + kMostBlocks);
   const std::uint64_t behind = std::min(ahead_.end_for(inode, request, needed), limit >> bits);
@@ -259,6 +278,8 @@ Result<void> MappedData::clear(const Mapping& blocks) {
 
 Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& operation) {
   if (!allocates(operation.purpose)) return {};
+  const auto held = metadata_.inodes.lock_shared(number);
+  RETURN_IF_ERROR(must_be_known(held));
   files_.note_use(number);
   const std::uint64_t end = operation.range.offset + operation.done;
   if (operation.end_of_file == FinishedOperation::EndOfFile::kMoved && operation.done > 0)
@@ -270,6 +291,7 @@ Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& ope
 
 Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const CompletedWrite& write) {
   volume_.device().note_foreign_writes();
+  RETURN_IF_ERROR(must_be_known(metadata_.inodes.lock_shared(number)));
   files_.note_use(number);
   if (write.way == CompletedWrite::Way::kDirect) files_.note_direct(number);
   if (write.error) note_failed(number, write, *write.error);
@@ -286,6 +308,7 @@ Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const Compl
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   RETURN_IF_ERROR(FileData::must_be_file(inode));
   const std::uint64_t end = write.range.offset + write.range.length;
+  if (end > data_.size_limit(inode)) return fail(EFBIG);
   const bool converts = write.extents == CompletedWrite::Extents::kUnwritten && inode.has(EXT4_EXTENTS_FL);
   if (!converts && end <= inode.size()) return inode.size();
   const auto handle = volume_.journal().start(converts ? credits::of_map : credits::of_attributes);
@@ -317,12 +340,17 @@ Result<void> MappedData::must_be_mapped(const Inode& inode, std::uint64_t first,
 }
 
 void MappedData::note_failed(InodeNumber number, const CompletedWrite& write, Errno error) {
-  if (write.way == CompletedWrite::Way::kWriteBack) files_.note_error(number, error);
+  if (write.way != CompletedWrite::Way::kWriteBack) return;
+  // Under the lock: it would stay if the inode were forgotten meanwhile.
+  const auto held = metadata_.inodes.lock_shared(number);
+  if (held.has_lookups()) files_.note_error(number, error);
 }
 
 Result<void> MappedData::set_size(const InodeTable::Exclusive& held, std::uint64_t size) {
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read(held));
   if (!inode.is_regular() || size <= inode.size()) return {};
+  // No file could have got so long.
+  if (size > data_.size_limit(inode)) return {};
   RETURN_IF_ERROR(volume_.check_writable());
   const auto handle = volume_.journal().start(credits::of_attributes);
   inode.set_size(size);
@@ -373,12 +401,14 @@ void MappedData::note_resized(InodeNumber number, std::uint64_t before, std::uin
   if (size <= before) files_.cut(number, blocks_to(size));
 }
 
-// Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
-void MappedData::note_allocated(InodeNumber number) {
+void MappedData::note_allocated(InodeNumber number, ByteRange range) {
   if (!is_used()) return;
   const auto held = metadata_.inodes.lock_shared(number);
   const auto inode = metadata_.inodes.read_from_handle(held);
-  if (inode && inode->has(EXT4_EXTENTS_FL)) files_.forget_ahead(number);
+  // Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
+  if (!inode || !inode->has(EXT4_EXTENTS_FL)) return;
+  const std::uint64_t last = range.offset + std::min(range.length, ~range.offset);
+  files_.forget_ahead(number, range.offset >> volume_.block_bits(), (last >> volume_.block_bits()) + 1);
 }
 
 // One that is looked up again meanwhile keeps what it has. What goes wrong was told to Events.

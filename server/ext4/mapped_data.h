@@ -61,7 +61,8 @@ class MappedData {
   Result<void> show_size(InodeNumber number);
   // The file was given another size, or blocks, by request.
   void note_resized(InodeNumber number, std::uint64_t before, std::uint64_t size);
-  void note_allocated(InodeNumber number);
+  // The caller asks for what lies there, which may have been mapped ahead.
+  void note_allocated(InodeNumber number, ByteRange range);
   // A new one.
   void note_made(InodeNumber number) {
     if (is_used()) files_.forget(number);
@@ -77,6 +78,7 @@ class MappedData {
   [[nodiscard]] std::uint64_t blocks_to(std::uint64_t offset) const {
     return (offset >> volume_.block_bits()) + ((offset & (volume_.block_size() - 1)) == 0 ? 0 : 1);
   }
+  [[nodiscard]] static Result<void> must_be_known(const InodeTable::Held& held);
   [[nodiscard]] DataMapping hole_at(std::uint64_t offset) const;
   Result<DataMapping> look(const Inode& inode, const MappingRequest& request);
   Result<DataMapping> allocate(InodeNumber number, const MappingRequest& request);

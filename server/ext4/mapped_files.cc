@@ -97,6 +97,22 @@ void MappedFiles::forget_ahead(InodeNumber inode) {
   change(inode, [](Files& files, File& file) { set_ahead(files, file, {}); });
 }
 
+void MappedFiles::forget_ahead(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+  change(inode, [&](Files& files, File& file) {
+    Ahead ahead = file.ahead;
+    if (end <= ahead.floor || first >= ahead.end) return;
+    // Of two parts that are left, the one that is farther from the file's end.
+    if (end < ahead.end) {
+      ahead.floor = end;
+      ahead.first = std::max(ahead.first, end);
+    } else {
+      ahead.end = std::max(ahead.floor, first);
+      ahead.first = std::min(ahead.first, ahead.end);
+    }
+    set_ahead(files, file, ahead);
+  });
+}
+
 void MappedFiles::note_direct(InodeNumber inode) {
   change(inode, [](Files&, File& file) {
     if (!file.ahead.is_empty()) file.written = Written::kDirectly;

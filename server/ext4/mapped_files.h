@@ -48,6 +48,8 @@ class MappedFiles {
   // It has only so many blocks now.
   void cut(InodeNumber inode, std::uint64_t blocks);
   void forget_ahead(InodeNumber inode);
+  // Somebody asked for these: they stay.
+  void forget_ahead(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   // While it has blocks ahead.
   void note_direct(InodeNumber inode);
   Written written(InodeNumber inode);

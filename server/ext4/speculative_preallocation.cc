@@ -28,7 +28,9 @@ std::uint64_t SpeculativePreallocation::end_for(const Inode& inode, const Mappin
                                                 std::uint64_t needed) {
   const std::uint64_t end = request.range.offset + request.range.length;
   const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
-  const bool grows = end > size && request.range.offset != 0;
+  // Not of a file with holes: what lies ahead of one write is a hole before the next.
+  const std::uint64_t known = std::max(size, files_.ahead_of(inode.number).end << volume_.block_bits());
+  const bool grows = end > size && request.range.offset != 0 && request.range.offset <= known;
   if (!grows || request.purpose == MappingPurpose::kWriteBack || !inode.has(EXT4_EXTENTS_FL)) return needed;
   const std::uint64_t most = request.purpose == MappingPurpose::kDirectWrite ? kMostDirect : kMost;
   const std::uint64_t wish = std::clamp(std::bit_floor(end), kLeast, most) >> volume_.block_bits();
@@ -65,9 +67,10 @@ Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held) {
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   files_.forget_ahead(held.number());
   const std::uint64_t first = first_unused(inode, ahead);
-  if (first >= ahead.end) return {};
+  const std::uint64_t end = std::min(ahead.end, metadata_.extents.block_limit(inode));
+  if (first >= end || inode.has(EXT4_INLINE_DATA_FL)) return {};
   const auto handle = volume_.journal().start(credits::of_map);
-  const auto done = metadata_.extents.remove(inode, first, ahead.end - first, ExtentMap::Handles::kSeveral);
+  const auto done = metadata_.extents.remove(inode, first, end - first, ExtentMap::Handles::kSeveral);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   return done;
 }

@@ -694,6 +694,7 @@ TEST_F(MappedFile, NothingIsGivenOfAReadOnlyVolume) {
   volume_->unmount();
   volume_->mount({.access = cache::Access::kReadOnly});
   service().set_mapping_cache(cache_);
+  ASSERT_TRUE(volume_->fs().lookup(kRootInode, "file"));
   EXPECT_EQ(ask(0, 1, MappingPurpose::kRead)->kind, Kind::kWritten);
   EXPECT_EQ(ask(0, 1, MappingPurpose::kBufferedWrite).error(), Errno(EROFS));
   volume_->unmount();

@@ -133,6 +133,8 @@ std::string_view name(Rule rule) {
       return "EndRefused";
     case Rule::kIoendRefused:
       return "IoendRefused";
+    case Rule::kHoleOverData:
+      return "HoleOverData";
     case Rule::kStaleContent:
       return "StaleContent";
     case Rule::kDataLost:

@@ -83,6 +83,7 @@ enum class Rule {
   kBeginRefused,  // an error without a cause
   kEndRefused,
   kIoendRefused,
+  kHoleOverData,  // SEEK_HOLE, FIEMAP
   kStaleContent,  // bytes read that nobody wrote there
   kDataLost,
 };

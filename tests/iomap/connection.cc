@@ -23,6 +23,7 @@ bool is_left_out_once_unsupported(std::uint32_t opcode) {
     case FUSE_FSYNC:
     case FUSE_FLUSH:
     case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE:
       return true;
     default:
       return false;

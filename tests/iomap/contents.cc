@@ -47,6 +47,18 @@ void Contents::resize(std::uint64_t size) {
   size_ = size;
 }
 
+std::optional<std::uint64_t> Contents::first_data(std::uint64_t position, std::uint64_t length) const {
+  const std::uint64_t end = std::min(size_, position + std::min(length, ~position));
+  for (auto at = chunks_.lower_bound(position / kChunk); at != chunks_.end() && at->first * kChunk < end;
+       ++at) {
+    const std::uint64_t begin = at->first * kChunk;
+    const std::uint64_t first = std::max(begin, position), last = std::min(begin + kChunk, end);
+    for (std::uint64_t byte = first; byte < last; ++byte)
+      if ((*at->second)[byte - begin] != std::byte{0}) return byte;
+  }
+  return std::nullopt;
+}
+
 void Contents::read(std::uint64_t position, std::span<std::byte> into) const {
   each_piece(position, into.size(), kChunk, [&](auto number, auto offset, auto length, auto done) {
     const auto chunk = chunks_.find(number);

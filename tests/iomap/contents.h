@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 
 namespace fuse4fs::iomap_model {
@@ -20,6 +21,8 @@ class Contents {
   // Zeros; does not move the size.
   void zero(std::uint64_t position, std::uint64_t length);
   void resize(std::uint64_t size);
+  // The first byte of the range that is not zero.
+  [[nodiscard]] std::optional<std::uint64_t> first_data(std::uint64_t position, std::uint64_t length) const;
   // Bytes behind the size are zeros.
   void read(std::uint64_t position, std::span<std::byte> into) const;
 

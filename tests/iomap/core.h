@@ -14,6 +14,7 @@
 #include "tests/iomap/breaches.h"
 #include "tests/iomap/connection.h"
 #include "tests/iomap/device.h"
+#include "tests/iomap/freeze_gate.h"
 #include "tests/iomap/quirks.h"
 
 namespace fuse4fs::iomap_model {
@@ -86,6 +87,7 @@ struct Core {
   Breaches breaches;
   Devices devices;
   Causes causes;
+  FreezeGate gate;
   BlockOwners owners;
   Connection connection;
 };

@@ -28,11 +28,20 @@ void Complaints::device_error(std::string_view words, const ext4::EventSubject& 
 
 void Complaints::notice(ext4::Notice /*what*/, std::string_view /*words*/) {}
 
-EngineMount::EngineMount(const std::string& mke2fs_options, const std::string& size, Fill fill) {
+EngineMount::EngineMount() {
   std::string pattern = (std::filesystem::temp_directory_path() / "engine-under-model-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) std::abort();
   directory_ = pattern;
   image_ = directory_ / "image";
+}
+
+EngineMount::EngineMount(const std::filesystem::path& image) : EngineMount() {
+  run(fmt::format("cp --sparse=always {} {}", image.string(), image_.string()));
+  device_ = UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC));
+}
+
+EngineMount::EngineMount(const std::string& mke2fs_options, const std::string& size, Fill fill)
+    : EngineMount() {
   if (fill == Fill::kOldData)
     run(fmt::format("head -c {} /dev/zero | tr '\\0' '\\{:o}' >{}", size, std::to_integer<int>(kOldByte),
                     image_.string()));
@@ -58,6 +67,10 @@ void EngineMount::unmount_and_check() {
   EXPECT_TRUE(kernel().breaches().empty()) << kernel().breaches().words();
   EXPECT_TRUE(kernel().unmount());
   EXPECT_TRUE(kernel().breaches().empty()) << kernel().breaches().words();
+  check();
+}
+
+void EngineMount::check() {
   mount_.reset();
   run(fmt::format("e2fsck -fn {0} >{0}.said 2>&1 || {{ cat {0}.said; exit 1; }}", image_.string()));
 }

@@ -31,6 +31,8 @@ class EngineMount {
   // Every byte of it.
   static constexpr std::byte kOldByte{0345};
   EngineMount(const std::string& mke2fs_options, const std::string& size, Fill fill);
+  // On a copy of an image that is there.
+  explicit EngineMount(const std::filesystem::path& image);
   ~EngineMount();
   EngineMount(const EngineMount&) = delete;
   EngineMount& operator=(const EngineMount&) = delete;
@@ -43,8 +45,11 @@ class EngineMount {
   void tick();
   // e2fsck finds nothing.
   void unmount_and_check();
+  // The same of one that was unmounted, whatever the model says of it.
+  void check();
 
  private:
+  EngineMount();
   std::unique_ptr<ext4::FileSystem> engine();
 
   std::filesystem::path directory_, image_;

@@ -22,14 +22,29 @@ File::File(Core& core, const fuse_entry_out& entry, std::shared_ptr<FileLedger> 
 }
 
 Result<void> File::adopt() {
-  ledger_.device_written({.offset = 0, .length = size_});
+  ledger_.adopted();
   const FileLedger::Changing unknown(ledger_);
   std::vector<std::byte> bytes(1 << 20);
-  for (std::uint64_t at = 0; at < size_; at += bytes.size()) {
-    ASSIGN_OR_RETURN(const std::size_t got, read(at, bytes));
-    ledger_.wrote(at, std::span(bytes).first(got));
+  // Holes may be as long as a file can be.
+  for (std::uint64_t at = 0; at < size_;) {
+    const auto data = seek(at, ext4::SeekTarget::kData);
+    if (!data) return data.error() == Errno(ENXIO) ? Result<void>() : fail(data.error());
+    ASSIGN_OR_RETURN(const std::uint64_t hole, seek(*data, ext4::SeekTarget::kHole));
+    for (at = *data; at < hole; at += bytes.size()) {
+      const auto part = std::span(bytes).first(std::min<std::uint64_t>(bytes.size(), hole - at));
+      ASSIGN_OR_RETURN(const std::size_t got, read(at, part));
+      ledger_.wrote(at, part.first(got));
+    }
+    at = hole;
   }
   return {};
+}
+
+Result<std::uint64_t> File::limit_write(std::uint64_t position, std::uint64_t length) const {
+  const std::uint64_t limit = core_.limits.largest_file;
+  if (length == 0) return 0;
+  if (position >= limit) return fail(EFBIG);
+  return std::min(length, limit - position);
 }
 
 Result<void> File::read_device(const abi::Mapping& mapping, std::uint64_t position,
@@ -89,32 +104,41 @@ Result<std::uint64_t> File::seek(std::uint64_t position, ext4::SeekTarget target
   const std::shared_lock lock(inode_lock_);
   const std::uint64_t size = size_;
   if (position >= size) return fail(ENXIO);
+  const auto ticket = ledger_.ticket();
   for (std::uint64_t at = position; at < size;) {
     ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpReport, at, size - at, size));
     const std::uint64_t end = std::min(answer.end(), size);
-    const std::uint16_t type = answer.source.type;
+    if (answer.source.type == abi::kHole) judge_hole(ticket, {.offset = at, .length = end - at});
     // Of what is not written, the pages know better.
-    const bool in_pages = type == abi::kUnwritten || type == abi::kHole;
-    for (; in_pages && at < end; at = round_down(at) + block_) {
-      const auto folio = type == abi::kUnwritten ? pages_.lock_existing(at) : LockedFolio{};
+    for (; answer.source.type == abi::kUnwritten && at < end; at = round_down(at) + block_) {
+      const auto folio = pages_.lock_existing(at);
       const bool is_data = folio && folio->is_uptodate({.offset = round_down(at), .length = block_});
       if (is_data == (target == ext4::SeekTarget::kData)) return at;
     }
-    if (!in_pages && target == ext4::SeekTarget::kData) return at;
+    const auto found = answer.source.type == abi::kHole ? ext4::SeekTarget::kHole : ext4::SeekTarget::kData;
+    if (at < end && found == target) return at;
     at = end;
   }
   if (target == ext4::SeekTarget::kHole) return size;
   return fail(ENXIO);
 }
 
+void File::judge_hole(const FileLedger::Ticket& ticket, ByteRange range) {
+  if (auto breach = ledger_.judge_hole(ticket, range)) core_.breaches.add(std::move(*breach));
+}
+
 Result<std::vector<abi::Mapping>> File::extents() {
   RETURN_IF_ERROR(write_back());
   const std::shared_lock lock(inode_lock_);
+  const auto ticket = ledger_.ticket();
   const std::uint64_t end = round_up(size_);
   std::vector<abi::Mapping> found;
   for (std::uint64_t at = 0; at < end;) {
     ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpReport, at, end - at, size_));
-    if (answer.source.type != abi::kHole) found.push_back(answer.source);
+    if (answer.source.type != abi::kHole)
+      found.push_back(answer.source);
+    else
+      judge_hole(ticket, {.offset = at, .length = answer.end() - at});
     at = answer.source.offset + answer.source.length;
   }
   return found;

@@ -43,6 +43,7 @@ class File {
   struct WriteOptions {
     // Behind so many bytes the caller's memory cannot be read: a short write.
     std::size_t readable = std::numeric_limits<std::size_t>::max();
+    std::uint32_t operation = 0;  // kOpNoWait
   };
   Result<std::size_t> write(std::uint64_t position, std::span<const std::byte> from,
                             const WriteOptions& options);
@@ -53,18 +54,27 @@ class File {
   Result<void> store(std::uint64_t position, std::span<const std::byte> from);
 
   // ---- past the page cache (file_direct.cc) ----
-  Result<std::size_t> direct_read(std::uint64_t position, std::span<std::byte> into);
   struct DirectOptions {
-    std::uint32_t operation = 0;  // kOpOverwriteOnly, kOpAtomic
+    std::uint32_t operation = 0;  // kOpNoWait; of writes also kOpOverwriteOnly, kOpAtomic
   };
+  Result<std::size_t> direct_read(std::uint64_t position, std::span<std::byte> into,
+                                  const DirectOptions& options);
+  Result<std::size_t> direct_read(std::uint64_t position, std::span<std::byte> into) {
+    return direct_read(position, into, {});
+  }
   Result<std::size_t> direct_write(std::uint64_t position, std::span<const std::byte> from,
                                    const DirectOptions& options);
   Result<std::size_t> direct_write(std::uint64_t position, std::span<const std::byte> from) {
     return direct_write(position, from, {});
   }
 
+  // copy_file_range(2), of a part of `source` or of this file (file_copy.cc).
+  Result<std::size_t> copy_from(File& source, ByteRange range, std::uint64_t position);
+
   // ---- its blocks and its end (file_resize.cc) ----
   Result<void> truncate(std::uint64_t size);
+  // open(2) with O_TRUNC, where the server truncates in OPEN.
+  Result<void> open_truncating();
   // mode: FALLOC_FL_*.
   Result<void> fallocate(int mode, ByteRange range);
 
@@ -109,10 +119,15 @@ class File {
   [[nodiscard]] std::uint64_t round_down(std::uint64_t at) const { return at / block_ * block_; }
   [[nodiscard]] std::uint64_t round_up(std::uint64_t at) const { return round_down(at + block_ - 1); }
 
+  // How much of a write fits below the end of the largest file. EFBIG: nothing.
+  [[nodiscard]] Result<std::uint64_t> limit_write(std::uint64_t position, std::uint64_t length) const;
+  Result<std::size_t> copy_on_server(File& source, ByteRange range, std::uint64_t position);
   Result<void> read_device(const iomap_abi::Mapping& mapping, std::uint64_t position,
                            std::span<std::byte> into);
   Result<void> write_device(const iomap_abi::Mapping& mapping, std::uint64_t position,
                             std::span<const std::byte> from);
+  // What was reported as a hole since the ticket was taken.
+  void judge_hole(const FileLedger::Ticket& ticket, ByteRange range);
   // FUSE_READ and FUSE_WRITE without a handle.
   Result<void> read_inline(std::uint64_t position, std::span<std::byte> into);
   Result<void> write_inline(std::uint64_t position, std::span<const std::byte> from);

@@ -184,18 +184,22 @@ Result<void> File::zero_behind(std::uint64_t old_size, std::uint64_t position) {
 
 Result<std::size_t> File::write(std::uint64_t position, std::span<const std::byte> from,
                                 const WriteOptions& options) {
+  const FreezeGate::Writer writer(core_.gate);
   const std::unique_lock lock(inode_lock_);
   return write_locked(position, from, options);
 }
 
 Result<std::size_t> File::write_locked(std::uint64_t position, std::span<const std::byte> from,
                                        const WriteOptions& options) {
+  ASSIGN_OR_RETURN(const std::uint64_t fits, limit_write(position, from.size()));
+  from = from.first(fits);
   RETURN_IF_ERROR(zero_behind(size_, position));
   times_changed_ = true;
+  const std::uint32_t operation = abi::kOpWrite | options.operation;
   std::size_t done = 0;
   while (done < from.size()) {
     const std::uint64_t at = position + done;
-    const auto answer = mapper_.begin(abi::kOpWrite, at, from.size() - done, size_);
+    const auto answer = mapper_.begin(operation, at, from.size() - done, size_);
     if (!answer) return done > 0 ? Result<std::size_t>(done) : fail(answer.error());
     const std::uint64_t count = std::min<std::uint64_t>(answer->end() - at, from.size() - done);
     const auto piece = from.subspan(done, count);
@@ -203,7 +207,7 @@ Result<std::size_t> File::write_locked(std::uint64_t position, std::span<const s
         answer->mapping.type == abi::kInline
             ? copy_inline(at, piece)
             : copy_in(*answer, at, piece, options.readable - std::min(options.readable, done));
-    const auto ended = mapper_.end(*answer, {.operation = abi::kOpWrite,
+    const auto ended = mapper_.end(*answer, {.operation = operation,
                                              .position = at,
                                              .count = count,
                                              .written = copied.bytes,
@@ -216,6 +220,7 @@ Result<std::size_t> File::write_locked(std::uint64_t position, std::span<const s
 }
 
 Result<void> File::store(std::uint64_t position, std::span<const std::byte> from) {
+  const FreezeGate::Writer writer(core_.gate);
   std::size_t done = 0;
   while (done < from.size()) {
     const std::uint64_t at = position + done;

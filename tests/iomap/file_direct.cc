@@ -15,7 +15,8 @@ bool is_aligned(std::uint64_t position, std::uint64_t length) {
 
 }  // namespace
 
-Result<std::size_t> File::direct_read(std::uint64_t position, std::span<std::byte> into) {
+Result<std::size_t> File::direct_read(std::uint64_t position, std::span<std::byte> into,
+                                      const DirectOptions& options) {
   if (!is_aligned(position, into.size())) return fail(EINVAL);
   const std::shared_lock lock(inode_lock_);
   const std::uint64_t size = size_;
@@ -24,7 +25,8 @@ Result<std::size_t> File::direct_read(std::uint64_t position, std::span<std::byt
   RETURN_IF_ERROR(write_back({.offset = position, .length = into.size()}));
   const std::uint64_t end = std::min(position + into.size(), size);
   for (std::uint64_t at = position; at < end;) {
-    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpDirect, at, position + into.size() - at, size));
+    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpDirect | options.operation, at,
+                                                      position + into.size() - at, size));
     const std::uint64_t stop = std::min(end, answer.end());
     const auto out = into.subspan(at - position, stop - at);
     switch (answer.source.type) {
@@ -55,6 +57,11 @@ Result<std::size_t> File::direct_read(std::uint64_t position, std::span<std::byt
 Result<std::size_t> File::direct_write(std::uint64_t position, std::span<const std::byte> from,
                                        const DirectOptions& options) {
   if (!is_aligned(position, from.size())) return fail(EINVAL);
+  const FreezeGate::Writer writer(core_.gate);
+  ASSIGN_OR_RETURN(const std::uint64_t fits, limit_write(position, from.size()));
+  // What is left of it may not be whole sectors.
+  if (fits % Device::kLogicalBlock != 0) return fail(EINVAL);
+  from = from.first(fits);
   // Within the file and of whole blocks: beside others like it.
   const auto may_share = [&] {
     return position % block_ == 0 && from.size() % block_ == 0 && position + from.size() <= size_;

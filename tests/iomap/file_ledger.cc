@@ -103,6 +103,22 @@ std::optional<Breach> FileLedger::judge_read(const Ticket& ticket, Reader reader
   return std::nullopt;
 }
 
+bool FileLedger::is_settled(const Ticket& ticket, ByteRange range) const {
+  return ticket.changes % 2 == 0 && ticket.changes == changes_ && ticket.stores == stores_ &&
+         std::ranges::none_of(direct_, [&](const auto& direct) { return overlap(direct.range, range); });
+}
+
+std::optional<Breach> FileLedger::judge_hole(const Ticket& ticket, ByteRange range) const {
+  const std::lock_guard lock(mutex_);
+  if (!is_settled(ticket, range)) return std::nullopt;
+  const auto data = contents_.first_data(range.offset, range.length);
+  if (!data) return std::nullopt;
+  const auto known = blocks_.find(*data / block_size_);
+  if (known != blocks_.end() && (known->second & (kRefused | kUncertain)) != 0) return std::nullopt;
+  return Breach{Rule::kHoleOverData, fmt::format("node {}: {}+{} is called a hole, data at {}", node_,
+                                                 range.offset, range.length, *data)};
+}
+
 void FileLedger::expect(std::uint64_t position, std::span<std::byte> into) const {
   const std::lock_guard lock(mutex_);
   contents_.read(position, into);
@@ -111,6 +127,11 @@ void FileLedger::expect(std::uint64_t position, std::span<std::byte> into) const
 std::uint64_t FileLedger::size() const {
   const std::lock_guard lock(mutex_);
   return contents_.size();
+}
+
+void FileLedger::adopted() {
+  const std::lock_guard lock(mutex_);
+  adopted_ = true;
 }
 
 void FileLedger::device_writing(ByteRange range) {
@@ -139,6 +160,7 @@ FileLedger::Removing::Removing(FileLedger& ledger, ByteRange range) : ledger_(le
   const std::uint64_t begin = (range.offset + block - 1) / block;
   const std::uint64_t end =
       range.length == iomap_abi::kToEndOfFile ? range.length : (range.offset + range.length) / block;
+  ledger_.adopted_ = false;
   ledger_.removing_begin_ = begin;
   ledger_.removing_end_ = std::max(begin, end);
   std::erase_if(ledger_.blocks_, [&](const auto& known) {
@@ -175,6 +197,7 @@ std::optional<Breach> FileLedger::judge_mapped(std::uint64_t block, std::uint64_
                                                const Device& device, std::uint32_t operation,
                                                std::uint64_t file_size) {
   std::uint8_t& marks = blocks_[block];
+  if (adopted_ && marks == 0) marks = kWritten;
   // The kernel writes nothing back that lies behind the end, so zeros would be lost there.
   const bool behind = block * block_size_ >= file_size;
   const bool zeroes_behind = behind && (operation & iomap_abi::kOpZero) != 0;

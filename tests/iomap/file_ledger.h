@@ -70,11 +70,15 @@ class FileLedger {
   [[nodiscard]] Ticket ticket() const;
   [[nodiscard]] std::optional<Breach> judge_read(const Ticket& ticket, Reader reader, std::uint64_t position,
                                                  std::span<const std::byte> bytes) const;
+  // What was said to be a hole: it reads as zeros.
+  [[nodiscard]] std::optional<Breach> judge_hole(const Ticket& ticket, ByteRange range) const;
   // What reads should give, and up to where.
   void expect(std::uint64_t position, std::span<std::byte> into) const;
   [[nodiscard]] std::uint64_t size() const;
 
   // ---- blocks ----
+  // What is mapped was written by somebody before, until blocks are removed.
+  void adopted();
   // Before the IOEND, if there is one.
   // To blocks that the server says are written: from now on they hold the data, or what they held.
   void device_writing(ByteRange range);
@@ -108,6 +112,8 @@ class FileLedger {
                                      std::uint32_t operation, std::uint64_t file_size, const Device* device);
 
  private:
+  // mutex_ held: whether the contents of the range are what they were, and known.
+  [[nodiscard]] bool is_settled(const Ticket& ticket, ByteRange range) const;
   enum Mark : std::uint8_t {
     kWritten = 1,    // the kernel's data, or zeros, are there
     kConverted = 2,  // an IOEND for it succeeded
@@ -129,6 +135,7 @@ class FileLedger {
   std::list<Direct::Place> direct_;
   std::unordered_map<std::uint64_t, std::uint8_t> blocks_;  // Mark, by number
   std::uint64_t removals_ = 0;
+  bool adopted_ = false;
   // The blocks of the Removing that lives; there is one at most.
   std::uint64_t removing_begin_ = 0, removing_end_ = 0;
 };

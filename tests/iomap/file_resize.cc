@@ -48,6 +48,8 @@ Result<void> File::set_size_on_server(std::uint64_t size) {
 }
 
 Result<void> File::truncate(std::uint64_t size) {
+  if (size > core_.limits.largest_file) return fail(EFBIG);
+  const FreezeGate::Writer writer(core_.gate);
   const std::unique_lock lock(inode_lock_);
   const FileLedger::Changing changing(ledger_);
   const std::uint64_t old = size_;
@@ -70,6 +72,29 @@ Result<void> File::truncate(std::uint64_t size) {
   mapper_.cache().invalidate(freed);
   core_.owners.released(id_.node, freed);
   synced_size_ = std::min<std::uint64_t>(synced_size_, size);
+  return {};
+}
+
+Result<void> File::open_truncating() {
+  const FreezeGate::Writer writer(core_.gate);
+  const std::unique_lock lock(inode_lock_);
+  const FileLedger::Changing changing(ledger_);
+  const std::unique_lock no_faults(invalidate_lock_);
+  const ByteRange all{.offset = 0, .length = abi::kToEndOfFile};
+  const FileLedger::Removing removing(ledger_, all);
+  core_.owners.releasing(id_.node, all);
+  fuse_open_in in{};
+  in.flags = O_RDWR | O_TRUNC;
+  const auto opened = core_.connection.ask<fuse_open_out>(FUSE_OPEN, id_.node, in);
+  // What has no OPEN is as good as opened.
+  if (!opened && opened.error() != Errno(ENOSYS)) return fail(opened.error());
+  size_ = 0;
+  ledger_.resized(0);
+  truncate_pages(0);
+  mapper_.set_disk_size(0);
+  mapper_.cache().invalidate(all);
+  core_.owners.released(id_.node, all);
+  synced_size_ = 0;
   return {};
 }
 
@@ -99,6 +124,9 @@ Result<void> File::fallocate(int mode, ByteRange range) {
   if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0 ||
       (punches && (!keeps_size || zeroes)))
     return fail(EOPNOTSUPP);
+  const std::uint64_t limit = core_.limits.largest_file;
+  if (range.offset > limit || range.length > limit - range.offset) return fail(EFBIG);
+  const FreezeGate::Writer writer(core_.gate);
   const std::unique_lock lock(inode_lock_);
   const FileLedger::Changing changing(ledger_);
   const std::unique_lock no_faults(invalidate_lock_);

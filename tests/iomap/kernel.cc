@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <mutex>
+#include <shared_mutex>
 
 namespace fuse4fs::iomap_model {
 namespace {
@@ -43,12 +45,14 @@ Result<void> Kernel::mount() {
   in.max_readahead = 128 << 10;
   const std::uint64_t flags = options_.init_flags | FUSE_INIT_EXT | FUSE_ASYNC_READ | FUSE_BIG_WRITES |
                               FUSE_DO_READDIRPLUS | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES |
-                              FUSE_NO_OPEN_SUPPORT | FUSE_WRITEBACK_CACHE | FUSE_HANDLE_KILLPRIV_V2;
+                              FUSE_NO_OPEN_SUPPORT | FUSE_ATOMIC_O_TRUNC | FUSE_WRITEBACK_CACHE |
+                              FUSE_HANDLE_KILLPRIV_V2;
   in.flags = static_cast<std::uint32_t>(flags);
   in.flags2 = static_cast<std::uint32_t>(flags >> 32);
   ASSIGN_OR_RETURN(const auto out, core_.connection.ask<fuse_init_out>(FUSE_INIT, 0, in));
   std::uint64_t agreed = out.flags;
   if ((out.flags & FUSE_INIT_EXT) != 0) agreed |= std::uint64_t{out.flags2} << 32;
+  truncates_in_open_ = (agreed & FUSE_ATOMIC_O_TRUNC) != 0;
   if ((agreed & options_.init_flags & abi::kInitIomap) == 0) return {};
   iomap_ = out.minor >= abi::kProtocolMinor ? Iomap::kOn : Iomap::kConnectionOnly;
   // The connection is one for iomap, and no inode ever will be.
@@ -92,12 +96,16 @@ Result<void> Kernel::configure() {
 }
 
 Result<void> Kernel::sync_file_system() {
+  const std::shared_lock none_goes(going_);
   std::vector<std::shared_ptr<File>> files;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [node, known] : files_) files.push_back(known.file);
   }
-  for (const auto& file : files) RETURN_IF_ERROR(file->write_back());
+  for (const auto& file : files) {
+    RETURN_IF_ERROR(file->write_back());
+    RETURN_IF_ERROR(file->flush_times());
+  }
   return core_.connection.tell(FUSE_SYNCFS, kRoot, fuse_syncfs_in{});
 }
 
@@ -111,22 +119,26 @@ Result<void> Kernel::unmount() {
     }
     RETURN_IF_ERROR(evict(file));
   }
-  RETURN_IF_ERROR(core_.connection.tell(FUSE_SYNCFS, kRoot, fuse_syncfs_in{}));
+  // Whatever comes of it, the end comes as well.
+  const auto synced = core_.connection.tell(FUSE_SYNCFS, kRoot, fuse_syncfs_in{});
   ASSIGN_OR_RETURN(const auto answer, core_.connection.call(FUSE_DESTROY, 0));
   (void)answer;
-  return {};
+  return synced;
 }
 
 Result<void> Kernel::freeze() {
-  RETURN_IF_ERROR(sync_file_system());
-  const auto frozen = core_.connection.tell(abi::kFreeze, kRoot, abi::FreezeIn{});
-  if (!frozen && frozen.error() == Errno(ENOSYS)) return fail(EOPNOTSUPP);
-  return frozen;
+  core_.gate.close();
+  auto frozen = sync_file_system();
+  if (frozen) frozen = core_.connection.tell(abi::kFreeze, kRoot, abi::FreezeIn{});
+  if (frozen) return {};
+  core_.gate.open();
+  return fail(frozen.error() == Errno(ENOSYS) ? Errno(EOPNOTSUPP) : frozen.error());
 }
 
 Result<void> Kernel::unfreeze() {
   const auto thawed = core_.connection.call(abi::kUnfreeze, kRoot);
   if (!thawed && thawed.error() != Errno(ENOSYS)) return fail(thawed.error());
+  core_.gate.open();
   return {};
 }
 
@@ -150,6 +162,7 @@ Result<std::shared_ptr<File>> Kernel::instantiate(std::string_view name, const f
 }
 
 Result<std::shared_ptr<File>> Kernel::create(std::string_view name) {
+  const FreezeGate::Writer writer(core_.gate);
   fuse_mknod_in in{};
   in.mode = S_IFREG | 0644;
   ASSIGN_OR_RETURN(const auto entry,
@@ -176,27 +189,44 @@ void Kernel::forget(const std::shared_ptr<File>& file, std::uint64_t lookups) {
   core_.connection.post(FUSE_FORGET, file->node(), fuse_forget_in{.nlookup = lookups});
 }
 
-Result<void> Kernel::unlink(std::string_view name) {
+Result<void> Kernel::open_truncating(const std::shared_ptr<File>& file) {
+  return truncates_in_open_ ? file->open_truncating() : file->truncate(0);
+}
+
+Result<std::shared_ptr<File>> Kernel::unlink_open(std::string_view name) {
+  const FreezeGate::Writer writer(core_.gate);
+  // A name is looked up before it goes.
+  ASSIGN_OR_RETURN(auto file, open(name));
   const std::string wire = with_nul(name);
   ASSIGN_OR_RETURN(const auto answer,
                    core_.connection.call(FUSE_UNLINK, kRoot, std::as_bytes(std::span(wire))));
   (void)answer;
-  Known known;
+  const std::lock_guard lock(mutex_);
+  names_.erase(std::string(name));
+  return file;
+}
+
+void Kernel::close_unlinked(const std::shared_ptr<File>& file) {
+  const std::unique_lock alone(going_);
+  file->drop_pages();
+  std::uint64_t lookups = 0;
   {
     const std::lock_guard lock(mutex_);
-    const auto node = names_.find(std::string(name));
-    if (node == names_.end()) return {};
-    known = files_.at(node->second);
-    files_.erase(node->second);
-    ledgers_.erase(node->second);
-    names_.erase(node);
+    lookups = files_.at(file->node()).lookups;
+    files_.erase(file->node());
+    ledgers_.erase(file->node());
   }
-  known.file->drop_pages();
-  forget(known.file, known.lookups);
+  forget(file, lookups);
+}
+
+Result<void> Kernel::unlink(std::string_view name) {
+  ASSIGN_OR_RETURN(const auto file, unlink_open(name));
+  close_unlinked(file);
   return {};
 }
 
 Result<void> Kernel::evict(const std::shared_ptr<File>& file) {
+  const std::unique_lock alone(going_);
   (void)file->write_back();
   RETURN_IF_ERROR(file->flush_times());
   file->drop_pages();

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 
@@ -46,10 +47,17 @@ class Kernel final : public fuse::KernelDevice, public VolumeWatch {
   Result<std::shared_ptr<File>> open(std::string_view name);
   // The inode goes, with its pages and its last handle: nobody uses it any more.
   Result<void> unlink(std::string_view name);
+  // open(2) with O_TRUNC, of one that is in memory.
+  Result<void> open_truncating(const std::shared_ptr<File>& file);
+  // unlink() in two steps: the name goes, and the inode stays while it is open.
+  Result<std::shared_ptr<File>> unlink_open(std::string_view name);
+  void close_unlinked(const std::shared_ptr<File>& file);
   // Forgets an inode that nobody uses: writes it back, and opens it anew when it is asked for.
   Result<void> evict(const std::shared_ptr<File>& file);
 
   Result<void> sync_file_system();
+  // Waits for those who change something, and holds them back until unfreeze(). Files may be read, synced and
+  // evicted meanwhile.
   Result<void> freeze();
   Result<void> unfreeze();
 
@@ -80,6 +88,8 @@ class Kernel final : public fuse::KernelDevice, public VolumeWatch {
   Result<void> invalidate_device(const iomap_abi::DeviceInvalidateOut& what);
 
   const KernelOptions options_;
+  // Shared: who uses inodes without one of their handles; exclusively: one goes. Before all other locks.
+  std::shared_mutex going_;
   std::mutex mutex_;
   struct Known {
     std::shared_ptr<File> file;
@@ -90,6 +100,8 @@ class Kernel final : public fuse::KernelDevice, public VolumeWatch {
   std::map<std::string, std::uint64_t> names_;  // of files_
   // Of inodes that exist, also of those that are not in memory.
   std::map<std::uint64_t, std::shared_ptr<FileLedger>> ledgers_;
+  // ATOMIC_O_TRUNC was agreed to. Set by mount().
+  bool truncates_in_open_ = false;
   enum class Iomap { kOff, kConnectionOnly, kOn } iomap_ = Iomap::kOff;  // set by mount()
   Core core_;                                                            // last: its thread ends first
 };

@@ -42,10 +42,12 @@ constexpr auto kRows = std::to_array<MistakeRow>({
     {Mistake::kDelallocAtWriteback, "DelallocAtWriteback", Rule::kDelallocForWriteback},
     {Mistake::kInlineAtWriteback, "InlineAtWriteback", Rule::kInlineForWriteback},
     {Mistake::kInlineTooLarge, "InlineTooLarge", Rule::kInlineTooLarge},
+    {Mistake::kHoleReported, "HoleReported", Rule::kHoleOverData},
     {Mistake::kShortReply, "ShortReply", Rule::kReplySize},
     {Mistake::kLongReply, "LongReply", Rule::kReplySize},
     {Mistake::kInitMinorTooLow, "InitMinorTooLow", Rule::kInitMinorTooLow},
     {Mistake::kInitWritebackCache, "InitWritebackCache", Rule::kInitWritebackCache},
+    {Mistake::kTruncatesInOpen, "TruncatesInOpen", Rule::kMappedUninitialised},
     {Mistake::kConfigFlagsUnknown, "ConfigFlagsUnknown", Rule::kConfigRefused},
     {Mistake::kExclusiveMissing, "ExclusiveMissing", Rule::kInodeWithoutIomap},
     {Mistake::kNewSizeTooSmall, "NewSizeTooSmall", Rule::kSizeBelowIoend},
@@ -227,6 +229,8 @@ Connection::Tampering tampering_for(Mistake mistake) {
       return retype(abi::kOpWriteback, 0, abi::kInline);
     case Mistake::kInlineTooLarge:
       return retype(abi::kOpReport, 0, abi::kInline);
+    case Mistake::kHoleReported:
+      return retype(abi::kOpReport, abi::kOpSwapFile, abi::kHole);
     case Mistake::kShortReply:
       return resize(-8);
     case Mistake::kLongReply:
@@ -236,6 +240,10 @@ Connection::Tampering tampering_for(Mistake mistake) {
     case Mistake::kInitWritebackCache:
       return each<fuse_init_out>(FUSE_INIT,
                                  [](auto& out, const Answer&) { out.flags |= FUSE_WRITEBACK_CACHE; });
+    case Mistake::kTruncatesInOpen:
+      // It has no OPEN that could.
+      return each<fuse_init_out>(FUSE_INIT,
+                                 [](auto& out, const Answer&) { out.flags |= FUSE_ATOMIC_O_TRUNC; });
     case Mistake::kConfigFlagsUnknown:
       return each<abi::ConfigOut>(abi::kConfig, [](auto& out, const Answer&) { out.flags |= 0x100; });
     case Mistake::kExclusiveMissing:

@@ -143,7 +143,7 @@ Result<void> RandomLoad::replace(Random& random, Target& target) {
 
 Result<void> RandomLoad::one(Random& random, Target& target) {
   const auto what = random() % 100;
-  if (what == 0) return replace(random, target);
+  if (what == 0 && options_.names == LoadOptions::Names::kChange) return replace(random, target);
   const std::shared_lock used(target.in_use);
   if (what < 45) return one_write(random, target);
   if (what < 75) return one_read(random, *target.file);

@@ -33,6 +33,9 @@ struct LoadOptions {
   // look at again (reclaim_test.cc).
   enum class Memory { kPlenty, kShort };
   Memory memory = Memory::kPlenty;
+  // kKept: no file goes and comes again, nor is it evicted.
+  enum class Names { kChange, kKept };
+  Names names = Names::kChange;
 };
 
 class RandomLoad {

@@ -198,6 +198,43 @@ void add_sizes(Steps& steps) {
   steps.with("j", "sync of the rest", judge);
 }
 
+// The answer of who does not want to wait may be that he would have to.
+template <class T>
+Result<void> done_or_later(const Result<T>& outcome) {
+  return outcome || outcome.error() == Errno(EAGAIN) ? Result<void>() : fail(outcome.error());
+}
+
+void add_other_ways(Steps& steps) {
+  steps.with("n", "without waiting", [](File& file) -> Result<void> {
+    RETURN_IF_ERROR(done_or_later(file.write(0, pattern(5, 0, 3 * kBlock), {.operation = abi::kOpNoWait})));
+    RETURN_IF_ERROR(
+        done_or_later(file.direct_write(4 * kBlock, pattern(6, 0, kBlock), {.operation = abi::kOpNoWait})));
+    std::vector<std::byte> bytes(8 * kBlock);
+    return done_or_later(file.direct_read(0, bytes, {.operation = abi::kOpNoWait}));
+  });
+  steps.with("n", "sync of it", judge);
+  steps.with("q", "copy from another file", [&kernel = steps.kernel()](File& file) -> Result<void> {
+    ASSIGN_OR_RETURN(const auto source, kernel.open("a"));
+    ASSIGN_OR_RETURN(const auto done, file.copy_from(*source, {.offset = 100, .length = 3 * kBlock}, 5000));
+    return done == 3 * kBlock ? Result<void>() : fail(EPROTO);
+  });
+  steps.with("q", "copy within the file", [](File& file) -> Result<void> {
+    RETURN_IF_ERROR(fails_with(file.copy_from(file, {.offset = 0, .length = 5000}, 4000), EINVAL));
+    ASSIGN_OR_RETURN(const auto done, file.copy_from(file, {.offset = 5000, .length = 5000}, 20000));
+    return done == 5000 ? Result<void>() : fail(EPROTO);
+  });
+  steps.with("q", "sync of the copies", judge);
+  steps.with("o", "write to open", [](File& file) { return write(file, 0, 5 * kBlock); });
+  steps.with("o", "sync to open", judge);
+  steps.with("o", "open truncating", [&kernel = steps.kernel()](File&) -> Result<void> {
+    ASSIGN_OR_RETURN(const auto file, kernel.open("o"));
+    RETURN_IF_ERROR(kernel.open_truncating(file));
+    RETURN_IF_ERROR(file->sync());
+    return kernel.evict(file);
+  });
+  steps.with("o", "read of what was truncated", read_all);
+}
+
 void add_rest(Steps& steps) {
   steps.with("i", "IOEND that the server cannot do",
              [&kernel = steps.kernel(), &server = steps.server()](File& file) -> Result<void> {
@@ -251,6 +288,7 @@ std::vector<Step> scenario(Kernel& kernel, AllocatingVolume& server) {
   add_writes(*steps);
   add_direct(*steps);
   add_sizes(*steps);
+  add_other_ways(*steps);
   add_rest(*steps);
   return steps->take();
 }

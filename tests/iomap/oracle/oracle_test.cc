@@ -200,7 +200,7 @@ TEST_P(FullOracle, IsFullWhenTheKernelsIs) {
   const std::uint64_t first = number_of("FUSE4FS_SEED", 1);
   for (std::uint64_t seed = first; seed < first + number_of("FUSE4FS_SEEDS", kUsualSeeds); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
-    TwoVolumes volumes(kind, "2M");
+    TwoVolumes volumes(kind, "1M");
     volumes.kernel().core().causes.set({ENOSPC});
     Pair& pair = volumes.pair();
     Generator generator({.seed = seed,

@@ -81,8 +81,11 @@ class TwoVolumes {
     ours_side_.reset();
     kernels_side_.reset();
     ours_.unmount_and_check();
+    // Kernels up to 6.18 at least lose count of i_blocks with clusters: that is mended, and nothing else.
     const auto judged = oracle::run({"e2fsck", "-fn", kernels_image_});
-    if (judged.status != 0) return "the kernel's: " + judged.output;
+    if (judged.status != 0 && judged.output.find("i_blocks is") == std::string::npos)
+      return "the kernel's: " + judged.output;
+    if (judged.status != 0) (void)oracle::run({"e2fsck", "-fp", kernels_image_});
     EngineMount other(kernels_image_);
     Kernel& reader = other.mount(options_);
     ModelSide theirs_read_by_us(reader, other.server(), kFiles);
@@ -94,12 +97,23 @@ class TwoVolumes {
       KernelSide ours_read_by_them(ours_.image(), point_, KernelSide::Writing::kForbidden, kFiles);
       Pair swapped(theirs_read_by_us, ours_read_by_them, kFiles);
       wrong = swapped.compare_contents();
+      for (std::size_t file = 0; file < kFiles && wrong.empty(); ++file)
+        wrong = compare_sectors(file, ours_read_by_them.layout(file).sectors,
+                                theirs_read_by_us.layout(file).sectors);
     }
     other.unmount_and_check();
     return wrong.empty() ? "" : "the other's volume: " + wrong;
   }
 
  private:
+  // What was mapped ahead and jumped over lies within the file and stays, as unwritten blocks; behind its end
+  // there is nothing of it any more.
+  static std::string compare_sectors(std::size_t file, std::uint64_t ours, std::uint64_t kernels) {
+    constexpr std::uint64_t kJumpedOver = (1 << 20) / 512;
+    if (ours <= kernels + kJumpedOver) return "";
+    return fmt::format("file{} has {} sectors, the kernel's {}", file, ours, kernels);
+  }
+
   const TestMount::Options options_;
   EngineMount ours_;
   fs::path kernels_image_, point_;

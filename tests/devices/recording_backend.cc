@@ -23,6 +23,11 @@ void put(std::vector<std::byte>& image, const Recording::Operation& operation, s
 
 }  // namespace
 
+std::size_t Recording::count() const {
+  const std::lock_guard lock(mutex_);
+  return operations_.size();
+}
+
 std::vector<std::string> Recording::take_lines() {
   std::vector<std::string> lines;
   for (; told_ < operations_.size(); ++told_) {

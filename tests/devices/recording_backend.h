@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -39,6 +40,10 @@ class Recording {
 
   // Those that succeeded, in order. Not while the device is in use.
   [[nodiscard]] const std::vector<Operation>& operations() const { return operations_; }
+  // How many there are. Any thread, at any time.
+  [[nodiscard]] std::size_t count() const;
+  // Makes it the record of somebody who did it otherwise. Not while the device is in use.
+  void rewrite(const std::function<void(std::vector<Operation>&)>& change) { change(operations_); }
   // "W 4096+8192", "D 0+512" (a durable write), "F", "X 0+1024" (a discard), since the last call.
   std::vector<std::string> take_lines();
   // The device once the power had failed between the operations with the numbers `cut` - 1 and `cut`.
@@ -46,7 +51,7 @@ class Recording {
 
  private:
   friend class RecordingBackend;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<std::byte> before_;
   std::vector<Operation> operations_;
   std::size_t told_ = 0;

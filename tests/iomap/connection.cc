@@ -122,6 +122,8 @@ void Connection::receive() {
     if (header.unique == 0) continue;
     const std::lock_guard lock(mutex_);
     const auto waiter = waiters_.find(header.unique);
+    // Who asked does not wait for a server that is gone.
+    if (waiter == waiters_.end() && gone_) continue;
     if (waiter == waiters_.end() || header.len != bytes.size()) {
       breaches_.add(Rule::kReplySize, fmt::format("an answer to {}, which nobody asked", header.unique));
       continue;

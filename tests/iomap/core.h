@@ -28,8 +28,10 @@ struct Limits {
 
 class Devices {
  public:
+  // Before the first: what they lie on (Device::open()).
+  void lie_on(std::shared_ptr<cache::BlockBackend> medium) { medium_ = std::move(medium); }
   Result<std::uint32_t> add(int fd) {
-    ASSIGN_OR_RETURN(auto device, Device::open(fd));
+    ASSIGN_OR_RETURN(auto device, Device::open(fd, medium_));
     const std::lock_guard lock(mutex_);
     const auto id = static_cast<std::uint32_t>(devices_.size() + 1);
     devices_.emplace(id, std::move(device));
@@ -43,6 +45,7 @@ class Devices {
   }
 
  private:
+  std::shared_ptr<cache::BlockBackend> medium_;
   mutable std::mutex mutex_;
   std::map<std::uint32_t, std::unique_ptr<Device>> devices_;  // guarded by mutex_
 };

@@ -10,18 +10,21 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "base/result.h"
-#include "base/unique_fd.h"
+#include "server/cache/block_backend.h"
 
 namespace fuse4fs::iomap_model {
 
 class Device {
  public:
   static constexpr std::uint64_t kLogicalBlock = 512;
+  // By which a medium knows what comes from here: the server goes past the page cache.
+  static constexpr cache::IoPath kPath = cache::IoPath::kPageCache;
 
-  // `fd` is the server's: it is duplicated.
-  static Result<std::unique_ptr<Device>> open(int fd);
+  // `fd` is the server's: it is duplicated. With a medium, that is what is read and written instead.
+  static Result<std::unique_ptr<Device>> open(int fd, std::shared_ptr<cache::BlockBackend> medium);
 
   [[nodiscard]] std::uint64_t size() const { return size_; }
   Result<void> read(std::uint64_t address, std::span<std::byte> into) const;
@@ -38,9 +41,10 @@ class Device {
   [[nodiscard]] bool is_flushed(std::uint64_t write) const { return write <= flushed_; }
 
  private:
-  Device(UniqueFd fd, std::uint64_t size) : fd_(std::move(fd)), size_(size) {}
+  explicit Device(std::shared_ptr<cache::BlockBackend> medium)
+      : medium_(std::move(medium)), size_(medium_->geometry().size) {}
 
-  UniqueFd fd_;
+  const std::shared_ptr<cache::BlockBackend> medium_;
   const std::uint64_t size_;
   std::atomic<std::size_t> failing_ = 0;
   std::atomic<std::uint64_t> written_ = 0, flushed_ = 0;

@@ -6,10 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <stdexcept>
 
 #include "server/cache/descriptor_backend.h"
 #include "server/cache/direct_backend.h"
+#include "tests/devices/shared_backend.h"
 
 namespace fuse4fs::iomap_model {
 namespace {
@@ -23,7 +25,7 @@ void Complaints::corruption(std::string_view words, const ext4::EventSubject& /*
 }
 
 void Complaints::device_error(std::string_view words, const ext4::EventSubject& /*subject*/) {
-  ADD_FAILURE() << words;
+  if (!device_errors_expected_) ADD_FAILURE() << words;
 }
 
 void Complaints::notice(ext4::Notice /*what*/, std::string_view /*words*/) {}
@@ -54,14 +56,27 @@ EngineMount::~EngineMount() {
   std::filesystem::remove_all(directory_);
 }
 
-Kernel& EngineMount::mount(const TestMount::Options& options) {
+Kernel& EngineMount::mount(const TestMount::Options& options, const Below& below) {
   mount_.reset();
-  mount_ = std::make_unique<TestMount>(device_.get(), [this](Kernel&) { return engine(); }, options);
+  below_ = below;
+  if (below.faults) complaints_.expect_device_errors();
+  TestMount::Options above = options;
+  above.kernel.medium = below.medium;
+  mount_ = std::make_unique<TestMount>(device_.get(), [this](Kernel&) { return engine(); }, above);
   EXPECT_TRUE(kernel().mount());
   return kernel();
 }
 
 void EngineMount::tick() { EXPECT_TRUE(server().write_back()); }
+
+void EngineMount::save() {
+  if (!below_.medium) return;
+  std::vector<std::byte> bytes(below_.medium->geometry().size);
+  const iovec all = cache::piece_of(std::span<std::byte>(bytes));
+  EXPECT_TRUE(below_.medium->read(cache::IoPath::kPageCache, 0, std::span(&all, 1)));
+  std::ofstream(image_, std::ios::binary | std::ios::in | std::ios::out)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+}
 
 void EngineMount::unmount_and_check() {
   EXPECT_TRUE(kernel().breaches().empty()) << kernel().breaches().words();
@@ -72,15 +87,23 @@ void EngineMount::unmount_and_check() {
 
 void EngineMount::check() {
   mount_.reset();
+  save();
   run(fmt::format("e2fsck -fn {0} >{0}.said 2>&1 || {{ cat {0}.said; exit 1; }}", image_.string()));
 }
 
-std::unique_ptr<ext4::FileSystem> EngineMount::engine() {
+std::unique_ptr<cache::BlockBackend> EngineMount::lower_end() {
+  if (below_.medium) return std::make_unique<cache::SharedBackend>(below_.medium);
   auto backend = cache::DescriptorBackend::open(
       UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC)),
       UniqueFd(::open(image_.c_str(), O_RDWR | O_CLOEXEC | O_DIRECT)), cache::Access::kReadWrite);
   if (!backend) throw std::runtime_error(backend.error().message);
-  cache::BlockDevice device(std::make_unique<cache::DirectBackend>(std::move(*backend)),
+  return std::move(*backend);
+}
+
+std::unique_ptr<ext4::FileSystem> EngineMount::engine() {
+  auto backend = lower_end();
+  if (below_.faults) backend = std::make_unique<cache::FaultyBackend>(std::move(backend), below_.faults);
+  cache::BlockDevice device(std::make_unique<cache::DirectBackend>(std::move(backend)),
                             cache::Access::kReadWrite);
   auto engine = ext4::FileSystem::mount(
       std::move(device), {.content_times = ext4::MountOptions::ContentTimes::kCallers}, complaints_);

@@ -5,11 +5,14 @@
 // is put together are exceptions.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <string>
 
 #include "server/ext4/file_system.h"
+#include "tests/devices/faulty_backend.h"
+#include "tests/iomap/scenario.h"
 #include "tests/iomap/test_mount.h"
 
 namespace fuse4fs::iomap_model {
@@ -22,6 +25,11 @@ class Complaints final : public ext4::Events {
   void corruption(std::string_view words, const ext4::EventSubject& subject) override;
   void device_error(std::string_view words, const ext4::EventSubject& subject) override;
   void notice(ext4::Notice what, std::string_view words) override;
+  // What the device does wrong is the test's doing from now on.
+  void expect_device_errors() { device_errors_expected_ = true; }
+
+ private:
+  std::atomic<bool> device_errors_expected_ = false;
 };
 
 class EngineMount {
@@ -29,7 +37,7 @@ class EngineMount {
   // kOldData: what no file was written into holds somebody's.
   enum class Fill { kNothing, kOldData };
   // Every byte of it.
-  static constexpr std::byte kOldByte{0345};
+  static constexpr std::byte kOldByte = kNeverWritten;
   EngineMount(const std::string& mke2fs_options, const std::string& size, Fill fill);
   // On a copy of an image that is there.
   explicit EngineMount(const std::filesystem::path& image);
@@ -37,12 +45,23 @@ class EngineMount {
   EngineMount(const EngineMount&) = delete;
   EngineMount& operator=(const EngineMount&) = delete;
 
-  Kernel& mount(const TestMount::Options& options = {});
+  struct Below {
+    // What engine and kernel use instead of the image, which gets its content with save().
+    std::shared_ptr<cache::BlockBackend> medium{};
+    // Of all that the engine does on the device. Its complaints of the device are no failures then.
+    std::shared_ptr<cache::Faults> faults{};
+  };
+  Kernel& mount(const TestMount::Options& options = {}) { return mount(options, {}); }
+  Kernel& mount(const TestMount::Options& options, const Below& below);
   Kernel& kernel() { return mount_->kernel(); }
   ext4::FileSystem& server() { return mount_->server(); }
   [[nodiscard]] const std::filesystem::path& image() const { return image_; }
   // What write-back ticks do every few seconds.
   void tick();
+  // The engine dies without an unmount; what the kernel asks is answered by ENOTCONN.
+  void kill_server() { mount_->kill_server(); }
+  // The medium's content becomes the image's.
+  void save();
   // e2fsck finds nothing.
   void unmount_and_check();
   // The same of one that was unmounted, whatever the model says of it.
@@ -50,10 +69,12 @@ class EngineMount {
 
  private:
   EngineMount();
+  std::unique_ptr<cache::BlockBackend> lower_end();
   std::unique_ptr<ext4::FileSystem> engine();
 
   std::filesystem::path directory_, image_;
   UniqueFd device_;
+  Below below_;
   Complaints complaints_;
   std::unique_ptr<TestMount> mount_;
 };

@@ -34,6 +34,7 @@ Kernel::Kernel(UniqueFd socket, const KernelOptions& options)
           [this](auto node, auto offset, auto address) { return is_cached(node, offset, address); },
           options.watch, std::move(socket), options.tampering) {
   core_.limits.cache_max_bytes = options.cache_max_bytes;
+  core_.devices.lie_on(options.medium);
 }
 
 Kernel::~Kernel() = default;

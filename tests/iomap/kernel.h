@@ -30,6 +30,7 @@ struct KernelOptions {
   BlockOwners::Invalidation invalidation = BlockOwners::Invalidation::kBeforeEachFree;
   Core::Watch watch = Core::Watch::kNothing;
   Connection::Tampering tampering{};
+  std::shared_ptr<cache::BlockBackend> medium{};  // instead of what the server registers
 };
 
 class Kernel final : public fuse::KernelDevice, public VolumeWatch {

@@ -3,6 +3,7 @@
 
 #include <linux/falloc.h>
 
+#include <algorithm>
 #include <memory>
 
 namespace fuse4fs::iomap_model {
@@ -277,8 +278,10 @@ std::vector<std::byte> pattern(std::uint32_t key, std::uint64_t position, std::s
   words.reserve(end - begin);
   for (std::uint64_t word = begin; word < end; ++word)
     words.push_back(((std::uint64_t{key} << 40) | word | 1) ^ kMask);
-  const auto bytes = std::as_bytes(std::span(words)).subspan(position % 8, length);
-  return {bytes.begin(), bytes.end()};
+  const auto all = std::as_bytes(std::span(words)).subspan(position % 8, length);
+  std::vector<std::byte> bytes(all.begin(), all.end());
+  std::ranges::replace(bytes, kNeverWritten, std::byte{1});
+  return bytes;
 }
 
 std::vector<Step> scenario(Kernel& kernel, AllocatingVolume& server) {

@@ -19,6 +19,8 @@ struct Step {
 // outlives them.
 std::vector<Step> scenario(Kernel& kernel, AllocatingVolume& server);
 
+// What no pattern has.
+inline constexpr std::byte kNeverWritten{0345};
 // Bytes that say of which file and where in it they are: `key` is the file and the round.
 std::vector<std::byte> pattern(std::uint32_t key, std::uint64_t position, std::size_t length);
 

@@ -46,7 +46,9 @@ TestMount::TestMount(int device, const MakeServer& make_server, const Options& o
 }
 
 // The server first, which uses the kernel to its end.
-TestMount::~TestMount() {
+TestMount::~TestMount() { kill_server(); }
+
+void TestMount::kill_server() {
   threads_.reset();
   dispatcher_.reset();
   server_.reset();

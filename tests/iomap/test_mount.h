@@ -43,6 +43,9 @@ class TestMount {
 
   Kernel& kernel() { return *kernel_; }
   ext4::FileSystem& server() { return *server_; }
+  // It is gone in the middle of what it does, without an unmount; the kernel lives on. Nobody else may use
+  // server() meanwhile, nor afterwards.
+  void kill_server();
 
  private:
   UniqueFd server_end_;

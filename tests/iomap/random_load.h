@@ -11,11 +11,13 @@
 #include <cstdint>
 #include <memory>
 #include <random>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "tests/iomap/kernel.h"
+#include "tests/iomap/load_history.h"
 
 namespace fuse4fs::iomap_model {
 
@@ -36,6 +38,17 @@ struct LoadOptions {
   // kKept: no file goes and comes again, nor is it evicted.
   enum class Names { kChange, kKept };
   Names names = Names::kChange;
+  // kMany: half of what looks at a file syncs it, some writes are as by O_SYNC, all of the volume is synced
+  // now and then, and more files go.
+  enum class Syncs { kSome, kMany };
+  Syncs syncs = Syncs::kSome;
+  // So many operations on a file by a thread before it turns to another one; with kMany it syncs some then.
+  std::size_t burst = 1;
+  // Is told of every change and every sync.
+  LoadHistory* history = nullptr;
+  // What system calls may answer, since the test makes the device fail or the server go (ENOTCONN: then the
+  // load ends).
+  std::set<int> expected_errors{};
 };
 
 class RandomLoad {
@@ -54,9 +67,10 @@ class RandomLoad {
  private:
   struct Target {
     std::string name;
-    std::shared_mutex in_use;  // exclusively: it goes, and comes again
-    std::shared_mutex mapped;  // shared: direct writes; exclusively: writes through a mapping
-    std::shared_ptr<File> file;
+    std::shared_mutex in_use;    // exclusively: it goes, and comes again
+    std::shared_mutex mapped;    // shared: direct writes; exclusively: writes through a mapping
+    std::shared_ptr<File> file;  // null: it could not be made anew
+    std::size_t number = 0;      // of LoadHistory
   };
   using Random = std::mt19937_64;
 
@@ -65,9 +79,18 @@ class RandomLoad {
   Result<void> one(Random& random, Target& target);
   Result<void> one_write(Random& random, Target& target);
   Result<void> one_read(Random& random, File& file);
-  Result<void> one_change(Random& random, File& file);
-  Result<void> one_look(Random& random, File& file);
+  Result<void> one_change(Random& random, Target& target);
+  Result<void> one_look(Random& random, Target& target);
+  Result<void> sync(Target& target, File::SyncWhat what);
+  Result<void> sync_all();
+  Result<void> leave(Random& random, Target& target);
   Result<void> replace(Random& random, Target& target);
+  Result<void> make(Target& target);
+  Result<void> take_or_make(Target& target);
+  // `act`, told to the history.
+  template <class Act>
+  auto noted(const Target& target, const FileChange& change, const Act& act) -> decltype(act());
+  [[nodiscard]] bool is_expected(const Result<void>& outcome) const;
   ByteRange range(Random& random, const File& file, std::uint64_t alignment, std::uint64_t most) const;
 
   Kernel& kernel_;

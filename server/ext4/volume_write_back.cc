@@ -156,6 +156,11 @@ Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& free
   const auto steps = order_.plan(blocks->blocks(), notes);
   for (const auto& step : steps) {
     if (&step != &steps.front() || notes.contents_moved) flush();
+    if (&step == &steps.front() && !outcome) {
+      // Data may not have arrived: what shows it stays dirty, and waits for a flush that succeeds.
+      order_.note_contents_moved();
+      return outcome;
+    }
     std::vector<std::size_t> whole;
     for (const auto& item : step) {
       if (item.image.empty())

@@ -150,13 +150,15 @@ Result<std::size_t> File::direct_write_locked(std::uint64_t position, std::span<
   if (!invalidate_pages(range)) return fail(ENOTBLK);
   times_changed_ = true;
   auto out = write_pieces(position, from, abi::kOpDirect | abi::kOpWrite | options.operation);
+  bool failed = out.device_error != 0 || (!out.outcome && out.done == from.size());
   if (out.done > 0) {
     const auto told = mapper_.ioend(
         {.flags = out.flags, .error = out.device_error, .range = {.offset = position, .length = out.done}});
     if (out.device_error != 0) out.outcome = fail(out.device_error);
     if (out.outcome && !told) out.outcome = told;
+    // Not even of a part of it is it known that it is there.
+    failed |= !told;
   }
-  const bool failed = out.device_error != 0 || (!out.outcome && out.done == from.size());
   if (failed) {
     ledger_.device_refused({.offset = position, .length = out.done});
   } else if (out.done > 0) {

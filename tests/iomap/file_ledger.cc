@@ -146,7 +146,7 @@ void FileLedger::device_written(ByteRange range) {
 
 void FileLedger::device_refused(ByteRange range) {
   const std::lock_guard lock(mutex_);
-  each_block(range, [](std::uint8_t& marks) { marks |= kRefused; });
+  each_block(range, [](std::uint8_t& marks) { marks |= kRefused | kUncertain; });
 }
 
 void FileLedger::ioend_succeeded(ByteRange range) {

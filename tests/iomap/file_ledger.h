@@ -119,7 +119,9 @@ class FileLedger {
     kConverted = 2,  // an IOEND for it succeeded
     kUnwritten = 4,  // so was it answered last
     kRefused = 8,    // the device refused the last write
-    kUncertain = 16  // one of several direct writes was the last
+    // One of several direct writes was the last, or the device has refused one: until all of the block is
+    // new.
+    kUncertain = 16
   };
   template <class Change>
   void each_block(ByteRange range, const Change& change);

@@ -63,12 +63,24 @@ Result<void> File::truncate(std::uint64_t size) {
   size_ = size;
   ledger_.resized(size);
   truncate_pages(size);
-  RETURN_IF_ERROR(write_back());
+  // What comes there when it grows again is then what was there, or zeros.
+  const auto fails = [&](const Result<void>& outcome) {
+    if (size < old) ledger_.device_refused({.offset = size, .length = old - size});
+    return outcome;
+  };
+  if (const auto written = write_back(); !written) return fails(written);
   const std::uint64_t behind = round_up(size);
   const ByteRange freed{.offset = behind, .length = abi::kToEndOfFile};
-  const FileLedger::Removing removing(ledger_, freed);
+  FileLedger::Removing removing(ledger_, freed);
   core_.owners.releasing(id_.node, freed);
-  RETURN_IF_ERROR(set_size_on_server(size));
+  if (const auto set = set_size_on_server(size); !set) {
+    // A volume that has become read-only does nothing.
+    if (set.error() == Errno(EROFS)) {
+      removing.was_refused();
+      core_.owners.kept(id_.node, freed);
+    }
+    return fails(set);
+  }
   mapper_.cache().invalidate(freed);
   core_.owners.released(id_.node, freed);
   synced_size_ = std::min<std::uint64_t>(synced_size_, size);
@@ -105,8 +117,8 @@ Result<void> File::fallocate_on_server(int mode, ByteRange range, ByteRange remo
   in.length = range.length;
   in.mode = static_cast<std::uint32_t>(mode);
   if (const auto told = core_.connection.tell(FUSE_FALLOCATE, id_.node, in); !told) {
-    // Without extents a server cannot: it has done nothing then.
-    if (told.error() == Errno(EOPNOTSUPP)) {
+    // Without extents a server cannot, nor where it may not write: it has done nothing then.
+    if (told.error() == Errno(EOPNOTSUPP) || told.error() == Errno(EROFS)) {
       removing.was_refused();
       core_.owners.kept(id_.node, removed);
     }

@@ -36,6 +36,12 @@ struct Kind {
 
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
+#ifdef FUSE4FS_SANITIZED
+constexpr std::size_t kCuts = 6;
+#else
+constexpr std::size_t kCuts = 15;
+#endif
+
 std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
   const char* const text = std::getenv(name);
   return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
@@ -76,7 +82,7 @@ std::vector<std::byte> bytes_of(const std::filesystem::path& path) {
 
 RecordedLoad::RecordedLoad(const Kind& kind, std::uint64_t seed)
     : mount_(kind.mke2fs, "16M", EngineMount::Fill::kOldData),
-      history_([this] { return recording_->count(); }, kind.ends),
+      history_([this] { return recording_->count(); }, {.ends = kind.ends}),
       seed_(seed) {
   TestMount::Options options;
   options.kernel.quirks = Quirks::v7();
@@ -142,7 +148,8 @@ void RecordedLoad::run_and_kill() {
 
 struct Tally {
   std::size_t cuts = 0, unjudged = 0, promised = 0, wrong = 0;
-  std::string words;  // of the first that are wrong
+  std::size_t showed_old = 0;  // of those that are wrong: what somebody held before the volume was made
+  std::string words;           // of the first that are wrong
 };
 
 void judge(const RecordedLoad& load, std::size_t cut, const Survival& survival, const Recording& recording,
@@ -157,6 +164,9 @@ void judge(const RecordedLoad& load, std::size_t cut, const Survival& survival, 
   auto lines = load.history().broken(cut, recovered.files);
   lines.insert(lines.end(), recovered.complaints.begin(), recovered.complaints.end());
   if (lines.empty()) return;
+  tally.showed_old += std::ranges::any_of(recovered.files, [](const auto& file) {
+    return std::ranges::find(file.second.bytes, EngineMount::kOldByte) != file.second.bytes.end();
+  });
   if (++tally.wrong > 3) return;
   tally.words += fmt::format("cut {} of {}, survival {}, chance {}:\n", cut, recording.operations().size(),
                              static_cast<int>(survival.kind), survival.seed);
@@ -194,7 +204,7 @@ TEST_P(EngineCut, KeepsWhatWasSyncedAndShowsNothingOld) {
   const Kind& kind = GetParam();
   const std::uint64_t first = from_environment("FUSE4FS_SEED", 1);
   const std::uint64_t seeds = from_environment("FUSE4FS_SEEDS", 1);
-  const std::size_t cuts = from_environment("FUSE4FS_CUTS", 20);
+  const std::size_t cuts = from_environment("FUSE4FS_CUTS", kCuts);
   Tally all;
   std::size_t operations = 0;
   for (std::uint64_t seed = first; seed < first + seeds && !HasFatalFailure(); ++seed) {
@@ -253,9 +263,8 @@ TEST_P(EngineCutMistake, IsFound) {
   load.recording().rewrite([](auto& operations) { make(GetParam(), operations); });
   const Tally tally = judge_cuts(load, kind, seed, 40);
   EXPECT_GT(tally.wrong, 0U);
-  // What a block held before is seen where its data is late.
   if (GetParam() == Mistake::kDataLate) {
-    EXPECT_NE(tally.words.find("e5e5e5e5"), std::string::npos) << tally.words;
+    EXPECT_GT(tally.showed_old, 0U);
   }
 }
 

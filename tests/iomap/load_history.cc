@@ -59,7 +59,8 @@ void LoadHistory::ended(Place place, Outcome outcome) {
   auto& change = files_[place.file].changes[place.change];
   change.end = ++clock_;
   change.end_moment = now;
-  change.is_certain = outcome == Outcome::kDone;
+  const bool is_promise = change.what.kind != Kind::kSync || options_.syncs == Syncs::kPromise;
+  change.is_certain = is_promise && outcome == Outcome::kDone;
 }
 
 const LoadHistory::Change* LoadHistory::last_sync(const File& file, Moment cut) {
@@ -181,13 +182,13 @@ std::optional<std::string> LoadHistory::judge(const File& file, Moment cut, cons
   SizeLimits limits = size_limits(file, cut);
   if (!promise) limits.least = 0;
   const std::uint64_t size = found.bytes.size();
-  if (size < limits.least || (ends_ == Ends::kExact && size > limits.most))
+  if (size < limits.least || (options_.ends == Ends::kExact && size > limits.most))
     return fmt::format("size {}, between {} and {} expected", size, limits.least, limits.most);
   const Replaced nothing(size + found.behind.size(), 0);
   if (auto wrong = judge_bytes(file, cut, found.bytes, promise ? *promise : nothing)) return wrong;
   if (std::ranges::all_of(found.behind, [](std::byte byte) { return byte == std::byte{0}; }))
     return std::nullopt;
-  if (ends_ == Ends::kExact) return fmt::format("not only zeros behind its end at {}", size);
+  if (options_.ends == Ends::kExact) return fmt::format("not only zeros behind its end at {}", size);
   auto longer = found.bytes;
   longer.insert(longer.end(), found.behind.begin(), found.behind.end());
   return judge_bytes(file, cut, longer, nothing);

@@ -64,7 +64,14 @@ class LoadHistory {
   // kLoose: blocks that are not the file's yet may lie there, without extents: with zeros, or with what was
   // written back. What puts the volume in order moves the end of the file behind them, or not.
   enum class Ends { kExact, kLoose };
-  LoadHistory(std::function<Moment()> now, Ends ends) : now_(std::move(now)), ends_(ends) {}
+  // kNothing: the device refuses data, so that nobody knows what is there.
+  enum class Syncs { kPromise, kNothing };
+  struct Options {
+    Ends ends = Ends::kExact;
+    Syncs syncs = Syncs::kPromise;
+  };
+  LoadHistory(std::function<Moment()> now, const Options& options)
+      : now_(std::move(now)), options_(options) {}
 
   // A file is about to be made; the answer is its number. Names may come again.
   std::size_t making(const std::string& name);
@@ -121,7 +128,7 @@ class LoadHistory {
                   std::vector<std::string>& lines) const;
 
   const std::function<Moment()> now_;
-  const Ends ends_;
+  const Options options_;
   mutable std::mutex mutex_;
   std::uint64_t clock_ = 0;  // guarded by mutex_, as is files_
   std::vector<File> files_;

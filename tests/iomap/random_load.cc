@@ -18,6 +18,9 @@ Result<void> done(const Result<std::size_t>& outcome) {
   return outcome ? Result<void>() : fail(outcome.error());
 }
 
+// Nothing can be done any more.
+bool is_the_end(Errno error) { return error == Errno(ENOTCONN) || error == Errno(EROFS); }
+
 bool is_whole(const Result<void>& outcome, const FileChange& /*change*/) { return outcome.has_value(); }
 bool is_whole(const Result<std::size_t>& outcome, const FileChange& change) {
   return outcome && *outcome == change.range.length;
@@ -254,7 +257,7 @@ void RandomLoad::thread(std::size_t number) {
       target = targets_[random() % targets_.size()].get();
     }
     if (outcome) outcome = one(random, *target);
-    if (!outcome && is_expected(outcome) && outcome.error() == Errno(ENOTCONN)) return;
+    if (!outcome && is_expected(outcome) && is_the_end(outcome.error())) return;
     if (!is_expected(outcome) && kernel_.breaches().empty())
       ADD_FAILURE() << "thread " << number << " step " << step << ": " << outcome.error().message();
   }

@@ -46,8 +46,8 @@ struct LoadOptions {
   std::size_t burst = 1;
   // Is told of every change and every sync.
   LoadHistory* history = nullptr;
-  // What system calls may answer, since the test makes the device fail or the server go (ENOTCONN: then the
-  // load ends).
+  // What system calls may answer, since the test makes the device fail or the server go. A thread ends with
+  // ENOTCONN or EROFS.
   std::set<int> expected_errors{};
 };
 

@@ -3,6 +3,7 @@
 // shows what blocks held before.
 //
 // FUSE4FS_SEED, FUSE4FS_SEEDS: the first load, and how many. FUSE4FS_CUTS: so many cuts of each.
+// FUSE4FS_E2FSCK: with what e2fsck said. FUSE4FS_KEEP: a directory for the images that are wrong.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -172,6 +173,11 @@ void judge(const RecordedLoad& load, std::size_t cut, const Survival& survival, 
                              static_cast<int>(survival.kind), survival.seed);
   for (const auto& line : lines) tally.words += "  " + line + "\n";
   if (std::getenv("FUSE4FS_E2FSCK") != nullptr) tally.words += recovered.repair;
+  if (const char* const directory = std::getenv("FUSE4FS_KEEP")) {
+    const auto image = recording.image_at(cut, survival);
+    std::ofstream(fmt::format("{}/cut-{}-{}", directory, cut, survival.seed), std::ios::binary)
+        .write(reinterpret_cast<const char*>(image.data()), static_cast<std::streamsize>(image.size()));
+  }
 }
 
 // Anywhere, and half of them where the device was flushed, or something was durable at once.

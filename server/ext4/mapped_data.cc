@@ -65,10 +65,11 @@ DataMapping MappedData::to_bytes(const Mapping& mapping, InodeNumber number) con
   return bytes;
 }
 
-DataMapping MappedData::hole_at(std::uint64_t offset) const {
+// To where the file may grow: who goes farther is to ask, and to be told.
+DataMapping MappedData::hole_at(const Inode& inode, std::uint64_t offset) const {
   const std::uint64_t block = volume_.block_size();
   const std::uint64_t begin = offset & ~(block - 1);
-  const std::uint64_t end = (data_.volume_size_limit() + block - 1) & ~(block - 1);
+  const std::uint64_t end = data_.size_limit(inode) & ~(block - 1);
   return {.offset = begin, .length = end > begin ? end - begin : block};
 }
 
@@ -80,10 +81,10 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
     // The caller has memory for a block of it.
     if (inode.size() > volume_.block_size())
       return fail(volume_.corrupted(inode.number, 0, "a file in its inode is longer than a block"));
-    if (block != 0) return hole_at(offset);
+    if (block != 0) return hole_at(inode, offset);
     return DataMapping{.kind = Kind::kInline, .offset = 0, .length = volume_.block_size()};
   }
-  if (block >= metadata_.extents.block_limit(inode)) return hole_at(offset);
+  if (block >= metadata_.extents.block_limit(inode)) return hole_at(inode, offset);
   ASSIGN_OR_RETURN(Mapping found, metadata_.extents.find(inode, block));
   if (!inode.has(EXT4_EXTENTS_FL)) {
     // An indirect map knows single blocks: those of this request that follow each other.
@@ -93,17 +94,24 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
     ASSIGN_OR_RETURN(const auto parts, metadata_.extents.map(inode, block, count));
     if (!parts.empty() && parts.front().count > found.count) found = parts.front();
   }
-  return to_bytes(found, inode.number);
+  DataMapping mapping = to_bytes(found, inode.number);
+  if (mapping.kind == Kind::kHole)
+    mapping.length = std::min(mapping.length, hole_at(inode, mapping.offset).length);
+  return mapping;
 }
 
 // A mapping that is remembered is the map's, since the inode's lock is held.
-void MappedData::hand_over(const MappingRequest& request, InodeNumber number, DataMapping& mapping) {
+void MappedData::hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
+  if (must_be_reported(inode, request, mapping)) {
+    mapping.report = DataMapping::Report::kAlways;
+    return;
+  }
   const bool is_for_use =
       request.purpose != MappingPurpose::kReport && request.purpose != MappingPurpose::kSwap;
   const bool is_worth_it =
       mapping.has_blocks() || (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
   if (is_for_use && is_worth_it && request.pieces == MappingRequest::Pieces::kAny &&
-      cache_.load()->remember(number, mapping)) {
+      cache_.load()->remember(inode.number, mapping)) {
     mapping.place = DataMapping::Place::kRemembered;
     return;
   }
@@ -131,8 +139,11 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     files_.note_use(number);
     if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    // The caller makes a file longer only when this was done.
+    if (request.purpose == MappingPurpose::kZero &&
+        request.range.offset + request.range.length > data_.size_limit(inode))
+      return fail(EFBIG);
     ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
-    if (must_go_by_pages(inode, request, found)) return fail(ENOTBLK);
     if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
       return fail(EAGAIN);
     // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it.
@@ -140,7 +151,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     if (!moves_out && (!writes || found.has_blocks())) {
       if (writes) files_.note_needed(number, blocks_to(request.range.offset + request.range.length));
       remember_next(inode, request, found);
-      hand_over(request, number, found);
+      hand_over(inode, request, found);
       return found;
     }
   }
@@ -183,7 +194,7 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   if (!found.has_blocks()) return filled ? fail(EIO) : fail(filled.error());
   // The rest as well: the caller may have kept the hole that it was.
   RETURN_IF_ERROR(remember_up_to(inode, request, found.offset + found.length, end_of_filled << bits));
-  hand_over(request, number, found);
+  hand_over(inode, request, found);
   return found;
 }
 
@@ -197,12 +208,11 @@ Result<std::uint64_t> MappedData::first_given(const Inode& inode, std::uint64_t 
 // Kernels of v7 may say nothing of a direct write that makes the file longer when nothing has to be
 // converted: a stat beside a truncate can leave them with too large an idea of what is on the disk. Of a
 // write through pages they always do.
-bool MappedData::must_go_by_pages(const Inode& inode, const MappingRequest& request,
+bool MappedData::must_be_reported(const Inode& inode, const MappingRequest& request,
                                   const DataMapping& found) {
-  if (request.purpose != MappingPurpose::kDirectWrite) return false;
-  const bool is_written_at_once = found.kind == Kind::kWritten || !inode.has(EXT4_EXTENTS_FL);
   const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
-  return is_written_at_once && request.range.offset + request.range.length > size;
+  return request.purpose == MappingPurpose::kDirectWrite && found.kind == Kind::kWritten &&
+         request.range.offset + request.range.length > size;
 }
 
 // What the caller asked for last comes last: a caller who has no room for all of it keeps that.
@@ -212,7 +222,7 @@ Result<void> MappedData::remember_up_to(const Inode& inode, const MappingRequest
     auto rest = request;
     rest.range = {.offset = at, .length = end - at};
     ASSIGN_OR_RETURN(DataMapping next, look(inode, rest));
-    hand_over(rest, inode.number, next);
+    hand_over(inode, rest, next);
     at = next.offset + next.length;
   }
   return {};
@@ -228,7 +238,7 @@ void MappedData::remember_next(const Inode& inode, const MappingRequest& request
     next.range = {.offset = at, .length = inode.size() - at};
     auto mapping = look(inode, next);
     if (!mapping || (!mapping->has_blocks() && request.purpose != MappingPurpose::kRead)) break;
-    hand_over(next, inode.number, *mapping);
+    hand_over(inode, next, *mapping);
     if (mapping->place != DataMapping::Place::kRemembered) break;
     at = mapping->offset + mapping->length;
   }

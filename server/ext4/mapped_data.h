@@ -79,16 +79,16 @@ class MappedData {
     return (offset >> volume_.block_bits()) + ((offset & (volume_.block_size() - 1)) == 0 ? 0 : 1);
   }
   [[nodiscard]] static Result<void> must_be_known(const InodeTable::Held& held);
-  [[nodiscard]] DataMapping hole_at(std::uint64_t offset) const;
+  [[nodiscard]] DataMapping hole_at(const Inode& inode, std::uint64_t offset) const;
   Result<DataMapping> look(const Inode& inode, const MappingRequest& request);
   Result<DataMapping> allocate(InodeNumber number, const MappingRequest& request);
   Result<std::uint64_t> first_given(const Inode& inode, std::uint64_t first, std::uint64_t needed);
-  [[nodiscard]] bool must_go_by_pages(const Inode& inode, const MappingRequest& request,
+  [[nodiscard]] bool must_be_reported(const Inode& inode, const MappingRequest& request,
                                       const DataMapping& found);
   Result<void> fill(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> clear(const Mapping& blocks);
-  void hand_over(const MappingRequest& request, InodeNumber number, DataMapping& mapping);
+  void hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
   // What lies behind `found` and the caller will probably ask for next.
   void remember_next(const Inode& inode, const MappingRequest& request, const DataMapping& found);
   Result<void> remember_up_to(const Inode& inode, const MappingRequest& request, std::uint64_t at,

@@ -54,6 +54,9 @@ struct DataMapping {
   // kWhole: what is written into it goes to the device in one piece (MappingRequest::Pieces).
   using Pieces = MappingRequest::Pieces;
   Pieces pieces = Pieces::kAny;
+  // kAlways: the caller is to report what it has written by it (complete_write()), also where it would not.
+  enum class Report { kIfUnwritten, kAlways };
+  Report report = Report::kIfUnwritten;
   // kRemembered: remember() has kept it, and the caller should take it from there: what is there it can see
   // change.
   enum class Place { kHere, kRemembered };
@@ -104,7 +107,7 @@ class MappingCache {
 // What a caller must know before its first question.
 struct MappingLimits {
   std::array<std::uint8_t, 16> uuid{};
-  std::uint64_t largest_file = 0;  // bytes
+  std::uint64_t largest_file = 0;  // bytes; some may be shorter. What lies behind it is EFBIG
   std::uint32_t most_links = 0;
   std::int64_t earliest_time = 0, latest_time = 0;  // seconds since 1970
 };
@@ -117,7 +120,6 @@ class MappingService {
   // Before the first map(). `cache` outlives the service's last call.
   virtual void set_mapping_cache(MappingCache& cache) = 0;
 
-  // ENOTBLK for a direct write that has to go through the caller's memory.
   virtual Result<DataMapping> map(InodeNumber inode, const MappingRequest& request) = 0;
   virtual Result<void> finish(InodeNumber inode, const FinishedOperation& operation) = 0;
   // Answers the size on the disk afterwards. A failure is remembered: the next sync of the inode reports it,

@@ -15,7 +15,7 @@ namespace {
 // As much again as the file has; in bytes.
 constexpr std::uint64_t kLeast = 64 << 10, kMost = 64 << 20;
 // Of files that are written directly, whose cannot be taken back so easily.
-constexpr std::uint64_t kMostDirect = 8 << 20;
+constexpr std::uint64_t kMostDirect = 32 << 20;
 // Not at the cost of others: of what is free, no more than one part in so many, for all files together.
 constexpr std::uint64_t kPlenty = 8;
 // Between the caller's forgetting and the unmapping: for a write that had its mapping in hand to end, and to

@@ -71,9 +71,8 @@ void MappingRequests::configure(Reply& reply, std::span<const std::byte> request
 
   const auto limits = mappings_.mapping_limits();
   iomap_abi::ConfigOut out{};
-  out.flags =
-      in->body.flags & (iomap_abi::kConfigId | iomap_abi::kConfigUuid | iomap_abi::kConfigBlockSize |
-                        iomap_abi::kConfigMaxLinks | iomap_abi::kConfigTime | iomap_abi::kConfigMaxBytes);
+  out.flags = in->body.flags & (iomap_abi::kConfigId | iomap_abi::kConfigUuid | iomap_abi::kConfigBlockSize |
+                                iomap_abi::kConfigMaxLinks | iomap_abi::kConfigTime);
   std::ranges::copy_n(options_.name.begin(),
                       static_cast<std::ptrdiff_t>(std::min(options_.name.size(), sizeof out.id - 1)), out.id);
   std::ranges::copy(limits.uuid, out.uuid);
@@ -85,8 +84,6 @@ void MappingRequests::configure(Reply& reply, std::span<const std::byte> request
   out.time_granularity = file_system_.time_granularity();
   out.time_min = limits.earliest_time;
   out.time_max = limits.latest_time;
-  out.max_bytes = static_cast<std::int64_t>(
-      std::min(limits.largest_file, static_cast<std::uint64_t>(in->body.max_bytes)));
   reply.structure(out);
   configured_ = true;
 }

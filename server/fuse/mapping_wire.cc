@@ -98,6 +98,8 @@ iomap_abi::Mapping to_wire(const DataMapping& mapping, std::uint32_t device) {
   wire.address = mapping.has_blocks() ? mapping.device_offset : iomap_abi::kNullAddress;
   wire.device = mapping.has_blocks() ? device : iomap_abi::kNullDevice;
   if (mapping.metadata == DataMapping::Metadata::kPending) wire.flags |= iomap_abi::kDirty;
+  // What the kernel reports of any write to it.
+  if (mapping.report == DataMapping::Report::kAlways) wire.flags |= iomap_abi::kShared;
   if (mapping.pieces == DataMapping::Pieces::kWhole) wire.flags |= iomap_abi::kAtomicBio;
   return wire;
 }

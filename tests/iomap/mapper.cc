@@ -19,8 +19,9 @@ bool is_usual_refusal(std::uint32_t operation, int error) {
   switch (error) {
     case ENOSPC:
     case EDQUOT:
-    case EFBIG:
       return allocates && (operation & abi::kOpWriteback) == 0;
+    case EFBIG:
+      return (allocates || (operation & abi::kOpZero) != 0) && (operation & abi::kOpWriteback) == 0;
     case EAGAIN:
       return (operation & (abi::kOpNoWait | abi::kOpOverwriteOnly)) != 0;
     case ENOSYS:

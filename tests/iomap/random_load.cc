@@ -222,7 +222,8 @@ Result<void> RandomLoad::replace(Random& random, Target& target) {
 Result<void> RandomLoad::one(Random& random, Target& target) {
   const auto what = random() % 100;
   const bool syncs = options_.syncs == LoadOptions::Syncs::kMany;
-  if (what < (syncs ? 4U : 1U) && options_.names == LoadOptions::Names::kChange) return replace(random, target);
+  if (what < (syncs ? 4U : 1U) && options_.names == LoadOptions::Names::kChange)
+    return replace(random, target);
   if (syncs && what == 4) return sync_all();
   {
     const std::shared_lock used(target.in_use);

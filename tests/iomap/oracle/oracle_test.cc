@@ -73,6 +73,7 @@ class TwoVolumes {
   }
 
   Kernel& kernel() { return ours_.kernel(); }
+  std::uint64_t largest_file() { return ours_.server().mappings()->mapping_limits().largest_file; }
   Pair& pair() { return *pair_; }
 
   // Both are unmounted, checked, and read by the other.
@@ -171,7 +172,7 @@ TEST_P(EngineOracle, DoesWhatTheKernelsDoes) {
       ASSERT_TRUE(done(pair.look_closely()));
     }
     if (seed % 2 == 0) {
-      for (const Operation& operation : at_the_limit(volumes.kernel().core().limits.largest_file, kind.maps))
+      for (const Operation& operation : at_the_limit(volumes.largest_file(), kind.maps))
         ASSERT_TRUE(done(pair.apply(operation)));
     }
     ASSERT_TRUE(done(pair.look_closely()));

@@ -63,7 +63,8 @@ std::optional<Failure> Comparison::compare_status(const Entry& first, const Entr
       exact || !S_ISDIR(a.stx_mode) || directory_size_counts(a.stx_size, b.stx_size, rules_.block_size);
   if (size_counts && a.stx_size != b.stx_size) return differs("size", a.stx_size, b.stx_size);
   // Delayed allocation: only what was synced is counted for good.
-  if (size_counts && depth == Depth::kWhole) {
+  const bool blocks_count = size_counts && !(rules_.mapped_ahead && S_ISREG(a.stx_mode));
+  if (blocks_count && depth == Depth::kWhole) {
     const auto [low, high] = std::minmax(a.stx_blocks, b.stx_blocks);
     if (high - low > (exact ? 0 : sector_tolerance(first, second, rules_)))
       return differs("blocks", a.stx_blocks, b.stx_blocks);

@@ -21,6 +21,7 @@ struct VolumeRules {
   std::uint32_t cluster_size = 0;  // bytes; as the block unless bigalloc
   std::int64_t granularity = 1;    // of times, nanoseconds
   bool inline_data = false;        // files may lie inside of their inodes
+  bool mapped_ahead = false;  // a kernel with fuse-iomap: files that have grown have more blocks for a while
   // Of times, seconds: a signed 32-bit number, and two epoch bits.
   std::int64_t earliest = -(std::int64_t{1} << 31);
   std::int64_t latest = (std::int64_t{1} << 34) - (std::int64_t{1} << 31) - 1;

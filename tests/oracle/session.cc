@@ -61,6 +61,9 @@ std::string parent_of(const std::string& path) {
 // Inodes of 128 bytes have no room for nanoseconds and epoch bits.
 VolumeRules rules_of(const Kind& kind) {
   VolumeRules rules;
+  char enabled = 'N';
+  std::ifstream("/sys/module/fuse/parameters/enable_iomap") >> enabled;
+  rules.mapped_ahead = enabled == 'Y';
   rules.inline_data = kind.arguments.find("inline_data") != std::string_view::npos;
   constexpr std::string_view kClusters = "-C ";
   if (const auto at = kind.arguments.find(kClusters); at != std::string_view::npos)

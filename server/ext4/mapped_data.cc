@@ -124,11 +124,26 @@ void MappedData::hand_over(const Inode& inode, const MappingRequest& request, Da
   mapping.length = std::min(mapping.length, end - mapping.offset);
 }
 
+// A block always lies in one piece. With clusters more would as well, but the caller's interface has no more:
+// fuse-iomap allows the length of one block only.
+Result<void> MappedData::must_be_one_block(const MappingRequest& request) const {
+  if (request.purpose != MappingPurpose::kDirectWrite) return fail(EOPNOTSUPP);
+  const std::uint64_t block = volume_.block_size();
+  if (request.range.length != block || request.range.offset % block != 0) return fail(EINVAL);
+  return {};
+}
+
+// Or has them already. As ext4: only of their blocks it is known whether they were written.
+bool MappedData::will_have_extents(const Inode& inode) const {
+  return inode.has(EXT4_EXTENTS_FL) ||
+         (inode.has(EXT4_INLINE_DATA_FL) && ext2fs_has_feature_extents(volume_.super_pointer()));
+}
+
 Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& request) {
-  // The blocks of a swap file would have to stay where they are whatever happens, and single blocks in one
-  // piece are more than is known of the device.
-  if (request.purpose == MappingPurpose::kSwap || request.pieces == MappingRequest::Pieces::kWhole)
-    return fail(EOPNOTSUPP);
+  // The blocks of a swap file would have to stay where they are whatever happens.
+  if (request.purpose == MappingPurpose::kSwap) return fail(EOPNOTSUPP);
+  const bool in_one_piece = request.pieces == MappingRequest::Pieces::kWhole;
+  if (in_one_piece) RETURN_IF_ERROR(must_be_one_block(request));
   const bool writes = allocates(request.purpose);
   if (writes) RETURN_IF_ERROR(volume_.check_writable());
   {
@@ -139,6 +154,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     files_.note_use(number);
     if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
+    if (in_one_piece && !will_have_extents(inode)) return fail(EOPNOTSUPP);
     // The caller makes a file longer only when this was done.
     if (request.purpose == MappingPurpose::kZero &&
         request.range.offset + request.range.length > data_.size_limit(inode))
@@ -152,6 +168,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
       if (writes) files_.note_needed(number, blocks_to(request.range.offset + request.range.length));
       remember_next(inode, request, found);
       hand_over(inode, request, found);
+      found.pieces = request.pieces;
       return found;
     }
   }
@@ -177,7 +194,10 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   }
   const std::uint64_t first = request.range.offset >> bits;
   const std::uint64_t needed = std::min(((end - 1) >> bits) + 1, first + kMostBlocks);
-  const std::uint64_t behind = std::min(ahead_.end_for(inode, request, needed), limit >> bits);
+  // A write in one piece asks each time, whatever there is.
+  const std::uint64_t behind = request.pieces == MappingRequest::Pieces::kWhole
+                                   ? needed
+                                   : std::min(ahead_.end_for(inode, request, needed), limit >> bits);
   ASSIGN_OR_RETURN(const std::uint64_t floor, first_given(inode, first, needed));
   RETURN_IF_ERROR(ahead_.leave_behind(inode, first));
   const auto filled = fill(inode, first, std::max(needed, behind));
@@ -195,6 +215,7 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   // The rest as well: the caller may have kept the hole that it was.
   RETURN_IF_ERROR(remember_up_to(inode, request, found.offset + found.length, end_of_filled << bits));
   hand_over(inode, request, found);
+  found.pieces = request.pieces;
   return found;
 }
 
@@ -231,6 +252,7 @@ Result<void> MappedData::remember_up_to(const Inode& inode, const MappingRequest
 // Where something is wrong with what lies behind, that is said to who asks for it.
 void MappedData::remember_next(const Inode& inode, const MappingRequest& request, const DataMapping& found) {
   if (request.purpose == MappingPurpose::kReport || request.purpose == MappingPurpose::kZero) return;
+  if (request.pieces == MappingRequest::Pieces::kWhole) return;
   unsigned extents = read_ahead_.extents(inode.number, request.range.offset);
   auto next = request;
   std::uint64_t at = found.offset + found.length;

@@ -80,6 +80,8 @@ class MappedData {
   }
   [[nodiscard]] static Result<void> must_be_known(const InodeTable::Held& held);
   [[nodiscard]] DataMapping hole_at(const Inode& inode, std::uint64_t offset) const;
+  [[nodiscard]] Result<void> must_be_one_block(const MappingRequest& request) const;
+  [[nodiscard]] bool will_have_extents(const Inode& inode) const;
   Result<DataMapping> look(const Inode& inode, const MappingRequest& request);
   Result<DataMapping> allocate(InodeNumber number, const MappingRequest& request);
   Result<std::uint64_t> first_given(const Inode& inode, std::uint64_t first, std::uint64_t needed);

@@ -36,7 +36,8 @@ struct MappingRequest {
   // kWrittenOnly: EAGAIN unless the first byte lies in written blocks (RWF_NOWAIT's overwrites).
   enum class Allowed { kAll, kWrittenOnly };
   Allowed allowed = Allowed::kAll;
-  // kWhole: the range is one block and must be one piece of the device, or EOPNOTSUPP (RWF_ATOMIC).
+  // kWhole: a direct write of one block that is to be there afterwards in whole or not at all (RWF_ATOMIC).
+  // EINVAL for another range, EOPNOTSUPP of a file without extents.
   enum class Pieces { kAny, kWhole };
   Pieces pieces = Pieces::kAny;
 };
@@ -51,7 +52,8 @@ struct DataMapping {
   // kPending: the blocks are not yet reachable from what is on the medium.
   enum class Metadata { kStable, kPending };
   Metadata metadata = Metadata::kStable;
-  // kWhole: what is written into it goes to the device in one piece (MappingRequest::Pieces).
+  // kWhole: what is written into it goes to the device in one piece (MappingRequest::Pieces). Never
+  // remembered: others write as they like.
   using Pieces = MappingRequest::Pieces;
   Pieces pieces = Pieces::kAny;
   // kAlways: the caller is to report what it has written by it (complete_write()), also where it would not.

@@ -221,16 +221,10 @@ TEST_F(MappedFile, OverwritesOfWrittenBlocksOnlyAreSaid) {
   EXPECT_EQ(blocks(), 1U);
 }
 
-TEST_F(MappedFile, SwapFilesAndWritesInOnePieceAreRefused) {
+TEST_F(MappedFile, SwapFilesAreRefused) {
   mount();
   file_ = volume_->make_file(kRootInode, "file");
   EXPECT_EQ(ask(0, 1, MappingPurpose::kSwap).error(), Errno(EOPNOTSUPP));
-  EXPECT_EQ(service()
-                .map(file_, {.range = {.offset = 0, .length = kBlock},
-                             .purpose = MappingPurpose::kDirectWrite,
-                             .pieces = MappingRequest::Pieces::kWhole})
-                .error(),
-            Errno(EOPNOTSUPP));
 }
 
 // 1 GiB in writes of 1 MiB, with all mappings kept: what the kernel asks.

@@ -113,6 +113,8 @@ Outcome<void> Server::ask_for_iomap(const service::DeviceDescriptors& devices) {
   if (wanted == Iomap::kRefused) return {};
   const std::uint64_t support = fuse::KernelDevice::real().iomap_support(fuse_device_.get());
   iomap_offered_ = (support & iomap_abi::kSupportFileIo) != 0 && devices.direct;
+  if (iomap_offered_ && (support & iomap_abi::kSupportAtomic) != 0)
+    atomic_writes_ = cache::atomic_write_limits(devices.direct.get());
   if (iomap_offered_ || wanted == Iomap::kIfOffered) return {};
   if (!devices.direct)
     return fail(Errno(EOPNOTSUPP), "-o iomap: the device takes no direct I/O; leave the option out");
@@ -196,6 +198,8 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
   if (!iomap_offered_ || file_system_->block_size() < sector_size)
     session.iomap = fuse::SessionOptions::Iomap::kRefused;
   session.sector_size = sector_size;
+  if (atomic_writes_.allow(file_system_->block_size()))
+    session.atomic_write_unit = file_system_->block_size();
   ASSIGN_OR_RETURN(session_, fuse::Session::create(*file_system_, std::move(fuse_device_), session));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
   if (const auto answered = session_->answer_init(); !answered)

@@ -13,6 +13,7 @@
 #include "base/activity.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "server/cache/atomic_write_limits.h"
 #include "server/confinement.h"
 #include "server/engine_log.h"
 #include "server/ext4/file_system.h"
@@ -70,6 +71,7 @@ class Server {
   bool read_only_ = false;
   int block_device_ = -1;  // the engine's
   bool iomap_offered_ = false;
+  cache::AtomicWriteLimits atomic_writes_;  // with iomap, where the kernel has them
   // Where journal_path= names one.
   std::shared_ptr<cache::BlockDevice> external_journal_;
   unsigned processors_ = 1;

@@ -19,6 +19,8 @@ struct Connection {
 
   // What the kernel's own direct I/O to the device must be a multiple of, in bytes. Set with it.
   std::uint32_t sector_size = 0;
+  // SessionOptions::atomic_write_unit. Set with it as well.
+  std::uint32_t atomic_write_unit = 0;
 
   [[nodiscard]] bool uses_iomap() const {
     return data_path.load(std::memory_order_relaxed) == DataPath::kIomap;

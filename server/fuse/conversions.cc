@@ -25,12 +25,20 @@ std::uint32_t encode_device(dev_t device) {
   return (minor_number & 0xff) | (major_number << 8) | ((minor_number & ~0xffU) << 12);
 }
 
+// Whether the kernel may write blocks of this file in one piece. As ext4, of files with extents; one that
+// lies in its inode gets them, unless the volume has none, and then it is refused when it is tried.
+bool takes_atomic_writes(const ext4::Attributes& attributes, const AttributeStyle& style) {
+  return style.data_path == DataPath::kIomap && style.atomic_write_unit != 0 && S_ISREG(attributes.mode) &&
+         (attributes.flags & (FS_EXTENT_FL | FS_INLINE_DATA_FL)) != 0;
+}
+
 // fuse_attr.flags. The kernel heeds them when it first sees the inode. Others than files are as on plain
 // FUSE: of a directory that it had to itself the kernel would ask for the default ACL with each name that it
 // makes.
-std::uint32_t wire_flags(const ext4::Attributes& attributes) {
+std::uint32_t wire_flags(const ext4::Attributes& attributes, const AttributeStyle& style) {
   if (!S_ISREG(attributes.mode)) return 0;
   std::uint32_t flags = iomap_abi::kExclusive | iomap_abi::kIomap;
+  if (takes_atomic_writes(attributes, style)) flags |= iomap_abi::kAtomic;
   if ((attributes.flags & FS_SYNC_FL) != 0) flags |= iomap_abi::kSync;
   if ((attributes.flags & FS_IMMUTABLE_FL) != 0) flags |= iomap_abi::kImmutable;
   if ((attributes.flags & FS_APPEND_FL) != 0) flags |= iomap_abi::kAppend;
@@ -78,7 +86,7 @@ fuse_attr to_wire(const ext4::Attributes& attributes, const AttributeStyle& styl
   wire.gid = attributes.gid;
   wire.rdev = encode_device(attributes.device);
   wire.blksize = style.block_size;
-  if (style.data_path == DataPath::kIomap) wire.flags = wire_flags(attributes);
+  if (style.data_path == DataPath::kIomap) wire.flags = wire_flags(attributes, style);
   return wire;
 }
 
@@ -117,6 +125,15 @@ StatxReply statx_reply(const ext4::Attributes& attributes, const AttributeStyle&
     reply.mask |= kStatxDioAlign;
     reply.dio_mem_align = style.sector_size;
     reply.dio_offset_align = style.sector_size;
+    // Zeros say that there are none.
+    reply.mask |= kStatxWriteAtomic;
+    reply.attributes_mask |= kStatxAttributeWriteAtomic;
+  }
+  if (takes_atomic_writes(attributes, style)) {
+    reply.attributes |= kStatxAttributeWriteAtomic;
+    reply.atomic_write_unit_min = style.atomic_write_unit;
+    reply.atomic_write_unit_max = style.atomic_write_unit;
+    reply.atomic_write_segments_max = 1;
   }
   reply.rdev_major = major(attributes.device);
   reply.rdev_minor = minor(attributes.device);

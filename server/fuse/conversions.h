@@ -17,7 +17,9 @@ ext4::InodeNumber inode_number(std::uint64_t node_id);
 struct AttributeStyle {
   std::uint32_t block_size = 0;  // bytes
   DataPath data_path = DataPath::kServer;
-  std::uint32_t sector_size = 0;  // bytes, with DataPath::kIomap
+  // Bytes, with DataPath::kIomap.
+  std::uint32_t sector_size = 0;
+  std::uint32_t atomic_write_unit = 0;  // SessionOptions
 };
 
 fuse_attr to_wire(const ext4::Attributes& attributes, const AttributeStyle& style);

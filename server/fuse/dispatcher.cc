@@ -245,6 +245,7 @@ void Dispatcher::init(std::span<std::byte> request) {
     // The kernel's next request comes as soon as it has the answer.
     mapping_requests_ = std::make_unique<MappingRequests>(file_system_, options_);
     connection_.sector_size = options_.sector_size;
+    connection_.atomic_write_unit = options_.atomic_write_unit;
     connection_.data_path = DataPath::kIomap;
   }
   extended_setxattr_ = (init_offer.flags & FUSE_SETXATTR_EXT) != 0;

@@ -53,13 +53,22 @@ struct StatxReply {
   std::uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
   std::uint64_t mnt_id;
   std::uint32_t dio_mem_align, dio_offset_align;  // bytes
-  std::uint64_t more_spare[12];
+  std::uint64_t subvol;
+  std::uint32_t atomic_write_unit_min, atomic_write_unit_max;  // bytes
+  std::uint32_t atomic_write_segments_max;
+  std::uint32_t dio_read_offset_align;
+  std::uint32_t atomic_write_unit_max_opt;
+  std::uint32_t spare_word;
+  std::uint64_t more_spare[8];
 };
-inline constexpr std::uint32_t kStatxDioAlign = 0x2000;  // STATX_DIOALIGN
+inline constexpr std::uint32_t kStatxDioAlign = 0x2000;                // STATX_DIOALIGN
+inline constexpr std::uint32_t kStatxWriteAtomic = 0x10000;            // STATX_WRITE_ATOMIC
+inline constexpr std::uint64_t kStatxAttributeWriteAtomic = 0x400000;  // STATX_ATTR_WRITE_ATOMIC
 static_assert(sizeof(StatxRequest) == 24 && sizeof(StatxReply) == 288);
 static_assert(offsetof(StatxReply, mask) == 32 && offsetof(StatxReply, btime) == 32 + 80 &&
               offsetof(StatxReply, rdev_major) == 32 + 128 &&
-              offsetof(StatxReply, dio_mem_align) == 32 + 152);
+              offsetof(StatxReply, dio_mem_align) == 32 + 152 &&
+              offsetof(StatxReply, atomic_write_unit_min) == 32 + 168);
 
 // The caller's user id where mounts may be idmapped, in all requests but those that create something
 // (FUSE_INVALID_UIDGID, protocol 7.41).

@@ -95,6 +95,9 @@ void MappingRequests::begin(Reply& reply, std::span<const std::byte> request) {
   if (inode == 0) return reply.error(Errno(ESTALE));
   const auto wanted = mapping_request(in->body);
   if (!wanted) return reply.error(wanted.error());
+  // Whether the device can is not the engine's to know, and the kernel does not look.
+  if (wanted->pieces == ext4::MappingRequest::Pieces::kWhole && options_.atomic_write_unit == 0)
+    return reply.error(Errno(EOPNOTSUPP));
   const auto mapping = mappings_.map(inode, *wanted);
   if (!mapping) return reply.error(not_for_ever(mapping.error()));
   if (const auto broken = broken_rule(*mapping, in->body.position, file_system_.block_size());

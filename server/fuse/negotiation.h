@@ -34,7 +34,10 @@ struct SessionOptions {
   Iomap iomap = Iomap::kIfOffered;
   int block_device = -1;          // borrowed: what mappings are of
   std::uint32_t sector_size = 0;  // bytes, of that device
-  std::string name = {};          // how the kernel's messages shall call the mount: "sdb1"
+  // What the kernel may write of a file in one piece (RWF_ATOMIC): the block size, which is all that
+  // fuse-iomap has, or 0 where the device or the kernel cannot.
+  std::uint32_t atomic_write_unit = 0;  // bytes
+  std::string name = {};                // how the kernel's messages shall call the mount: "sdb1"
   KernelDevice* kernel = &KernelDevice::real();
 };
 

@@ -40,7 +40,8 @@ const Connection& CurrentRequest::connection() { return *current.connection; }
 AttributeStyle CurrentRequest::attribute_style(std::uint32_t block_size) {
   return {.block_size = block_size,
           .data_path = current.connection->data_path.load(std::memory_order_relaxed),
-          .sector_size = current.connection->sector_size};
+          .sector_size = current.connection->sector_size,
+          .atomic_write_unit = current.connection->atomic_write_unit};
 }
 std::uint32_t CurrentRequest::opcode() { return current.opcode; }
 

@@ -37,6 +37,8 @@ TestMount::TestMount(int device, const MakeServer& make_server, const Options& o
   fuse::SessionOptions session;
   session.block_device = device;
   session.sector_size = Device::kLogicalBlock;
+  if (options.atomic_writes == Options::AtomicWrites::kBlocks)
+    session.atomic_write_unit = server_->block_size();
   session.name = "model";
   session.kernel = kernel_.get();
   auto dispatcher = fuse::Dispatcher::create(*server_, session);

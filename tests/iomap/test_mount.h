@@ -32,6 +32,9 @@ class TestMount {
   struct Options {
     KernelOptions kernel{};
     std::size_t workers = 4;
+    // Whether the server is told that the device writes blocks in one piece.
+    enum class AtomicWrites { kNone, kBlocks };
+    AtomicWrites atomic_writes = AtomicWrites::kBlocks;
   };
   // Makes the server's file system for a device that is there already; it is told things by `kernel`, which
   // is also the watch of its blocks.

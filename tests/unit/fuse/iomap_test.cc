@@ -444,6 +444,87 @@ TEST_F(IomapRequests, StatxTellsOfDirectIo) {
   EXPECT_NE(out.attributes_mask & STATX_ATTR_IMMUTABLE, 0U);
 }
 
+class AtomicWrites : public IomapRequests {
+ protected:
+  struct Told {
+    std::uint32_t entry_flags = 0;
+    StatxReply statx{};
+  };
+  // Of such an inode.
+  Told told(mode_t mode, std::uint32_t flags) {
+    const ext4::Attributes attributes{.inode = kInode, .mode = mode, .flags = flags};
+    EXPECT_CALL(fs_, lookup).WillOnce(Return(attributes));
+    EXPECT_CALL(fs_, attributes).WillRepeatedly(Return(attributes));
+    send_bytes(FUSE_LOOKUP, FUSE_ROOT_ID, std::string("x\0", 2));
+    const auto entry = structure_answered<fuse_entry_out>();
+    send(kStatx, kInode, StatxRequest{});
+    return {.entry_flags = entry.attr.flags, .statx = structure_answered<StatxReply>()};
+  }
+  static constexpr std::uint32_t kAtomicWrite =
+      iomap_abi::kOpWrite | iomap_abi::kOpDirect | iomap_abi::kOpAtomic;
+};
+
+TEST_F(AtomicWrites, AreOfFilesThatHaveExtentsOrMayGetThem) {
+  create({.atomic_write_unit = 4096});
+  configure();
+  for (const std::uint32_t flags : {FS_EXTENT_FL, FS_INLINE_DATA_FL}) {
+    const auto [entry_flags, statx] = told(S_IFREG | 0644, flags);
+    EXPECT_EQ(entry_flags, iomap_abi::kExclusive | iomap_abi::kIomap | iomap_abi::kAtomic);
+    EXPECT_NE(statx.mask & kStatxWriteAtomic, 0U);
+    EXPECT_EQ(statx.atomic_write_unit_min, 4096U);
+    EXPECT_EQ(statx.atomic_write_unit_max, 4096U);
+    EXPECT_EQ(statx.atomic_write_segments_max, 1U);
+    EXPECT_EQ(statx.atomic_write_unit_max_opt, 0U);
+    EXPECT_NE(statx.attributes & statx.attributes_mask & kStatxAttributeWriteAtomic, 0U);
+  }
+  const auto [without_extents, none] = told(S_IFREG | 0644, 0);
+  EXPECT_EQ(without_extents, iomap_abi::kExclusive | iomap_abi::kIomap);
+  EXPECT_NE(none.mask & kStatxWriteAtomic, 0U) << "it is known that there are none";
+  EXPECT_EQ(none.atomic_write_unit_max, 0U);
+  EXPECT_EQ(none.atomic_write_segments_max, 0U);
+  EXPECT_EQ(none.attributes & kStatxAttributeWriteAtomic, 0U);
+  const auto directory = told(S_IFDIR | 0755, FS_EXTENT_FL);
+  EXPECT_EQ(directory.entry_flags, 0U);
+  EXPECT_EQ(directory.statx.mask & kStatxWriteAtomic, 0U);
+  EXPECT_EQ(directory.statx.atomic_write_unit_max, 0U);
+}
+
+TEST_F(AtomicWrites, AreNotWhereTheDeviceCannot) {
+  configure();
+  const auto [entry_flags, statx] = told(S_IFREG | 0644, FS_EXTENT_FL);
+  EXPECT_EQ(entry_flags & iomap_abi::kAtomic, 0U);
+  EXPECT_EQ(statx.atomic_write_unit_max, 0U);
+  EXPECT_EQ(statx.attributes & kStatxAttributeWriteAtomic, 0U);
+  EXPECT_CALL(mappings_, map).Times(0);
+  begin(kAtomicWrite, 0, 4096);
+  EXPECT_EQ(error_answered(), EOPNOTSUPP);
+}
+
+TEST_F(AtomicWrites, AreNotWhereTheServerMovesTheData) {
+  create({.iomap = SessionOptions::Iomap::kRefused, .atomic_write_unit = 4096});
+  init(kEverythingAndIomap, 99);
+  const auto [entry_flags, statx] = told(S_IFREG | 0644, FS_EXTENT_FL);
+  EXPECT_EQ(entry_flags, 0U);
+  EXPECT_EQ(statx.mask & kStatxWriteAtomic, 0U);
+  EXPECT_EQ(statx.atomic_write_unit_max, 0U);
+}
+
+TEST_F(AtomicWrites, TheAnswerPromisesIt) {
+  create({.atomic_write_unit = 4096});
+  configure();
+  EXPECT_CALL(mappings_, map(kInode, Field(&MappingRequest::pieces, MappingRequest::Pieces::kWhole)))
+      .WillOnce(Return(DataMapping{.kind = DataMapping::Kind::kUnwritten,
+                                   .offset = 8192,
+                                   .length = 4096,
+                                   .device_offset = 1 << 20,
+                                   .pieces = DataMapping::Pieces::kWhole}));
+  begin(kAtomicWrite, 8192, 4096);
+  const auto out = structure_answered<iomap_abi::BeginOut>();
+  EXPECT_EQ(out.read.type, iomap_abi::kUnwritten);
+  EXPECT_EQ(out.read.flags, iomap_abi::kAtomicBio);
+  EXPECT_EQ(out.write.type, iomap_abi::kPureOverwrite) << "or the flag of the read record does not count";
+}
+
 TEST_F(IomapRequests, TimesAreTheKernelsAndNotJudged) {
   configure();
   ext4::AttributeChanges seen;

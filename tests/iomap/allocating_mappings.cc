@@ -114,15 +114,15 @@ Result<DataMapping> AllocatingVolume::map(InodeNumber number, const MappingReque
   ASSIGN_OR_RETURN(const auto inode, find(number));
   const std::lock_guard lock(inode->mutex);
   ASSIGN_OR_RETURN(DataMapping mapping, answer(*inode, request));
-  const bool is_for_use =
-      request.purpose != MappingPurpose::kSwap && request.purpose != MappingPurpose::kReport;
+  const bool is_for_use = request.purpose != MappingPurpose::kSwap &&
+                          request.purpose != MappingPurpose::kReport &&
+                          request.pieces == MappingRequest::Pieces::kAny;
   if (options_.remember != AllocatingOptions::Remember::kNothing && is_for_use &&
       mapping.kind != DataMapping::Kind::kInline) {
     DataMapping remembered = mapping;
     if (makes(Mistake::kRemembersBehindDevice)) remembered.device_offset = std::uint64_t{1} << 40;
     const bool kept = cache_->remember(number, remembered);
-    if (kept && options_.remember == AllocatingOptions::Remember::kByCache &&
-        request.pieces == MappingRequest::Pieces::kAny)
+    if (kept && options_.remember == AllocatingOptions::Remember::kByCache)
       mapping.place = DataMapping::Place::kRemembered;
   }
   spoil(*inode, mapping);

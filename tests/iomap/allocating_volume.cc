@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/iomap/allocating_volume.h"
 
+#include <linux/fs.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,7 +38,8 @@ AllocatingVolume::Attributes AllocatingVolume::describe(const Inode& inode) cons
           .mode = S_IFREG | 0644,
           .links = 1,
           .size = inode.size,
-          .sectors = inode.blocks.size() * (block_ / 512)};
+          .sectors = inode.blocks.size() * (block_ / 512),
+          .flags = FS_EXTENT_FL};
 }
 
 Result<AllocatingVolume::Attributes> AllocatingVolume::lookup(InodeNumber, std::string_view name) {

@@ -87,6 +87,10 @@ std::string_view name(Rule rule) {
       return "InlineTooLarge";
     case Rule::kAtomicInPieces:
       return "AtomicInPieces";
+    case Rule::kAtomicNotPromised:
+      return "AtomicNotPromised";
+    case Rule::kAtomicUnasked:
+      return "AtomicUnasked";
     case Rule::kOverwriteOfUnwritten:
       return "OverwriteOfUnwritten";
     case Rule::kRetryWithoutEnd:

@@ -59,6 +59,8 @@ enum class Rule {
   kInlineForWriteback,
   kInlineTooLarge,
   kAtomicInPieces,
+  kAtomicNotPromised,     // without ATOMIC_BIO: written like any other
+  kAtomicUnasked,         // with it: others fail, unless they are of one block
   kOverwriteOfUnwritten,  // OVERWRITE_ONLY answered with what is not written
   kRetryWithoutEnd,
   // What the kernel cannot see.

@@ -12,6 +12,7 @@ File::File(Core& core, const fuse_entry_out& entry, std::shared_ptr<FileLedger> 
     : core_(core),
       id_{.node = entry.nodeid, .inode = entry.attr.ino},
       block_(core.limits.block_size),
+      flags_(entry.attr.flags),
       kept_ledger_(std::move(ledger)),
       ledger_(*kept_ledger_),
       mapper_(core, id_, ledger_),

@@ -55,7 +55,9 @@ class File {
 
   // ---- past the page cache (file_direct.cc) ----
   struct DirectOptions {
-    std::uint32_t operation = 0;  // kOpNoWait; of writes also kOpOverwriteOnly, kOpAtomic
+    // kOpNoWait; of writes also kOpOverwriteOnly, kOpAtomic: EOPNOTSUPP where the inode is not said to take
+    // such, EINVAL but for an aligned block.
+    std::uint32_t operation = 0;
   };
   Result<std::size_t> direct_read(std::uint64_t position, std::span<std::byte> into,
                                   const DirectOptions& options);
@@ -191,6 +193,7 @@ class File {
   Core& core_;
   const NodeId id_;
   const std::uint64_t block_;
+  const std::uint32_t flags_;  // of its attributes when the inode was made
   const std::shared_ptr<FileLedger> kept_ledger_;
   FileLedger& ledger_;
   Mapper mapper_;

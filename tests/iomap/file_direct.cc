@@ -56,6 +56,9 @@ Result<std::size_t> File::direct_read(std::uint64_t position, std::span<std::byt
 
 Result<std::size_t> File::direct_write(std::uint64_t position, std::span<const std::byte> from,
                                        const DirectOptions& options) {
+  const bool atomic = (options.operation & abi::kOpAtomic) != 0;
+  if (atomic && (flags_ & abi::kAtomic) == 0) return fail(EOPNOTSUPP);
+  if (atomic && (from.size() != block_ || position % block_ != 0)) return fail(EINVAL);
   if (!is_aligned(position, from.size())) return fail(EINVAL);
   const FreezeGate::Writer writer(core_.gate);
   ASSIGN_OR_RETURN(const std::uint64_t fits, limit_write(position, from.size()));
@@ -74,7 +77,9 @@ Result<std::size_t> File::direct_write(std::uint64_t position, std::span<const s
   RETURN_IF_ERROR(zero_behind(size_, position));
   const auto written = direct_write_locked(position, from, options);
   if (written || (written.error() != Errno(ENOTBLK) && written.error() != Errno(ENOSYS))) return written;
-  // Through the page cache, and to the device before it returns.
+  // Through the page cache, and to the device before it returns. The kernel does the same to one that must
+  // not come in pieces.
+  if (atomic) core_.breaches.add(Rule::kAtomicInPieces, "sent through the page cache");
   const auto buffered = write_locked(position, from, {});
   RETURN_IF_ERROR(write_back({.offset = position, .length = from.size()}));
   return buffered;
@@ -146,8 +151,8 @@ Result<std::size_t> File::direct_write_locked(std::uint64_t position, std::span<
   const ByteRange range{.offset = position, .length = from.size()};
   const FileLedger::Direct direct(ledger_, range);
   RETURN_IF_ERROR(write_back(range));
-  // Somebody writes through a mapping of the file: then so must this.
-  if (!invalidate_pages(range)) return fail(ENOTBLK);
+  // Somebody writes through a mapping of the file: then so must this, or it is tried again.
+  if (!invalidate_pages(range)) return fail((options.operation & abi::kOpAtomic) != 0 ? EAGAIN : ENOTBLK);
   times_changed_ = true;
   auto out = write_pieces(position, from, abi::kOpDirect | abi::kOpWrite | options.operation);
   bool failed = out.device_error != 0 || (!out.outcome && out.done == from.size());

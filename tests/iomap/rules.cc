@@ -150,8 +150,11 @@ std::optional<Breach> check_use(const abi::Mapping& mapping, std::uint32_t opera
   }
   if ((operation & abi::kOpOverwriteOnly) != 0 && mapping.type != abi::kMapped)
     return broken(Rule::kOverwriteOfUnwritten);
-  if ((operation & abi::kOpAtomic) != 0 && mapping.offset + mapping.length < position + count)
-    return broken(Rule::kAtomicInPieces);
+  const bool atomic = (operation & abi::kOpAtomic) != 0;
+  const bool promised = (mapping.flags & abi::kAtomicBio) != 0;
+  if (atomic && mapping.offset + mapping.length < position + count) return broken(Rule::kAtomicInPieces);
+  if (atomic && on_device(mapping) && !promised) return broken(Rule::kAtomicNotPromised);
+  if (!atomic && direct && write && promised) return broken(Rule::kAtomicUnasked);
   return std::nullopt;
 }
 

@@ -146,8 +146,14 @@ TEST(Rules, OfUses) {
   EXPECT_EQ(use(abi::kInline, abi::kOpWriteback), Rule::kInlineForWriteback);
   EXPECT_EQ(use(abi::kUnwritten, abi::kOpWrite | abi::kOpOverwriteOnly), Rule::kOverwriteOfUnwritten);
   EXPECT_EQ(use(abi::kMapped, abi::kOpWrite | abi::kOpOverwriteOnly), std::nullopt);
-  EXPECT_EQ(rule(check_use(kGood, abi::kOpAtomic, 12288, 4096, 0)), std::nullopt);
-  EXPECT_EQ(rule(check_use(kGood, abi::kOpAtomic, 12288, 8192, 0)), Rule::kAtomicInPieces);
+  constexpr std::uint32_t kDirectWrite = abi::kOpDirect | abi::kOpWrite;
+  constexpr std::uint32_t kAtomicWrite = kDirectWrite | abi::kOpAtomic;
+  const abi::Mapping promised = with(kGood, [](auto& m) { m.flags |= abi::kAtomicBio; });
+  EXPECT_EQ(rule(check_use(promised, kAtomicWrite, 12288, 4096, 0)), std::nullopt);
+  EXPECT_EQ(rule(check_use(promised, kAtomicWrite, 12288, 8192, 0)), Rule::kAtomicInPieces);
+  EXPECT_EQ(rule(check_use(kGood, kAtomicWrite, 12288, 4096, 0)), Rule::kAtomicNotPromised);
+  EXPECT_EQ(rule(check_use(promised, kDirectWrite, 12288, 4096, 0)), Rule::kAtomicUnasked);
+  EXPECT_EQ(rule(check_use(promised, abi::kOpWrite, 12288, 4096, 0)), std::nullopt);
 }
 
 TEST(Rules, HaveANameEach) {

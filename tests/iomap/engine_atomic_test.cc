@@ -7,11 +7,11 @@
 #include <linux/falloc.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 
 namespace fuse4fs::iomap_model {
 namespace {
@@ -132,10 +132,6 @@ void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
 class AtomicLoad : public ::testing::TestWithParam<Kind> {
  protected:
-  static std::uint64_t number(const char* variable) {
-    const char* const text = std::getenv(variable);
-    return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
-  }
   // One random operation on `file`, noted in `wanted`.
   void step(File& file, Bytes& wanted);
 
@@ -184,9 +180,8 @@ void AtomicLoad::step(File& file, Bytes& wanted) {
 }
 
 TEST_P(AtomicLoad, BesideOtherWrites) {
-  const std::uint64_t seed_begin = number("FUSE4FS_SEED");
-  for (std::uint64_t seed = seed_begin; seed < seed_begin + number("FUSE4FS_SEEDS") && !HasFailure();
-       ++seed) {
+  const std::uint64_t seed_begin = first_seed();
+  for (std::uint64_t seed = seed_begin; seed < seed_begin + number_of_seeds() && !HasFailure(); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
     random_.seed(seed);
     EngineMount mount(GetParam().mke2fs, "64M", EngineMount::Fill::kOldData);

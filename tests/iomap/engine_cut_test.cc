@@ -17,6 +17,7 @@
 #include "tests/devices/memory_backend.h"
 #include "tests/devices/recording_backend.h"
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 #include "tests/iomap/load_history.h"
 #include "tests/iomap/random_load.h"
 #include "tests/iomap/recovered_volume.h"
@@ -42,11 +43,6 @@ constexpr std::size_t kCuts = 6;
 #else
 constexpr std::size_t kCuts = 15;
 #endif
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* const text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 // A load that ran on a device that was recorded.
 class RecordedLoad {
@@ -208,9 +204,9 @@ class EngineCut : public ::testing::TestWithParam<Kind> {};
 
 TEST_P(EngineCut, KeepsWhatWasSyncedAndShowsNothingOld) {
   const Kind& kind = GetParam();
-  const std::uint64_t first = from_environment("FUSE4FS_SEED", 1);
-  const std::uint64_t seeds = from_environment("FUSE4FS_SEEDS", 1);
-  const std::size_t cuts = from_environment("FUSE4FS_CUTS", kCuts);
+  const std::uint64_t first = first_seed();
+  const std::uint64_t seeds = number_of_seeds();
+  const std::size_t cuts = number_from_environment("FUSE4FS_CUTS", kCuts);
   Tally all;
   std::size_t operations = 0;
   for (std::uint64_t seed = first; seed < first + seeds && !HasFatalFailure(); ++seed) {
@@ -262,7 +258,7 @@ void make(Mistake mistake, std::vector<Recording::Operation>& operations) {
 class EngineCutMistake : public ::testing::TestWithParam<Mistake> {};
 
 TEST_P(EngineCutMistake, IsFound) {
-  const std::uint64_t seed = from_environment("FUSE4FS_SEED", 1);
+  const std::uint64_t seed = first_seed();
   const Kind kind{.name = "Plain"};
   RecordedLoad load(kind, seed);
   load.run();
@@ -283,8 +279,8 @@ INSTANTIATE_TEST_SUITE_P(All, EngineCutMistake,
 // The server dies under load, without an unmount. What the kernel writes afterwards still arrives.
 TEST_P(EngineCut, ServerDies) {
   const Kind& kind = GetParam();
-  const std::uint64_t first = from_environment("FUSE4FS_SEED", 1);
-  const std::uint64_t seeds = from_environment("FUSE4FS_SEEDS", 1);
+  const std::uint64_t first = first_seed();
+  const std::uint64_t seeds = number_of_seeds();
   Tally tally;
   const ScratchDirectory scratch;
   for (std::uint64_t seed = first; seed < first + seeds && tally.wrong == 0; ++seed) {

@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
 #include <random>
 
@@ -15,6 +14,7 @@
 #include "tests/devices/memory_backend.h"
 #include "tests/devices/recording_backend.h"
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 #include "tests/iomap/random_load.h"
 #include "tests/iomap/recovered_volume.h"
 
@@ -196,10 +196,8 @@ TEST_F(EngineErrors, FlushBehindOverwriteThatFailsIsTold) {
 class EngineErrorsLoad : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EngineErrorsLoad, ShowsNothingOld) {
-  const char* const text = std::getenv("FUSE4FS_SEED");
-  const char* const more = std::getenv("FUSE4FS_SEEDS");
-  const std::uint64_t first = text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
-  const std::uint64_t seeds = more != nullptr ? std::strtoull(more, nullptr, 10) : 4;
+  const std::uint64_t first = first_seed();
+  const std::uint64_t seeds = number_of_seeds(4);
   const ScratchDirectory scratch;
   std::size_t strikes = 0, unjudged = 0;
   for (std::uint64_t seed = first; seed < first + seeds && !HasFailure(); ++seed) {

@@ -4,9 +4,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 #include "tests/iomap/random_load.h"
 
 namespace fuse4fs::iomap_model {
@@ -26,15 +25,6 @@ struct Kind {
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
 class EngineLoad : public ::testing::TestWithParam<Kind> {};
-
-std::uint64_t first_seed() {
-  const char* const text = std::getenv("FUSE4FS_SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
-}
-std::uint64_t seeds() {
-  const char* const text = std::getenv("FUSE4FS_SEEDS");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
-}
 
 using Contents = std::vector<std::vector<std::byte>>;
 constexpr std::size_t kFiles = 4;
@@ -62,7 +52,7 @@ void adopt(Kernel& kernel) {
 
 TEST_P(EngineLoad, NothingIsReported) {
   const Kind& kind = GetParam();
-  for (std::uint64_t seed = first_seed(); seed < first_seed() + seeds() && !HasFailure(); ++seed) {
+  for (std::uint64_t seed = first_seed(); seed < first_seed() + number_of_seeds() && !HasFailure(); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
     EngineMount mount(kind.mke2fs, "64M", EngineMount::Fill::kOldData);
     TestMount::Options options;

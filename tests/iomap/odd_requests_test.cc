@@ -7,24 +7,19 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <optional>
 #include <random>
 
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 #include "tests/iomap/scenario.h"
 
 namespace fuse4fs::iomap_model {
 namespace {
 
 namespace abi = iomap_abi;
-
-std::uint64_t number_of(const char* variable, std::uint64_t usual) {
-  const char* const text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : usual;
-}
 
 constexpr std::uint64_t kBlock = 4096;
 
@@ -310,8 +305,8 @@ class RandomRequests : public OddRequests, public ::testing::WithParamInterface<
 };
 
 TEST_P(RandomRequests, HarmNothing) {
-  const std::uint64_t first = number_of("FUSE4FS_SEED", 1);
-  for (std::uint64_t seed = first; seed < first + number_of("FUSE4FS_SEEDS", 4) && !HasFailure(); ++seed) {
+  const std::uint64_t first = first_seed();
+  for (std::uint64_t seed = first; seed < first + number_of_seeds(4) && !HasFailure(); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
     random_.seed(seed);
     nodes_.clear();

@@ -5,23 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <thread>
 
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 #include "tests/iomap/random_load.h"
 
 namespace fuse4fs::iomap_model {
 namespace {
-
-std::uint64_t first_seed() {
-  const char* const text = std::getenv("FUSE4FS_SEED");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
-}
-std::uint64_t seeds() {
-  const char* const text = std::getenv("FUSE4FS_SEEDS");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
-}
 
 struct Shortage {
   std::string_view name;
@@ -35,7 +26,7 @@ class EnginePressure : public ::testing::TestWithParam<Shortage> {};
 
 TEST_P(EnginePressure, NothingIsReported) {
   const Shortage& shortage = GetParam();
-  for (std::uint64_t seed = first_seed(); seed < first_seed() + seeds() && !HasFailure(); ++seed) {
+  for (std::uint64_t seed = first_seed(); seed < first_seed() + number_of_seeds() && !HasFailure(); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
     EngineMount mount(shortage.mke2fs, "64M", EngineMount::Fill::kOldData);
     TestMount::Options options;

@@ -6,11 +6,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <deque>
 
 #include "tests/iomap/allocating_mount.h"
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 #include "tests/iomap/oracle/generator.h"
 #include "tests/iomap/oracle/memory_side.h"
 #include "tests/iomap/oracle/model_side.h"
@@ -24,11 +24,6 @@ constexpr std::size_t kOperations = 800;
 #else
 constexpr std::size_t kOperations = 4000;
 #endif
-
-std::uint64_t number_of(const char* variable) {
-  const char* const text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : 1;
-}
 
 // Up to the first thing that is wrong: what, and the operations before it.
 std::string exercise(ModelSide& side, std::uint64_t block_size, const GeneratorOptions& options,
@@ -71,8 +66,8 @@ class Exerciser : public ::testing::TestWithParam<Kind> {};
 
 TEST_P(Exerciser, ReadsWhatItWrote) {
   const Kind& kind = GetParam();
-  const std::uint64_t first = number_of("FUSE4FS_SEED");
-  for (std::uint64_t seed = first; seed < first + number_of("FUSE4FS_SEEDS"); ++seed) {
+  const std::uint64_t first = first_seed();
+  for (std::uint64_t seed = first; seed < first + number_of_seeds(); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
     EngineMount mount(kind.mke2fs, "64M", EngineMount::Fill::kOldData);
     TestMount::Options options;

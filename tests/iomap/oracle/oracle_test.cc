@@ -6,10 +6,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <optional>
 
 #include "tests/iomap/engine_mount.h"
+#include "tests/iomap/environment.h"
 #include "tests/iomap/oracle/generator.h"
 #include "tests/iomap/oracle/kernel_side.h"
 #include "tests/iomap/oracle/model_side.h"
@@ -30,11 +30,6 @@ constexpr std::size_t kOperations = 500;
 constexpr std::uint64_t kUsualSeeds = 2;
 #endif
 constexpr std::size_t kBetweenLooks = 40;
-
-std::uint64_t number_of(const char* variable, std::uint64_t usual) {
-  const char* const text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : usual;
-}
 
 struct Kind {
   std::string_view name;
@@ -151,8 +146,8 @@ class EngineOracle : public ::testing::TestWithParam<Kind> {
 TEST_P(EngineOracle, DoesWhatTheKernelsDoes) {
   const Kind& kind = GetParam();
   Pair::Allowed allowed;
-  const std::uint64_t first = number_of("FUSE4FS_SEED", 1);
-  for (std::uint64_t seed = first; seed < first + number_of("FUSE4FS_SEEDS", kUsualSeeds); ++seed) {
+  const std::uint64_t first = first_seed();
+  for (std::uint64_t seed = first; seed < first + number_of_seeds(kUsualSeeds); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
     TwoVolumes volumes(kind, "64M");
     Pair& pair = volumes.pair();
@@ -212,8 +207,8 @@ class FullOracle : public EngineOracle {};
 TEST_P(FullOracle, IsFullWhenTheKernelsIs) {
   const Kind& kind = GetParam();
   Pair::Allowed allowed;
-  const std::uint64_t first = number_of("FUSE4FS_SEED", 1);
-  for (std::uint64_t seed = first; seed < first + number_of("FUSE4FS_SEEDS", kUsualSeeds); ++seed) {
+  const std::uint64_t first = first_seed();
+  for (std::uint64_t seed = first; seed < first + number_of_seeds(kUsualSeeds); ++seed) {
     SCOPED_TRACE(fmt::format("FUSE4FS_SEED={}", seed));
     TwoVolumes volumes(kind, "1M");
     volumes.kernel().core().causes.set({ENOSPC});

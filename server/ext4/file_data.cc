@@ -203,7 +203,7 @@ Result<SectorCounts> FileData::finish_write(Write& write) {
   if (const auto done = commit(inode, write); !done) {
     // What lies behind the file's end would be found by e2fsck. Not more than our own: others may be writing
     // there.
-    const std::uint64_t blocks = (inode.size() + volume_.block_size() - 1) >> volume_.block_bits();
+    const std::uint64_t blocks = volume_.blocks_for(inode.size());
     for (const Piece& piece : write.pieces) {
       const std::uint64_t first = std::max(piece.where.logical, blocks);
       if (piece.where.end() > first) (void)metadata_.extents.remove(inode, first, piece.where.end() - first);
@@ -377,8 +377,7 @@ Result<void> FileData::resize(Inode& inode, std::uint64_t size) {
   if (size > old) return {};
   volume_.reservations().forget(inode.number);
   // The old size again gives back what was allocated behind it.
-  return metadata_.extents.truncate(inode, (size + volume_.block_size() - 1) >> volume_.block_bits(),
-                                    ExtentMap::Handles::kSeveral);
+  return metadata_.extents.truncate(inode, volume_.blocks_for(size), ExtentMap::Handles::kSeveral);
 }
 
 // Head and tail through the page cache, the aligned middle past it.

@@ -252,7 +252,7 @@ Result<std::uint64_t> FileData::seek(InodeNumber number, std::uint64_t offset, S
     RETURN_IF_ERROR(must_be_file(inode));
     if (offset >= inode.size()) return fail(ENXIO);
     if (inode.has(EXT4_INLINE_DATA_FL)) return target == SeekTarget::kData ? offset : inode.size();
-    const std::uint64_t behind = (inode.size() + volume_.block_size() - 1) >> bits;
+    const std::uint64_t behind = volume_.blocks_for(inode.size());
     if (block >= behind) {
       if (target == SeekTarget::kData) return fail(ENXIO);
       return inode.size();

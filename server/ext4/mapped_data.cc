@@ -38,7 +38,6 @@ MappingLimits MappedData::limits() const {
   const auto& super = volume_.super();
   std::memcpy(limits.uuid.data(), super.s_uuid, limits.uuid.size());
   limits.largest_file = data_.volume_size_limit();
-  // The kernel sets a size before it asks for it, and keeps it when that is refused.
   if (!ext2fs_has_feature_extents(volume_.super_pointer()))
     limits.largest_file = std::min(limits.largest_file, data_.size_limit(Inode{}));
   limits.most_links = kMostLinks;
@@ -102,6 +101,7 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
 
 // A mapping that is remembered is the map's, since the inode's lock is held.
 void MappedData::hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
+  mapping.pieces = request.pieces;
   if (must_be_reported(inode, request, mapping)) {
     mapping.report = DataMapping::Report::kAlways;
     return;
@@ -165,10 +165,9 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it.
     const bool moves_out = found.kind == Kind::kInline && request.purpose == MappingPurpose::kZero;
     if (!moves_out && (!writes || found.has_blocks())) {
-      if (writes) files_.note_needed(number, blocks_to(request.range.offset + request.range.length));
+      if (writes) files_.note_needed(number, volume_.blocks_for(request.range.offset + request.range.length));
       remember_next(inode, request, found);
       hand_over(inode, request, found);
-      found.pieces = request.pieces;
       return found;
     }
   }
@@ -215,7 +214,6 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   // The rest as well: the caller may have kept the hole that it was.
   RETURN_IF_ERROR(remember_up_to(inode, request, found.offset + found.length, end_of_filled << bits));
   hand_over(inode, request, found);
-  found.pieces = request.pieces;
   return found;
 }
 
@@ -231,9 +229,8 @@ Result<std::uint64_t> MappedData::first_given(const Inode& inode, std::uint64_t 
 // write through pages they always do.
 bool MappedData::must_be_reported(const Inode& inode, const MappingRequest& request,
                                   const DataMapping& found) {
-  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
   return request.purpose == MappingPurpose::kDirectWrite && found.kind == Kind::kWritten &&
-         request.range.offset + request.range.length > size;
+         request.range.offset + request.range.length > files_.end_of(inode);
 }
 
 // What the caller asked for last comes last: a caller who has no room for all of it keeps that.
@@ -317,25 +314,30 @@ Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& ope
   if (operation.end_of_file == FinishedOperation::EndOfFile::kMoved && operation.done > 0)
     files_.note_size(number, end);
   // What a write did not come to was mapped for nothing.
-  if (operation.done < operation.range.length) files_.shorten(number, blocks_to(end));
+  if (operation.done < operation.range.length) files_.shorten(number, volume_.blocks_for(end));
   return {};
 }
 
 Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const CompletedWrite& write) {
   volume_.device().note_foreign_writes();
-  RETURN_IF_ERROR(must_be_known(metadata_.inodes.lock_shared(number)));
-  files_.note_use(number);
-  if (write.way == CompletedWrite::Way::kDirect) files_.note_direct(number);
+  const auto note_use = [&] {
+    files_.note_use(number);
+    if (write.way == CompletedWrite::Way::kDirect) files_.note_direct(number);
+  };
   if (write.error) note_failed(number, write, *write.error);
   const bool nothing = write.error || write.kind == CompletedWrite::Kind::kSwapOff || write.range.length == 0;
   if (nothing) {
     const auto held = metadata_.inodes.lock_shared(number);
+    RETURN_IF_ERROR(must_be_known(held));
+    note_use();
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     return inode.size();
   }
+  const auto held = metadata_.inodes.lock(number);
+  RETURN_IF_ERROR(must_be_known(held));
+  note_use();
   // The data, before what shows it.
   volume_.order().note_contents_moved();
-  const auto held = metadata_.inodes.lock(number);
   RETURN_IF_ERROR(volume_.check_writable());
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   RETURN_IF_ERROR(FileData::must_be_file(inode));
@@ -430,7 +432,7 @@ Result<void> MappedData::show_size(InodeNumber number) {
 void MappedData::note_resized(InodeNumber number, std::uint64_t before, std::uint64_t size) {
   if (!is_used()) return;
   files_.forget_size(number, std::numeric_limits<std::uint64_t>::max());
-  if (size <= before) files_.cut(number, blocks_to(size));
+  if (size <= before) files_.cut(number, volume_.blocks_for(size));
 }
 
 void MappedData::note_allocated(InodeNumber number, ByteRange range) {

@@ -74,10 +74,6 @@ class MappedData {
 
  private:
   [[nodiscard]] DataMapping to_bytes(const Mapping& mapping, InodeNumber number) const;
-  // How many blocks there are up to this byte of a file.
-  [[nodiscard]] std::uint64_t blocks_to(std::uint64_t offset) const {
-    return (offset >> volume_.block_bits()) + ((offset & (volume_.block_size() - 1)) == 0 ? 0 : 1);
-  }
   [[nodiscard]] static Result<void> must_be_known(const InodeTable::Held& held);
   [[nodiscard]] DataMapping hole_at(const Inode& inode, std::uint64_t offset) const;
   [[nodiscard]] Result<void> must_be_one_block(const MappingRequest& request) const;

@@ -5,6 +5,7 @@
 // Locking: any thread; one lock (rank kMappedFiles) for moments. Errors: none.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <unordered_map>
@@ -13,6 +14,7 @@
 #include "base/errno.h"
 #include "base/guarded.h"
 #include "server/ext4/file_system.h"
+#include "server/ext4/inode.h"
 
 namespace fuse4fs::ext4 {
 
@@ -20,6 +22,8 @@ class MappedFiles {
  public:
   // In memory the caller has the file so long.
   void note_size(InodeNumber inode, std::uint64_t bytes);
+  // The longer of that and what the volume shows.
+  std::uint64_t end_of(const Inode& inode) { return std::max(inode.size(), size_of(inode.number)); }
   // What was noted; 0: nothing.
   [[nodiscard]] std::uint64_t size_of(InodeNumber inode);
   // Notes up to that are void: the file has that size, or another one by request.

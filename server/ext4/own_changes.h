@@ -31,10 +31,6 @@ class OwnChanges {
   // None is under way any more when it returns.
   void stop() { set(true); }
   void go_on() { set(false); }
-  [[nodiscard]] bool are_stopped() {
-    const std::shared_lock lock(lock_);
-    return stopped_;
-  }
 
  private:
   void set(bool stopped) {

@@ -27,7 +27,7 @@ constexpr std::chrono::milliseconds kUnderWay{200};
 std::uint64_t SpeculativePreallocation::end_for(const Inode& inode, const MappingRequest& request,
                                                 std::uint64_t needed) {
   const std::uint64_t end = request.range.offset + request.range.length;
-  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
+  const std::uint64_t size = files_.end_of(inode);
   // Not of a file with holes: what lies ahead of one write is a hole before the next.
   const std::uint64_t known = std::max(size, files_.ahead_of(inode.number).end << volume_.block_bits());
   const bool grows = end > size && request.range.offset != 0 && request.range.offset <= known;
@@ -44,48 +44,47 @@ std::uint64_t SpeculativePreallocation::end_for(const Inode& inode, const Mappin
   return needed + std::min(ahead, behind->count);
 }
 
-std::uint64_t SpeculativePreallocation::first_unused(const Inode& inode, MappedFiles::Ahead ahead) {
-  const std::uint64_t size = std::max(inode.size(), files_.size_of(inode.number));
-  const std::uint64_t behind = (size + volume_.block_size() - 1) >> volume_.block_bits();
-  return std::max(behind, ahead.first);
+SpeculativePreallocation::Unused SpeculativePreallocation::unused_of(const Inode& inode) {
+  const MappedFiles::Ahead ahead = files_.ahead_of(inode.number);
+  if (inode.has(EXT4_INLINE_DATA_FL)) return {};
+  const std::uint64_t first = std::max(volume_.blocks_for(files_.end_of(inode)), ahead.first);
+  const std::uint64_t end = std::min(ahead.end, metadata_.extents.block_limit(inode));
+  return {.first = first, .count = end > first ? end - first : 0};
 }
 
 Result<void> SpeculativePreallocation::leave_behind(Inode& inode, std::uint64_t first) {
-  const MappedFiles::Ahead ahead = files_.ahead_of(inode.number);
-  const std::uint64_t unused = first_unused(inode, ahead);
-  if (ahead.is_empty() || ahead.end >= first || unused >= ahead.end) return {};
+  const Unused unused = unused_of(inode);
+  if (unused.count == 0 || unused.first + unused.count >= first) return {};
   files_.forget_ahead(inode.number);
   const unsigned bits = volume_.block_bits();
-  const ByteRange range{.offset = unused << bits, .length = (ahead.end - unused) << bits};
-  if (!cache_.load()->forget(inode.number, range)) return {};
-  return metadata_.extents.remove(inode, unused, ahead.end - unused, ExtentMap::Handles::kSeveral);
+  if (!cache_.load()->forget(inode.number, {.offset = unused.first << bits, .length = unused.count << bits}))
+    return {};
+  return metadata_.extents.remove(inode, unused.first, unused.count, ExtentMap::Handles::kSeveral);
 }
 
 Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held) {
-  const MappedFiles::Ahead ahead = files_.ahead_of(held.number());
-  if (ahead.is_empty() || !volume_.check_writable() || !metadata_.inodes.read_from_handle(held)) return {};
+  if (files_.ahead_of(held.number()).is_empty() || !volume_.check_writable() ||
+      !metadata_.inodes.read_from_handle(held))
+    return {};
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  const Unused unused = unused_of(inode);
   files_.forget_ahead(held.number());
-  const std::uint64_t first = first_unused(inode, ahead);
-  const std::uint64_t end = std::min(ahead.end, metadata_.extents.block_limit(inode));
-  if (first >= end || inode.has(EXT4_INLINE_DATA_FL)) return {};
+  if (unused.count == 0) return {};
   const auto handle = volume_.journal().start(credits::of_map);
-  const auto done = metadata_.extents.remove(inode, first, end - first, ExtentMap::Handles::kSeveral);
+  const auto done = metadata_.extents.remove(inode, unused.first, unused.count, ExtentMap::Handles::kSeveral);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   return done;
 }
 
 bool SpeculativePreallocation::take_mappings_back(InodeNumber number) {
-  std::uint64_t first = 0;
+  Unused unused;
   {
     const auto held = metadata_.inodes.lock_shared(number);
     const auto inode = metadata_.inodes.read_from_handle(held);
-    if (!inode) return false;
-    const MappedFiles::Ahead ahead = files_.ahead_of(number);
-    first = first_unused(*inode, ahead);
-    if (first >= ahead.end) return false;
+    if (inode) unused = unused_of(*inode);
+    if (unused.count == 0) return false;
   }
-  const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
+  const ByteRange range{.offset = unused.first << volume_.block_bits(), .length = MappingCache::kToEnd};
   return cache_.load()->forget(number, range).has_value();
 }
 

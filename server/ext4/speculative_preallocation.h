@@ -6,7 +6,8 @@
 // when there is no room for others, and at the unmount. The caller may be moving data there by a mapping that
 // it was given before, without a word until it is done. So it is told to forget it a while before, and of
 // files that are written directly, where no page tells of what is under way, nothing is taken back but where
-// the caller has stopped: with the file's cut, its end, or the unmount.
+// the caller has stopped: with the file's cut, its end, the unmount, or a write far behind it, which is
+// alone.
 //
 // Locking: any thread. trim() under the inode's lock, exclusive; the others hold nothing. Errors: as
 // ExtentMap.
@@ -47,8 +48,11 @@ class SpeculativePreallocation {
   void give_back_all();
 
  private:
-  // Blocks of the file from there on may be unmapped.
-  [[nodiscard]] std::uint64_t first_unused(const Inode& inode, MappedFiles::Ahead ahead);
+  // What of the blocks that it was given the file does not reach.
+  struct Unused {
+    std::uint64_t first = 0, count = 0;  // blocks
+  };
+  [[nodiscard]] Unused unused_of(const Inode& inode);
   // The caller is to come and ask again. False if it does not, or if nothing is unused.
   bool take_mappings_back(InodeNumber number);
 

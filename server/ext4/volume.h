@@ -62,6 +62,10 @@ class Volume {
   [[nodiscard]] const cache::BlockDevice& device() const { return device_; }
   [[nodiscard]] std::uint32_t block_size() const { return block_size_; }
   [[nodiscard]] unsigned block_bits() const { return block_bits_; }
+  // That hold so many bytes.
+  [[nodiscard]] std::uint64_t blocks_for(std::uint64_t bytes) const {
+    return (bytes >> block_bits_) + ((bytes & (block_size_ - 1)) == 0 ? 0 : 1);
+  }
   [[nodiscard]] std::uint32_t cluster_blocks() const { return cluster_blocks_; }
   [[nodiscard]] cache::Access access() const;
   [[nodiscard]] bool has_acls() const { return has_acls_; }

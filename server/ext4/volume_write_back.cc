@@ -154,13 +154,16 @@ Volume::Pushed Volume::write_in_order(std::unique_ptr<Unreleased::Discard>& free
           std::unexpected(PushFailure{.error = flushed.error(), .words = "the device could not be flushed"}));
   };
   const auto steps = order_.plan(blocks->blocks(), notes);
-  for (const auto& step : steps) {
-    if (&step != &steps.front() || notes.contents_moved) flush();
-    if (&step == &steps.front() && !outcome) {
+  if (!steps.empty() && notes.contents_moved) {
+    flush();
+    if (!outcome) {
       // Data may not have arrived: what shows it stays dirty, and waits for a flush that succeeds.
       order_.note_contents_moved();
       return outcome;
     }
+  }
+  for (const auto& step : steps) {
+    if (&step != &steps.front()) flush();
     std::vector<std::size_t> whole;
     for (const auto& item : step) {
       if (item.image.empty())

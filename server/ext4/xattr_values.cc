@@ -54,7 +54,7 @@ Result<Inode> XattrValues::open(const Inode& owner, InodeNumber number) {
 
 Result<std::vector<std::byte>> XattrValues::content(const Inode& inode) {
   std::vector<std::byte> value(static_cast<std::size_t>(inode.size()));
-  const std::uint64_t count = (value.size() + volume_.block_size() - 1) >> volume_.block_bits();
+  const std::uint64_t count = volume_.blocks_for(value.size());
   ASSIGN_OR_RETURN(const auto parts, extents_.map(inode, 0, count));
   std::size_t done = 0;
   for (const Mapping& part : parts) {
@@ -135,7 +135,7 @@ Result<void> XattrValues::begin(Inode& inode, std::span<const std::byte> value) 
 
 Result<void> XattrValues::fill(Inode& inode, std::span<const std::byte> value) {
   const std::uint64_t cluster = volume_.cluster_blocks();
-  const std::uint64_t blocks = (value.size() + volume_.block_size() - 1) >> volume_.block_bits();
+  const std::uint64_t blocks = volume_.blocks_for(value.size());
   std::vector<std::byte> block(volume_.block_size());
   for (std::uint64_t logical = 0; logical < blocks;) {
     ASSIGN_OR_RETURN(const BlockRun run,

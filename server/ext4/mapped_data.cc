@@ -198,7 +198,8 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
                                    ? needed
                                    : std::min(ahead_.end_for(inode, request, needed), limit >> bits);
   ASSIGN_OR_RETURN(const std::uint64_t floor, first_given(inode, first, needed));
-  RETURN_IF_ERROR(ahead_.leave_behind(inode, first));
+  // Of what a direct write has done before it asked nobody has heard.
+  if (request.purpose == MappingPurpose::kBufferedWrite) RETURN_IF_ERROR(ahead_.leave_behind(inode, first));
   const auto filled = fill(inode, first, std::max(needed, behind));
   if (inode.found_in_use) held.set_blocks_checked(true);
   // What was allocated stays, whatever comes next.

@@ -33,9 +33,9 @@ class SpeculativePreallocation {
   // moves the end of the file.
   [[nodiscard]] std::uint64_t end_for(const Inode& inode, const MappingRequest& request,
                                       std::uint64_t needed);
-  // A write from this block on was begun, which may lie far behind what it was expected at: that was given
-  // for nothing. Where it lies behind the file's end it is alone: the caller moves no other data there. With
-  // a handle; the caller writes the inode.
+  // A write by pages from this block on was begun, which may lie far behind what it was expected at: that was
+  // given for nothing. Where it lies behind the file's end it is alone, and what it has done so far is known
+  // by the size. With a handle; the caller writes the inode.
   Result<void> leave_behind(Inode& inode, std::uint64_t first);
   // Unmaps what is behind the end of the file and was not used.
   Result<void> trim(const InodeTable::Exclusive& held);

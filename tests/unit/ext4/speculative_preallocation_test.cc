@@ -113,6 +113,16 @@ TEST_F(MappedAhead, AWriteFarBehindItLeavesNothingBetween) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
+// A direct write may have begun there, by a mapping that the kernel has kept, and ask only for its rest.
+TEST_F(MappedAhead, ADirectWriteFarBehindItLeavesIt) {
+  const auto ahead = blocks();
+  ASSERT_TRUE(ask(100 * kBlock, kBlock, MappingPurpose::kDirectWrite));
+  EXPECT_EQ(blocks(), ahead + 1);
+  EXPECT_TRUE(cache_.forgotten.empty());
+  complete(12 * kBlock, (ahead - 12) * kBlock, true);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
 TEST_F(MappedAhead, AShortWriteIntoItGivesThatBackToo) {
   ASSERT_TRUE(ask(11 * kBlock, 3 * kBlock, MappingPurpose::kBufferedWrite));
   ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,

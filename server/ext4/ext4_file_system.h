@@ -96,6 +96,8 @@ class Ext4FileSystem final : public FileSystem, public MappingService {
   Result<std::uint64_t> complete_write(InodeNumber inode, const CompletedWrite& write) override;
 
  private:
+  // As callers see them. Under the inode's lock.
+  Attributes shown(const Inode& inode);
   Result<void> flush_device();
   // What waited while the volume was frozen.
   void go_on();

@@ -68,11 +68,18 @@ Attributes attributes_of(Volume& volume, const Inode& inode) {
   return attributes;
 }
 
+// Blocks that nobody has asked for are no part of what a file takes.
+Attributes Ext4FileSystem::shown(const Inode& inode) {
+  Attributes attributes = attributes_of(*volume_, inode);
+  if (inode.is_regular() && mapped_.is_used()) attributes.sectors -= mapped_.ahead().unused_sectors(inode);
+  return attributes;
+}
+
 Result<Attributes> Ext4FileSystem::attributes(InodeNumber number) {
   RETURN_IF_ERROR(volume_->check_alive());
   const auto held = metadata_.inodes.lock_shared(number);
   ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
-  return attributes_of(*volume_, inode);
+  return shown(inode);
 }
 
 Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
@@ -104,7 +111,7 @@ Result<Attributes> Ext4FileSystem::set_attributes_unsynced(InodeNumber number,
   if (changes.permissions) RETURN_IF_ERROR(metadata_.acls.change_mode(inode, *changes.permissions));
   RETURN_IF_ERROR(change(inode, changes));
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
-  return attributes_of(*volume_, inode);
+  return shown(inode);
 }
 
 // Before the size is set: I/O of data, so under the claim alone.

@@ -151,7 +151,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     RETURN_IF_ERROR(must_be_known(held));
     RETURN_IF_ERROR(volume_.check_alive());
     // Under the lock: who trims idle files looks once more under his.
-    files_.note_use(number);
+    if (request.purpose != MappingPurpose::kReport) files_.note_use(number);
     if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     if (in_one_piece && !will_have_extents(inode)) return fail(EOPNOTSUPP);
@@ -165,7 +165,7 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it.
     const bool moves_out = found.kind == Kind::kInline && request.purpose == MappingPurpose::kZero;
     if (!moves_out && (!writes || found.has_blocks())) {
-      if (writes) files_.note_needed(number, volume_.blocks_for(request.range.offset + request.range.length));
+      if (writes) note_needed(number, request.range);
       remember_next(inode, request, found);
       hand_over(inode, request, found);
       return found;
@@ -194,28 +194,58 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   const std::uint64_t first = request.range.offset >> bits;
   const std::uint64_t needed = std::min(((end - 1) >> bits) + 1, first + kMostBlocks);
   // A write in one piece asks each time, whatever there is.
-  const std::uint64_t behind = request.pieces == MappingRequest::Pieces::kWhole
-                                   ? needed
-                                   : std::min(ahead_.end_for(inode, request, needed), limit >> bits);
+  Blocks given{.first = first, .end = needed};
+  if (request.pieces == MappingRequest::Pieces::kAny) {
+    given.end = std::max(needed, std::min(ahead_.end_for(inode, request, needed), limit >> bits));
+    if (given.end == needed) given = ahead_.in_hole_for(inode, request, given);
+  }
   ASSIGN_OR_RETURN(const std::uint64_t floor, first_given(inode, first, needed));
   // Of what a direct write has done before it asked nobody has heard.
   if (request.purpose == MappingPurpose::kBufferedWrite) RETURN_IF_ERROR(ahead_.leave_behind(inode, first));
-  const auto filled = fill(inode, first, std::max(needed, behind));
+  auto filled = fill(inode, given.first, given.end);
+  if (!filled && given.first < first) filled = fill(inode, first, needed);
   if (inode.found_in_use) held.set_blocks_checked(true);
   // What was allocated stays, whatever comes next.
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   // Without extents all of it is: what lies behind the end of a file must be unwritten, or nothing.
   const std::uint64_t ahead_from = inode.has(EXT4_EXTENTS_FL) ? needed : first;
-  const std::uint64_t end_of_filled = std::max(needed, behind);
-  if (end_of_filled > floor)
-    files_.note_ahead(number, {.floor = floor, .first = ahead_from, .end = end_of_filled});
+  const bool is_ahead = given.end > volume_.blocks_for(files_.end_of(inode));
+  const std::uint64_t ahead_end = is_ahead ? given.end : needed;
+  if (ahead_end > floor) files_.note_ahead(number, {.floor = floor, .first = ahead_from, .end = ahead_end});
+  if (!is_ahead) {
+    files_.note_beside(number, given.first, first);
+    files_.note_beside(number, needed, given.end);
+  }
   if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
-  ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
-  if (!found.has_blocks()) return filled ? fail(EIO) : fail(filled.error());
-  // The rest as well: the caller may have kept the hole that it was.
-  RETURN_IF_ERROR(remember_up_to(inode, request, found.offset + found.length, end_of_filled << bits));
+  ASSIGN_OR_RETURN(const DataMapping found, hand_over_all(inode, request, given));
+  if (found.has_blocks()) return found;
+  RETURN_IF_ERROR(filled);
+  return fail(EIO);
+}
+
+// Not only what was asked for: of the rest the caller may have kept the hole that it was.
+Result<DataMapping> MappedData::hand_over_all(const Inode& inode, const MappingRequest& request,
+                                              Blocks given) {
+  const unsigned bits = volume_.block_bits();
+  auto all = request;
+  all.range.length = request.range.offset + request.range.length - (given.first << bits);
+  all.range.offset = given.first << bits;
+  ASSIGN_OR_RETURN(DataMapping found, look(inode, all));
+  if (found.offset + found.length <= request.range.offset) {
+    RETURN_IF_ERROR(remember_up_to(inode, request, found.offset, request.range.offset));
+    ASSIGN_OR_RETURN(found, look(inode, request));
+  }
+  if (!found.has_blocks()) return found;
+  RETURN_IF_ERROR(remember_up_to(inode, request, found.offset + found.length, given.end << bits));
   hand_over(inode, request, found);
   return found;
+}
+
+// What was asked for is not the caller's only because it lies beside something that was.
+void MappedData::note_needed(InodeNumber number, ByteRange range) {
+  const std::uint64_t behind = volume_.blocks_for(range.offset + range.length);
+  files_.note_needed(number, behind);
+  files_.note_wanted(number, range.offset >> volume_.block_bits(), behind);
 }
 
 // From there on all blocks up to `needed` will be given for this request. Of what is there already nobody
@@ -355,6 +385,7 @@ Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const Compl
     done =
         metadata_.extents.convert(inode, first, count, Mapping::Kind::kWritten, ExtentMap::Handles::kSeveral);
     if (done) done = mapped;
+    files_.note_wanted(number, first, first + count);
   }
   if (done && end > inode.size()) inode.set_size(end);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
@@ -442,8 +473,12 @@ void MappedData::note_allocated(InodeNumber number, ByteRange range) {
   const auto inode = metadata_.inodes.read_from_handle(held);
   // Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
   if (!inode || !inode->has(EXT4_EXTENTS_FL)) return;
-  const std::uint64_t last = range.offset + std::min(range.length, ~range.offset);
-  files_.forget_ahead(number, range.offset >> volume_.block_bits(), (last >> volume_.block_bits()) + 1);
+  const std::uint64_t end = range.offset + std::min(range.length, ~range.offset);
+  files_.forget_given(number, range.offset >> volume_.block_bits(), volume_.blocks_for(end));
+}
+
+void MappedData::note_moved(InodeNumber number) {
+  if (is_used()) files_.forget_beside(number);
 }
 
 // One that is looked up again meanwhile keeps what it has. What goes wrong was told to Events.

@@ -63,16 +63,20 @@ class MappedData {
   void note_resized(InodeNumber number, std::uint64_t before, std::uint64_t size);
   // The caller asks for what lies there, which may have been mapped ahead.
   void note_allocated(InodeNumber number, ByteRange range);
+  // Its blocks are about to be others' neighbours.
+  void note_moved(InodeNumber number);
   // A new one.
   void note_made(InodeNumber number) {
     if (is_used()) files_.forget(number);
   }
   // The caller may have forgotten the inode, with all mappings of it.
   void note_forgotten(InodeNumber number);
-  // Blocks that growing files were given.
+  // Blocks that files were given before they need them.
   SpeculativePreallocation& ahead() { return ahead_; }
 
  private:
+  using Blocks = SpeculativePreallocation::Blocks;
+
   [[nodiscard]] DataMapping to_bytes(const Mapping& mapping, InodeNumber number) const;
   [[nodiscard]] static Result<void> must_be_known(const InodeTable::Held& held);
   [[nodiscard]] DataMapping hole_at(const Inode& inode, std::uint64_t offset) const;
@@ -87,6 +91,8 @@ class MappedData {
   Result<void> fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> clear(const Mapping& blocks);
   void hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
+  Result<DataMapping> hand_over_all(const Inode& inode, const MappingRequest& request, Blocks given);
+  void note_needed(InodeNumber number, ByteRange range);
   // What lies behind `found` and the caller will probably ask for next.
   void remember_next(const Inode& inode, const MappingRequest& request, const DataMapping& found);
   Result<void> remember_up_to(const Inode& inode, const MappingRequest& request, std::uint64_t at,

@@ -10,7 +10,15 @@ void MappedFiles::set_ahead(Files& files, File& file, Ahead ahead) {
   files.blocks_ahead -= file.ahead.end - file.ahead.first;
   files.blocks_ahead += ahead.end - ahead.first;
   file.ahead = ahead;
-  if (ahead.is_empty()) file.written = Written::kByPages;
+  if (!file.has_given()) file.written = Written::kByPages;
+}
+
+template <class Change>
+void MappedFiles::change_beside(Files& files, File& file, Change change) {
+  files.blocks_beside -= file.beside.count();
+  change(file.beside);
+  files.blocks_beside += file.beside.count();
+  if (!file.has_given()) file.written = Written::kByPages;
 }
 
 template <class Change>
@@ -90,6 +98,7 @@ void MappedFiles::cut(InodeNumber inode, std::uint64_t blocks) {
               {.floor = std::min(ahead.floor, blocks),
                .first = std::min(ahead.first, blocks),
                .end = std::min(ahead.end, blocks)});
+    change_beside(files, file, [&](BlockRuns& beside) { beside.remove(blocks, ~blocks); });
   });
 }
 
@@ -97,7 +106,33 @@ void MappedFiles::forget_ahead(InodeNumber inode) {
   change(inode, [](Files& files, File& file) { set_ahead(files, file, {}); });
 }
 
-void MappedFiles::forget_ahead(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+void MappedFiles::note_beside(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+  if (first >= end) return;
+  auto files = files_.lock();
+  auto& file = files->known[inode];
+  file.idle_rounds = 0;
+  change_beside(*files, file, [&](BlockRuns& beside) { beside.add(first, end - first); });
+}
+
+void MappedFiles::note_wanted(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+  if (first >= end) return;
+  change(inode, [&](Files& files, File& file) {
+    change_beside(files, file, [&](BlockRuns& beside) { beside.remove(first, end - first); });
+  });
+}
+
+void MappedFiles::forget_beside(InodeNumber inode) {
+  change(inode, [](Files& files, File& file) { change_beside(files, file, [](auto& all) { all.clear(); }); });
+}
+
+BlockRuns MappedFiles::beside_of(InodeNumber inode) {
+  BlockRuns beside;
+  change(inode, [&](Files&, const File& file) { beside = file.beside; });
+  return beside;
+}
+
+void MappedFiles::forget_given(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+  note_wanted(inode, first, end);
   change(inode, [&](Files& files, File& file) {
     Ahead ahead = file.ahead;
     if (end <= ahead.floor || first >= ahead.end) return;
@@ -115,7 +150,7 @@ void MappedFiles::forget_ahead(InodeNumber inode, std::uint64_t first, std::uint
 
 void MappedFiles::note_direct(InodeNumber inode) {
   change(inode, [](Files&, File& file) {
-    if (!file.ahead.is_empty()) file.written = Written::kDirectly;
+    if (file.has_given()) file.written = Written::kDirectly;
   });
 }
 
@@ -126,6 +161,8 @@ MappedFiles::Written MappedFiles::written(InodeNumber inode) {
 }
 
 std::uint64_t MappedFiles::blocks_ahead() { return files_.lock()->blocks_ahead; }
+
+std::uint64_t MappedFiles::blocks_beside() { return files_.lock()->blocks_beside; }
 
 void MappedFiles::note_use(InodeNumber inode) {
   change(inode, [](Files&, File& file) { file.idle_rounds = 0; });
@@ -149,7 +186,7 @@ MappedFiles::Idle MappedFiles::age() {
   Idle idle;
   auto files = files_.lock();
   for (auto& [inode, file] : files->known) {
-    if (file.ahead.is_empty() || file.written == Written::kDirectly) continue;
+    if (!file.has_given() || file.written == Written::kDirectly) continue;
     ++file.idle_rounds;
     if (file.idle_rounds == File::kRoundsToForget) idle.to_forget.push_back(inode);
     if (file.idle_rounds >= File::kRoundsToTrim) idle.to_trim.push_back(inode);
@@ -165,11 +202,11 @@ bool MappedFiles::is_idle(InodeNumber inode) {
   return idle;
 }
 
-std::vector<InodeNumber> MappedFiles::all_with_ahead(Written written) {
+std::vector<InodeNumber> MappedFiles::all_with_given(Written written) {
   std::vector<InodeNumber> inodes;
   auto files = files_.lock();
   for (const auto& [inode, file] : files->known)
-    if (!file.ahead.is_empty() && file.written == written) inodes.push_back(inode);
+    if (file.has_given() && file.written == written) inodes.push_back(inode);
   return inodes;
 }
 
@@ -189,6 +226,7 @@ void MappedFiles::forget(InodeNumber inode) {
   if (found == files->known.end()) return;
   if (found->second.error) files->lost_error = found->second.error;
   set_ahead(*files, found->second, {});
+  files->blocks_beside -= found->second.beside.count();
   files->known.erase(found);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/errno.h"
 #include "base/guarded.h"
+#include "server/ext4/block_runs.h"
 #include "server/ext4/file_system.h"
 #include "server/ext4/inode.h"
 
@@ -52,27 +53,35 @@ class MappedFiles {
   // It has only so many blocks now.
   void cut(InodeNumber inode, std::uint64_t blocks);
   void forget_ahead(InodeNumber inode);
+  // Blocks that were mapped beside a write in a hole, which nobody has asked for yet.
+  void note_beside(InodeNumber inode, std::uint64_t first, std::uint64_t end);
+  // The caller asks for these, or has written them.
+  void note_wanted(InodeNumber inode, std::uint64_t first, std::uint64_t end);
+  void forget_beside(InodeNumber inode);
+  [[nodiscard]] BlockRuns beside_of(InodeNumber inode);
   // Somebody asked for these: they stay.
-  void forget_ahead(InodeNumber inode, std::uint64_t first, std::uint64_t end);
-  // While it has blocks ahead.
+  void forget_given(InodeNumber inode, std::uint64_t first, std::uint64_t end);
+  // While it has blocks that nobody asked for.
   void note_direct(InodeNumber inode);
   Written written(InodeNumber inode);
   // Of all files.
   std::uint64_t blocks_ahead();
+  std::uint64_t blocks_beside();
   // It was asked for again: it is not idle.
   void note_use(InodeNumber inode);
   // To be written up to this block: of what lies ahead, so much may be in use from now on.
   void note_needed(InodeNumber inode, std::uint64_t behind);
   [[nodiscard]] Ahead ahead_of(InodeNumber inode);
-  // A round of some seconds is over. Those with blocks ahead that were not used in it for the first time: the
-  // caller is to forget its mappings of them; and for the second time: they may go.
+  // A round of some seconds is over. Of those that have blocks which nobody asked for: who was not used for
+  // two rounds, so the caller is to forget its mappings of them; and for eight, so they may go.
   struct Idle {
     std::vector<InodeNumber> to_forget, to_trim;
   };
   Idle age();
-  // It was not used since age() said that what it has ahead may go.
+  // It was not used since age() said that what nobody asked for may go.
   [[nodiscard]] bool is_idle(InodeNumber inode);
-  std::vector<InodeNumber> all_with_ahead(Written written);
+  // Of those that have blocks which nobody asked for.
+  std::vector<InodeNumber> all_with_given(Written written);
 
   [[nodiscard]] bool knows(InodeNumber inode);
   // Nobody knows the inode any more, or it is gone.
@@ -83,19 +92,23 @@ class MappedFiles {
     std::uint64_t size = 0;
     std::optional<Errno> error;
     Ahead ahead;
+    BlockRuns beside;
     Written written = Written::kByPages;
     unsigned idle_rounds = 0;
     // The round in which it was used last may have begun a moment ago; and who has a mapping in his hands may
     // be waiting for the device.
     static constexpr unsigned kRoundsToForget = 2, kRoundsToTrim = 8;
-    [[nodiscard]] bool is_dull() const { return size == 0 && !error && ahead.is_empty(); }
+    [[nodiscard]] bool has_given() const { return !ahead.is_empty() || beside.count() != 0; }
+    [[nodiscard]] bool is_dull() const { return size == 0 && !error && !has_given(); }
   };
   struct Files {
     std::unordered_map<InodeNumber, File> known;
-    std::uint64_t blocks_ahead = 0;
+    std::uint64_t blocks_ahead = 0, blocks_beside = 0;
     std::optional<Errno> lost_error;  // of one that is not known any more
   };
   static void set_ahead(Files& files, File& file, Ahead ahead);
+  template <class Change>
+  static void change_beside(Files& files, File& file, Change change);
   // Of a file that may be none: nothing happens then.
   template <class Change>
   void change(InodeNumber inode, Change change);

@@ -100,7 +100,7 @@ Result<Attributes> Ext4FileSystem::lookup(InodeNumber parent, std::string_view n
     if (!inode && inode.error() != Errno(ESTALE)) return fail(inode.error());
     if (inode && inode->raw.i_links_count != 0) {
       child->keep();
-      return attributes_of(*volume_, *inode);
+      return shown(*inode);
     }
   }
   return look_up_again(parent, name, child->number());
@@ -131,7 +131,7 @@ Result<Attributes> Ext4FileSystem::look_up_inode(InodeNumber number) {
   if (!inode) return fail(inode.error() == Errno(ESTALE) ? Errno(ENOENT) : inode.error());
   if (inode->raw.i_links_count == 0) return fail(ENOENT);
   known.keep();
-  return attributes_of(*volume_, *inode);
+  return shown(*inode);
 }
 
 Result<Attributes> Ext4FileSystem::look_up_handle(std::uint64_t number) {
@@ -141,7 +141,7 @@ Result<Attributes> Ext4FileSystem::look_up_handle(std::uint64_t number) {
   const auto held = known.lock_shared();
   ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read_from_handle(held));
   known.keep();
-  return attributes_of(*volume_, inode);
+  return shown(inode);
 }
 
 // With an index, a directory may have more subdirectories than can be counted.
@@ -217,7 +217,7 @@ Result<Attributes> Ext4FileSystem::make_inode(InodeNumber parent, std::string_vi
     RETURN_IF_ERROR(metadata_.inodes.write(place.parent));
   }
   fresh.lock.count();
-  return attributes_of(*volume_, inode);
+  return shown(inode);
 }
 
 // As if it had never been.
@@ -246,7 +246,7 @@ Result<Attributes> Ext4FileSystem::make_temporary_unsynced(InodeNumber parent_nu
     return fail(done.error());
   }
   fresh.lock.count();
-  return attributes_of(*volume_, inode);
+  return shown(inode);
 }
 
 Result<void> Ext4FileSystem::set_target(Inode& inode, std::string_view target) {
@@ -301,7 +301,7 @@ Result<Attributes> Ext4FileSystem::link_unsynced(InodeNumber number, InodeNumber
   }
   metadata_.inodes.settle(held);
   held.count();
-  return attributes_of(*volume_, inode);
+  return shown(inode);
 }
 
 Result<void> Ext4FileSystem::unlink_unsynced(InodeNumber parent, std::string_view name) {

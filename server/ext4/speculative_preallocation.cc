@@ -18,6 +18,10 @@ constexpr std::uint64_t kLeast = 64 << 10, kMost = 64 << 20;
 constexpr std::uint64_t kMostDirect = 32 << 20;
 // Not at the cost of others: of what is free, no more than one part in so many, for all files together.
 constexpr std::uint64_t kPlenty = 8;
+// Beside a write in a hole, with what is written: that much, aligned, in bytes; and of all files no more than
+// this, for it cannot be taken back where there is no room.
+constexpr std::uint64_t kBeside = 64 << 10, kMostBeside = 256 << 20;
+constexpr std::uint64_t kPlentyBeside = 32;
 // Between the caller's forgetting and the unmapping: for a write that had its mapping in hand to end, and to
 // be known by that.
 constexpr std::chrono::milliseconds kUnderWay{200};
@@ -44,6 +48,43 @@ std::uint64_t SpeculativePreallocation::end_for(const Inode& inode, const Mappin
   return needed + std::min(ahead, behind->count);
 }
 
+SpeculativePreallocation::Blocks SpeculativePreallocation::in_hole_for(const Inode& inode,
+                                                                       const MappingRequest& request,
+                                                                       Blocks needed) {
+  if (request.purpose != MappingPurpose::kBufferedWrite || !inode.has(EXT4_EXTENTS_FL)) return needed;
+  const std::uint64_t size = volume_.blocks_for(files_.end_of(inode));
+  if (needed.end > size) return needed;
+  const std::uint64_t most =
+      std::min(kMostBeside >> volume_.block_bits(), metadata_.blocks.usable_blocks() / kPlentyBeside);
+  const std::uint64_t unit = kBeside >> volume_.block_bits();
+  if (unit <= 1 || files_.blocks_beside() + unit > most) return needed;
+  Blocks given{.first = needed.first / unit * unit,
+               .end = std::min((needed.end + unit - 1) / unit * unit, size)};
+  const auto parts = metadata_.extents.map(inode, given.first, given.end - given.first);
+  if (!parts) return needed;
+  // The hole that it lies in, and no other.
+  for (const Mapping& part : *parts)
+    if (part.logical <= needed.first && part.end() >= needed.end && part.kind == Mapping::Kind::kHole)
+      return {.first = std::max(given.first, part.logical), .end = std::min(given.end, part.end())};
+  return needed;
+}
+
+std::uint64_t SpeculativePreallocation::unused_sectors(const Inode& inode) {
+  const std::uint64_t cluster = volume_.cluster_blocks();
+  std::uint64_t blocks = 0;
+  // A cluster that is used in part is the file's anyway.
+  const auto count = [&](std::uint64_t first, std::uint64_t some) {
+    const std::uint64_t begin = (first + cluster - 1) / cluster * cluster;
+    const std::uint64_t end = (first + some) / cluster * cluster;
+    if (end > begin) blocks += end - begin;
+  };
+  const Unused ahead = unused_of(inode);
+  count(ahead.first, ahead.count);
+  files_.beside_of(inode.number).for_each(count);
+  const std::uint64_t sectors = blocks << (volume_.block_bits() - 9);
+  return std::min(sectors, inode.sectors(volume_.super(), volume_.block_size()));
+}
+
 SpeculativePreallocation::Unused SpeculativePreallocation::unused_of(const Inode& inode) {
   const MappedFiles::Ahead ahead = files_.ahead_of(inode.number);
   if (inode.has(EXT4_INLINE_DATA_FL)) return {};
@@ -63,36 +104,66 @@ Result<void> SpeculativePreallocation::leave_behind(Inode& inode, std::uint64_t 
 }
 
 Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held) {
-  if (files_.ahead_of(held.number()).is_empty() || !volume_.check_writable() ||
+  return trim(held, Which::kAll);
+}
+
+Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held, Which which) {
+  const InodeNumber number = held.number();
+  const BlockRuns beside = which == Which::kAll ? files_.beside_of(number) : BlockRuns();
+  if ((files_.ahead_of(number).is_empty() && beside.count() == 0) || !volume_.check_writable() ||
       !metadata_.inodes.read_from_handle(held))
     return {};
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   const Unused unused = unused_of(inode);
-  files_.forget_ahead(held.number());
-  if (unused.count == 0) return {};
+  files_.forget_ahead(number);
+  if (which == Which::kAll) files_.forget_beside(number);
+  if (unused.count == 0 && beside.count() == 0) return {};
   const auto handle = volume_.journal().start(credits::of_map);
-  const auto done = metadata_.extents.remove(inode, unused.first, unused.count, ExtentMap::Handles::kSeveral);
+  auto done = metadata_.extents.remove(inode, unused.first, unused.count, ExtentMap::Handles::kSeveral);
+  if (done) done = remove_beside(inode, beside);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   return done;
 }
 
-bool SpeculativePreallocation::take_mappings_back(InodeNumber number) {
-  Unused unused;
+// Whatever became of them meanwhile: only what shows nothing goes.
+Result<void> SpeculativePreallocation::remove_beside(Inode& inode, const BlockRuns& beside) {
+  if (!inode.has(EXT4_EXTENTS_FL)) return {};
+  Result<void> done;
+  beside.for_each([&](std::uint64_t first, std::uint64_t count) {
+    if (!done) return;
+    const auto parts = metadata_.extents.map(inode, first, count);
+    if (!parts) done = fail(parts.error());
+    for (std::size_t i = 0; done && i < parts->size(); ++i) {
+      const Mapping& part = (*parts)[i];
+      if (part.kind == Mapping::Kind::kUnwritten)
+        done = metadata_.extents.remove(inode, part.logical, part.count, ExtentMap::Handles::kSeveral);
+    }
+  });
+  return done;
+}
+
+bool SpeculativePreallocation::take_mappings_back(InodeNumber number, Which which) {
+  std::uint64_t first = UINT64_MAX;
   {
     const auto held = metadata_.inodes.lock_shared(number);
     const auto inode = metadata_.inodes.read_from_handle(held);
-    if (inode) unused = unused_of(*inode);
-    if (unused.count == 0) return false;
+    if (!inode) return false;
+    if (const Unused unused = unused_of(*inode); unused.count != 0) first = unused.first;
+    if (which == Which::kAll) first = std::min(first, files_.beside_of(number).next(0));
+    if (first == UINT64_MAX) return false;
   }
-  const ByteRange range{.offset = unused.first << volume_.block_bits(), .length = MappingCache::kToEnd};
+  const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
   return cache_.load()->forget(number, range).has_value();
 }
 
 void SpeculativePreallocation::age() {
   const auto idle = files_.age();
   // What the caller does not forget stays the file's.
-  for (const InodeNumber number : idle.to_forget)
-    if (!take_mappings_back(number)) files_.forget_ahead(number);
+  for (const InodeNumber number : idle.to_forget) {
+    if (take_mappings_back(number, Which::kAll)) continue;
+    files_.forget_ahead(number);
+    files_.forget_beside(number);
+  }
   for (const InodeNumber number : idle.to_trim) {
     const auto held = metadata_.inodes.lock(number);
     if (files_.is_idle(number)) (void)trim(held);
@@ -101,22 +172,22 @@ void SpeculativePreallocation::age() {
 
 bool SpeculativePreallocation::give_back_for_room() {
   std::vector<InodeNumber> forgotten;
-  for (const InodeNumber number : files_.all_with_ahead(MappedFiles::Written::kByPages))
-    if (take_mappings_back(number)) forgotten.push_back(number);
+  for (const InodeNumber number : files_.all_with_given(MappedFiles::Written::kByPages))
+    if (take_mappings_back(number, Which::kAhead)) forgotten.push_back(number);
   if (forgotten.empty()) return false;
   std::this_thread::sleep_for(kUnderWay);
   bool any = false;
   for (const InodeNumber number : forgotten) {
     const auto held = metadata_.inodes.lock(number);
     if (files_.written(number) == MappedFiles::Written::kDirectly) continue;
-    any = trim(held).has_value() || any;
+    any = trim(held, Which::kAhead).has_value() || any;
   }
   return any;
 }
 
 void SpeculativePreallocation::give_back_all() {
   for (const auto written : {MappedFiles::Written::kByPages, MappedFiles::Written::kDirectly})
-    for (const InodeNumber number : files_.all_with_ahead(written)) (void)trim(metadata_.inodes.lock(number));
+    for (const InodeNumber number : files_.all_with_given(written)) (void)trim(metadata_.inodes.lock(number));
 }
 
 }  // namespace fuse4fs::ext4

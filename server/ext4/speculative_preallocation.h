@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Blocks that a file which grows is given before it needs them, so that the caller who moves its data
-// (mapping_service.h) need not ask at each write. They are unwritten, and behind the file's end.
+// Blocks that a file is given before it needs them, so that the caller who moves its data (mapping_service.h)
+// need not ask at each write, and that neighbours in the file are neighbours on the device. They are
+// unwritten, and lie ahead of a file that grows, behind its end, or beside a write in a hole.
 //
 // What is not used is taken back: when the file is cut or forgotten, when nobody asked for it for a while,
-// when there is no room for others, and at the unmount. The caller may be moving data there by a mapping that
-// it was given before, without a word until it is done. So it is told to forget it a while before, and of
-// files that are written directly, where no page tells of what is under way, nothing is taken back but where
-// the caller has stopped: with the file's cut, its end, the unmount, or a write far behind it, which is
-// alone.
+// and at the unmount; what lies behind the end also when there is no room for others. In a hole only the
+// caller knows what its pages are about to be written to, so that waits. The caller may be moving data there
+// by a mapping that it was given before, without a word until it is done. So it is told to forget it a while
+// before, and of files that are written directly, where no page tells of what is under way, nothing is taken
+// back but where the caller has stopped: with the file's cut, its end, the unmount, or a write far behind it,
+// which is alone.
 //
 // Locking: any thread. trim() under the inode's lock, exclusive; the others hold nothing. Errors: as
 // ExtentMap.
@@ -33,12 +35,19 @@ class SpeculativePreallocation {
   // moves the end of the file.
   [[nodiscard]] std::uint64_t end_for(const Inode& inode, const MappingRequest& request,
                                       std::uint64_t needed);
+  // And from where to where, in a hole within the file; at least from `first` to `needed`.
+  struct Blocks {
+    std::uint64_t first = 0, end = 0;
+  };
+  [[nodiscard]] Blocks in_hole_for(const Inode& inode, const MappingRequest& request, Blocks needed);
   // A write by pages from this block on was begun, which may lie far behind what it was expected at: that was
   // given for nothing. Where it lies behind the file's end it is alone, and what it has done so far is known
   // by the size. With a handle; the caller writes the inode.
   Result<void> leave_behind(Inode& inode, std::uint64_t first);
-  // Unmaps what is behind the end of the file and was not used.
+  // Unmaps what was not used.
   Result<void> trim(const InodeTable::Exclusive& held);
+  // What the file has of it, and would not have if nothing had been given. Under the inode's lock.
+  [[nodiscard]] std::uint64_t unused_sectors(const Inode& inode);
 
   // Some seconds are over.
   void age();
@@ -53,8 +62,12 @@ class SpeculativePreallocation {
     std::uint64_t first = 0, count = 0;  // blocks
   };
   [[nodiscard]] Unused unused_of(const Inode& inode);
+  // kAhead: only what lies behind the file's end.
+  enum class Which { kAhead, kAll };
   // The caller is to come and ask again. False if it does not, or if nothing is unused.
-  bool take_mappings_back(InodeNumber number);
+  bool take_mappings_back(InodeNumber number, Which which);
+  Result<void> trim(const InodeTable::Exclusive& held, Which which);
+  Result<void> remove_beside(Inode& inode, const BlockRuns& beside);
 
   Volume& volume_;
   Metadata& metadata_;

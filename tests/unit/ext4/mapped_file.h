@@ -122,6 +122,19 @@ class MappedFile : public testing::Test {
   }
   Result<void> sync() { return volume_->fs().sync_inode(file_, FileSystem::SyncWhat::kAll); }
   std::uint64_t size() { return volume_->fs().attributes(file_)->size; }
+  // That it has, whoever asked for them.
+  std::uint64_t mapped() {
+    std::uint64_t bytes = 0;
+    for (std::uint64_t at = 0; at < std::uint64_t{1} << 32;) {
+      const auto mapping =
+          service().map(file_, {.range = {.offset = at, .length = 1}, .purpose = MappingPurpose::kReport});
+      if (!mapping) return 0;
+      if (mapping->has_blocks()) bytes += mapping->length;
+      at = mapping->offset + mapping->length;
+    }
+    return bytes / kBlock;
+  }
+  // That callers see.
   std::uint64_t blocks() { return volume_->fs().attributes(file_)->sectors / (kBlock / 512); }
   std::string content() { return volume_->read(file_, 0, size()); }
   void resize(std::uint64_t size) { ASSERT_TRUE(volume_->fs().set_attributes(file_, {.size = size})); }

@@ -12,7 +12,7 @@ class MappedAhead : public MappedFile {
     file_ = volume_->make_file(kRootInode, "file");
     write(0, std::string(10 * kBlock, 'x'), MappingPurpose::kBufferedWrite);
     write(10 * kBlock, std::string(kBlock, 'x'), MappingPurpose::kBufferedWrite);
-    EXPECT_GT(blocks(), 11U);
+    EXPECT_GT(mapped(), 11U);
   }
   // Of another file, to the last block.
   void fill_volume() {
@@ -25,8 +25,19 @@ class MappedAhead : public MappedFile {
   }
 };
 
+TEST_F(MappedAhead, ItIsNotCounted) {
+  EXPECT_GT(mapped(), 11U);
+  EXPECT_EQ(blocks(), 11U);
+  // In memory the file is longer.
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 11 * kBlock, .length = kBlock + 1},
+                                       .done = kBlock + 1,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  EXPECT_EQ(blocks(), 13U);
+}
+
 TEST_F(MappedAhead, ItIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
-  const auto ahead = blocks();
+  const auto ahead = mapped();
   auto& fs = volume_->fs();
   ASSERT_TRUE(fs.write_back());
   EXPECT_TRUE(cache_.forgotten.empty());
@@ -35,28 +46,28 @@ TEST_F(MappedAhead, ItIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
   EXPECT_EQ(cache_.forgotten[0].offset, 11 * kBlock);
   EXPECT_EQ(cache_.forgotten[0].length, MappingCache::kToEnd);
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(fs.write_back());
-  EXPECT_EQ(blocks(), ahead) << "who has a mapping in his hands may still be using it";
+  EXPECT_EQ(mapped(), ahead) << "who has a mapping in his hands may still be using it";
   ASSERT_TRUE(fs.write_back());
-  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(mapped(), 11U);
   EXPECT_EQ(content(), std::string(11 * kBlock, 'x'));
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
 TEST_F(MappedAhead, ItStaysWhereTheCallerDoesNotForget) {
-  const auto ahead = blocks();
+  const auto ahead = mapped();
   cache_.forgets = false;
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
-  EXPECT_EQ(blocks(), ahead);
+  EXPECT_EQ(mapped(), ahead);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
 TEST_F(MappedAhead, WhoIsNotIdleKeepsIt) {
-  const auto ahead = blocks();
+  const auto ahead = mapped();
   for (int i = 0; i < 10; ++i) {
     ASSERT_TRUE(volume_->fs().write_back());
     ASSERT_TRUE(ask(0, 1, MappingPurpose::kRead));
   }
-  EXPECT_EQ(blocks(), ahead);
+  EXPECT_EQ(mapped(), ahead);
 }
 
 TEST_F(MappedAhead, WhatTheCallerHasReachedInMemoryStays) {
@@ -65,14 +76,14 @@ TEST_F(MappedAhead, WhatTheCallerHasReachedInMemoryStays) {
                                        .done = kBlock + 1,
                                        .end_of_file = FinishedOperation::EndOfFile::kMoved}));
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
-  EXPECT_EQ(blocks(), 13U);
+  EXPECT_EQ(mapped(), 13U);
   EXPECT_EQ(size(), 11 * kBlock) << "its data is not on the device yet";
 }
 
 TEST_F(MappedAhead, ItGoesWhenTheInodeIsForgotten) {
   volume_->fs().forget(file_, 1);
   file_ = volume_->fs().lookup(kRootInode, "file")->inode;
-  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(mapped(), 11U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
@@ -80,16 +91,16 @@ TEST_F(MappedAhead, WhatWasAskedForStays) {
   ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
                                          {.offset = 11 * kBlock, .length = 40 * kBlock}, EndOfFile::kKeep,
                                          AttributeChanges::Privileges::kKeep));
-  const auto allocated = blocks();
+  const auto allocated = mapped();
   EXPECT_GE(allocated, 51U);
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
-  EXPECT_EQ(blocks(), allocated);
+  EXPECT_EQ(mapped(), allocated);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
 TEST_F(MappedAhead, ACutTakesItAlong) {
   resize(2 * kBlock);
-  EXPECT_EQ(blocks(), 2U);
+  EXPECT_EQ(mapped(), 2U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
@@ -100,7 +111,7 @@ TEST_F(MappedAhead, AShortWriteLeavesNothing) {
                                        .range = {.offset = 100 * kBlock, .length = 20 * kBlock},
                                        .done = 0}));
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
-  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(mapped(), 11U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
@@ -109,15 +120,15 @@ TEST_F(MappedAhead, AWriteFarBehindItLeavesNothingBetween) {
     write(at * kBlock, std::string(kBlock, 'x'), MappingPurpose::kBufferedWrite);
   volume_->fs().forget(file_, 1);
   file_ = volume_->fs().lookup(kRootInode, "file")->inode;
-  EXPECT_LE(blocks(), 15U) << "one may be a node of the map";
+  EXPECT_LE(mapped(), 15U) << "one may be a node of the map";
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
 // A direct write may have begun there, by a mapping that the kernel has kept, and ask only for its rest.
 TEST_F(MappedAhead, ADirectWriteFarBehindItLeavesIt) {
-  const auto ahead = blocks();
+  const auto ahead = mapped();
   ASSERT_TRUE(ask(100 * kBlock, kBlock, MappingPurpose::kDirectWrite));
-  EXPECT_EQ(blocks(), ahead + 1);
+  EXPECT_EQ(mapped(), ahead + 1);
   EXPECT_TRUE(cache_.forgotten.empty());
   complete(12 * kBlock, (ahead - 12) * kBlock, true);
   EXPECT_EQ(volume_->unmount_and_check(), "");
@@ -131,7 +142,7 @@ TEST_F(MappedAhead, AShortWriteIntoItGivesThatBackToo) {
                                        .end_of_file = FinishedOperation::EndOfFile::kMoved}));
   volume_->fs().forget(file_, 1);
   file_ = volume_->fs().lookup(kRootInode, "file")->inode;
-  EXPECT_EQ(blocks(), 12U);
+  EXPECT_EQ(mapped(), 12U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
@@ -140,19 +151,19 @@ TEST_F(MappedAhead, AShortWriteLeavesWhatWasAskedFor) {
   ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
                                          {.offset = 20 * kBlock, .length = 10 * kBlock}, EndOfFile::kKeep,
                                          AttributeChanges::Privileges::kKeep));
-  const auto allocated = blocks();
+  const auto allocated = mapped();
   ASSERT_TRUE(ask(11 * kBlock, 15 * kBlock, MappingPurpose::kBufferedWrite));
   ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
                                        .range = {.offset = 11 * kBlock, .length = 15 * kBlock},
                                        .done = 0}));
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
-  EXPECT_EQ(blocks(), allocated + 9) << "nothing is unmapped that somebody may have wanted";
+  EXPECT_EQ(mapped(), allocated + 9) << "nothing is unmapped that somebody may have wanted";
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
 TEST_F(MappedAhead, ItIsGivenBackWhereOthersFindNoRoom) {
   fill_volume();
-  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(mapped(), 11U);
   EXPECT_FALSE(cache_.forgotten.empty());
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -160,13 +171,187 @@ TEST_F(MappedAhead, ItIsGivenBackWhereOthersFindNoRoom) {
 // A direct write may be on its way to it, of which nobody has heard yet.
 TEST_F(MappedAhead, ItStaysWhereTheFileIsWrittenDirectly) {
   write(11 * kBlock, std::string(kBlock, 'x'));
-  const auto ahead = blocks();
+  const auto ahead = mapped();
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
   fill_volume();
-  EXPECT_EQ(blocks(), ahead);
+  EXPECT_EQ(mapped(), ahead);
   volume_->fs().forget(file_, 1);
   file_ = volume_->fs().lookup(kRootInode, "file")->inode;
-  EXPECT_EQ(blocks(), 12U) << "the kernel itself knows that there is none";
+  EXPECT_EQ(mapped(), 12U) << "the kernel itself knows that there is none";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// A hole of 100 blocks between two that are written.
+class MappedBeside : public MappedFile {
+ protected:
+  static constexpr std::uint64_t kUnit = 16;
+
+  void mount_with_hole(const std::string& options = "-t ext4 -b 4096") {
+    mount(options);
+    file_ = volume_->make_file(kRootInode, "file");
+    write(0, std::string(kBlock, 'x'), MappingPurpose::kBufferedWrite);
+    write(101 * kBlock, std::string(kBlock, 'x'), MappingPurpose::kDirectWrite);
+    volume_->fs().forget(file_, 1);
+    look_up();
+    ASSERT_EQ(mapped(), 2U);
+  }
+  void look_up() { file_ = volume_->fs().lookup(kRootInode, "file")->inode; }
+  void rounds(int count) {
+    for (int i = 0; i < count; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  }
+};
+
+TEST_F(MappedBeside, AWriteInAHoleIsGivenItsAlignedNeighbourhood) {
+  mount_with_hole();
+  const auto given = ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(given);
+  EXPECT_EQ(given->kind, Kind::kUnwritten);
+  EXPECT_EQ(given->offset, 32 * kBlock);
+  EXPECT_EQ(given->length, kUnit * kBlock);
+  EXPECT_EQ(given->place, DataMapping::Place::kRemembered);
+  EXPECT_EQ(mapped(), 2 + kUnit);
+  EXPECT_EQ(blocks(), 3U) << "callers see what they asked for";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, ItEndsWithTheHole) {
+  mount_with_hole();
+  ASSERT_TRUE(ask(3 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  EXPECT_EQ(mapped(), 2 + 15U) << "block 0 is written";
+  ASSERT_TRUE(ask(100 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  EXPECT_EQ(mapped(), 2 + 15U + 5U) << "so is block 101";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, OnlyWritesByPagesAreGivenIt) {
+  mount_with_hole();
+  ASSERT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kDirectWrite));
+  EXPECT_EQ(mapped(), 3U) << "what a direct write may be doing there nobody could tell";
+  ASSERT_TRUE(ask(60 * kBlock, kBlock, MappingPurpose::kWriteBack));
+  EXPECT_EQ(mapped(), 4U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, WhatNobodyCameToIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
+  mount_with_hole();
+  write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  cache_.forgotten.clear();
+  rounds(2);
+  ASSERT_EQ(cache_.forgotten.size(), 1U);
+  EXPECT_EQ(cache_.forgotten[0].offset, 32 * kBlock);
+  EXPECT_EQ(cache_.forgotten[0].length, MappingCache::kToEnd);
+  rounds(5);
+  EXPECT_EQ(mapped(), 2 + kUnit);
+  // A write that comes now has to ask, and keeps what it is given.
+  ASSERT_TRUE(ask(35 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  rounds(8);
+  EXPECT_EQ(mapped(), 4U);
+  EXPECT_EQ(content(), std::string(kBlock, 'x') + std::string(39 * kBlock, '\0') + std::string(kBlock, 'a') +
+                           std::string(60 * kBlock, '\0') + std::string(kBlock, 'x'));
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// Without a word: by the mapping that was handed over for another's sake.
+TEST_F(MappedBeside, WhatWasWrittenMeanwhileStays) {
+  mount_with_hole();
+  const auto given = ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(given);
+  put(given->device_offset + 2 * kBlock, std::string(kBlock, 'b'));
+  complete(34 * kBlock, kBlock, true);
+  rounds(9);
+  EXPECT_EQ(mapped(), 4U);
+  EXPECT_EQ(volume_->read(file_, 34 * kBlock, kBlock), std::string(kBlock, 'b'));
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, ItGoesWhenTheInodeIsForgotten) {
+  mount_with_hole();
+  write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  volume_->fs().forget(file_, 1);
+  look_up();
+  EXPECT_EQ(mapped(), 3U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, ItGoesWithTheUnmount) {
+  mount_with_hole();
+  write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+  mount_again();
+  look_up();
+  EXPECT_EQ(mapped(), 3U);
+}
+
+TEST_F(MappedBeside, WhatSomebodyAsksForStays) {
+  mount_with_hole();
+  write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
+                                         {.offset = 30 * kBlock, .length = 4 * kBlock}, EndOfFile::kKeep,
+                                         AttributeChanges::Privileges::kKeep));
+  rounds(9);
+  EXPECT_EQ(mapped(), 3 + 4U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, ACutTakesItAlong) {
+  mount_with_hole();
+  write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  resize(36 * kBlock);
+  EXPECT_EQ(mapped(), 1 + 4U);
+  rounds(9);
+  EXPECT_EQ(mapped(), 1U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// Others' blocks may lie where it was by then.
+TEST_F(MappedBeside, ItStaysWhereTheFilesBlocksMove) {
+  mount_with_hole();
+  write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
+                                         {.offset = 60 * kBlock, .length = 20 * kBlock}, EndOfFile::kKeep,
+                                         AttributeChanges::Privileges::kKeep));
+  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kCollapse,
+                                         {.offset = 2 * kBlock, .length = 28 * kBlock}, EndOfFile::kMayMove,
+                                         AttributeChanges::Privileges::kKeep));
+  rounds(9);
+  EXPECT_EQ(mapped(), 2 + kUnit + 20);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, OfAFileThatIsWrittenDirectlyItStays) {
+  mount_with_hole();
+  ASSERT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  ASSERT_TRUE(ask(60 * kBlock, kBlock, MappingPurpose::kDirectWrite));
+  rounds(9);
+  EXPECT_EQ(mapped(), 2 + kUnit + 1);
+  volume_->fs().forget(file_, 1);
+  look_up();
+  EXPECT_EQ(mapped(), 2 + 2U) << "what was asked for stays, written or not";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, WithClustersWhatIsUsedInPartIsNotGivenBack) {
+  mount_with_hole("-t ext4 -b 4096 -O bigalloc -C 32768");
+  const auto before = blocks();
+  write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  // A cluster for it, and one for a node of the map.
+  EXPECT_EQ(blocks(), before + 2 * 8);
+  rounds(9);
+  EXPECT_EQ(mapped(), 3U);
+  EXPECT_EQ(blocks(), before + 2 * 8);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedFile, WhatAllFilesHaveBesideIsAPartOfWhatIsFree) {
+  mount();
+  const std::uint64_t free = volume_->fs().statistics()->free_blocks;
+  file_ = volume_->make_file(kRootInode, "file");
+  resize(std::uint64_t{1} << 30);
+  constexpr std::uint64_t kWrites = 400;
+  for (std::uint64_t i = 0; i < kWrites; ++i)
+    ASSERT_TRUE(ask(i << 20, kBlock, MappingPurpose::kBufferedWrite));
+  EXPECT_GE(volume_->fs().statistics()->free_blocks, free - free / 32 - kWrites - 10);
+  EXPECT_EQ(blocks(), kWrites + 2) << "and the nodes of its map";
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 

@@ -102,6 +102,10 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
 // A mapping that is remembered is the map's, since the inode's lock is held.
 void MappedData::hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
   mapping.pieces = request.pieces;
+  if (mapping.has_blocks() && request.purpose != MappingPurpose::kReport) {
+    const unsigned bits = volume_.block_bits();
+    files_.note_handed_over(inode.number, mapping.offset >> bits, (mapping.offset + mapping.length) >> bits);
+  }
   if (must_be_reported(inode, request, mapping)) {
     mapping.report = DataMapping::Report::kAlways;
     return;

@@ -15,9 +15,10 @@ void MappedFiles::set_ahead(Files& files, File& file, Ahead ahead) {
 
 template <class Change>
 void MappedFiles::change_beside(Files& files, File& file, Change change) {
-  files.blocks_beside -= file.beside.count();
+  files.blocks_beside -= file.blocks_beside();
   change(file.beside);
-  files.blocks_beside += file.beside.count();
+  change(file.leaving);
+  files.blocks_beside += file.blocks_beside();
   if (!file.has_given()) file.written = Written::kByPages;
 }
 
@@ -110,8 +111,9 @@ void MappedFiles::note_beside(InodeNumber inode, std::uint64_t first, std::uint6
   if (first >= end) return;
   auto files = files_.lock();
   auto& file = files->known[inode];
-  file.idle_rounds = 0;
-  change_beside(*files, file, [&](BlockRuns& beside) { beside.add(first, end - first); });
+  files->blocks_beside -= file.blocks_beside();
+  file.beside.add(first, end - first);
+  files->blocks_beside += file.blocks_beside();
 }
 
 void MappedFiles::note_wanted(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
@@ -121,13 +123,32 @@ void MappedFiles::note_wanted(InodeNumber inode, std::uint64_t first, std::uint6
   });
 }
 
+void MappedFiles::note_handed_over(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+  change(inode, [&](Files&, File& file) {
+    for (std::uint64_t at = file.leaving.next(first); at < end; at = file.leaving.next(at)) {
+      const std::uint64_t count = std::min(file.leaving.behind(at), end) - at;
+      file.leaving.remove(at, count);
+      file.beside.add(at, count);
+    }
+  });
+}
+
 void MappedFiles::forget_beside(InodeNumber inode) {
   change(inode, [](Files& files, File& file) { change_beside(files, file, [](auto& all) { all.clear(); }); });
 }
 
-BlockRuns MappedFiles::beside_of(InodeNumber inode) {
+void MappedFiles::forget_beside(InodeNumber inode, const BlockRuns& gone) {
+  change(inode, [&](Files& files, File& file) {
+    change_beside(files, file, [&](BlockRuns& beside) { beside.remove(gone); });
+  });
+}
+
+BlockRuns MappedFiles::beside_of(InodeNumber inode, Beside which) {
   BlockRuns beside;
-  change(inode, [&](Files&, const File& file) { beside = file.beside; });
+  change(inode, [&](Files&, const File& file) {
+    beside = file.leaving;
+    if (which == Beside::kAll) beside.add(file.beside);
+  });
   return beside;
 }
 
@@ -182,11 +203,26 @@ MappedFiles::Ahead MappedFiles::ahead_of(InodeNumber inode) {
   return ahead;
 }
 
+void MappedFiles::age_beside(InodeNumber inode, File& file, Idle& idle) {
+  if (file.blocks_beside() == 0) return;
+  ++file.beside_rounds;
+  if (file.leaving.count() != 0) {
+    if (file.beside_rounds >= File::kRoundsToTrim) idle.beside_to_trim.push_back(inode);
+  } else if (file.beside_rounds >= File::kRoundsToForget) {
+    // From here on to kRoundsToTrim.
+    file.beside_rounds = File::kRoundsToForget;
+    file.leaving = std::exchange(file.beside, {});
+    idle.beside_to_forget.push_back(inode);
+  }
+}
+
 MappedFiles::Idle MappedFiles::age() {
   Idle idle;
   auto files = files_.lock();
   for (auto& [inode, file] : files->known) {
     if (!file.has_given() || file.written == Written::kDirectly) continue;
+    age_beside(inode, file, idle);
+    if (file.ahead.is_empty()) continue;
     ++file.idle_rounds;
     if (file.idle_rounds == File::kRoundsToForget) idle.to_forget.push_back(inode);
     if (file.idle_rounds >= File::kRoundsToTrim) idle.to_trim.push_back(inode);
@@ -226,7 +262,7 @@ void MappedFiles::forget(InodeNumber inode) {
   if (found == files->known.end()) return;
   if (found->second.error) files->lost_error = found->second.error;
   set_ahead(*files, found->second, {});
-  files->blocks_beside -= found->second.beside.count();
+  files->blocks_beside -= found->second.blocks_beside();
   files->known.erase(found);
 }
 

@@ -57,8 +57,14 @@ class MappedFiles {
   void note_beside(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   // The caller asks for these, or has written them.
   void note_wanted(InodeNumber inode, std::uint64_t first, std::uint64_t end);
+  // The caller was given a mapping of these again: they do not leave yet.
+  void note_handed_over(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   void forget_beside(InodeNumber inode);
-  [[nodiscard]] BlockRuns beside_of(InodeNumber inode);
+  // kLeaving: of which the caller was told to forget its mappings, a while ago (age()).
+  enum class Beside { kLeaving, kAll };
+  [[nodiscard]] BlockRuns beside_of(InodeNumber inode, Beside which);
+  // They are unmapped.
+  void forget_beside(InodeNumber inode, const BlockRuns& gone);
   // Somebody asked for these: they stay.
   void forget_given(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   // While it has blocks that nobody asked for.
@@ -72,13 +78,16 @@ class MappedFiles {
   // To be written up to this block: of what lies ahead, so much may be in use from now on.
   void note_needed(InodeNumber inode, std::uint64_t behind);
   [[nodiscard]] Ahead ahead_of(InodeNumber inode);
-  // A round of some seconds is over. Of those that have blocks which nobody asked for: who was not used for
-  // two rounds, so the caller is to forget its mappings of them; and for eight, so they may go.
+  // A round of some seconds is over. Of those that are not written directly: who was not used for two rounds,
+  // so the caller is to forget its mappings of what lies ahead; and for eight, so that may go. What lies
+  // beside writes takes turns, however busy the file is, for who comes there after its mapping was forgotten
+  // must ask.
   struct Idle {
     std::vector<InodeNumber> to_forget, to_trim;
+    std::vector<InodeNumber> beside_to_forget, beside_to_trim;
   };
   Idle age();
-  // It was not used since age() said that what nobody asked for may go.
+  // It was not used since age() said that what lies ahead may go.
   [[nodiscard]] bool is_idle(InodeNumber inode);
   // Of those that have blocks which nobody asked for.
   std::vector<InodeNumber> all_with_given(Written written);
@@ -92,13 +101,14 @@ class MappedFiles {
     std::uint64_t size = 0;
     std::optional<Errno> error;
     Ahead ahead;
-    BlockRuns beside;
+    BlockRuns beside, leaving;
     Written written = Written::kByPages;
-    unsigned idle_rounds = 0;
+    unsigned idle_rounds = 0, beside_rounds = 0;
     // The round in which it was used last may have begun a moment ago; and who has a mapping in his hands may
     // be waiting for the device.
     static constexpr unsigned kRoundsToForget = 2, kRoundsToTrim = 8;
-    [[nodiscard]] bool has_given() const { return !ahead.is_empty() || beside.count() != 0; }
+    [[nodiscard]] std::uint64_t blocks_beside() const { return beside.count() + leaving.count(); }
+    [[nodiscard]] bool has_given() const { return !ahead.is_empty() || blocks_beside() != 0; }
     [[nodiscard]] bool is_dull() const { return size == 0 && !error && !has_given(); }
   };
   struct Files {
@@ -107,8 +117,10 @@ class MappedFiles {
     std::optional<Errno> lost_error;  // of one that is not known any more
   };
   static void set_ahead(Files& files, File& file, Ahead ahead);
+  // Does `change` to both sets.
   template <class Change>
   static void change_beside(Files& files, File& file, Change change);
+  static void age_beside(InodeNumber inode, File& file, Idle& idle);
   // Of a file that may be none: nothing happens then.
   template <class Change>
   void change(InodeNumber inode, Change change);

@@ -19,9 +19,8 @@ constexpr std::uint64_t kMostDirect = 32 << 20;
 // Not at the cost of others: of what is free, no more than one part in so many, for all files together.
 constexpr std::uint64_t kPlenty = 8;
 // Beside a write in a hole, with what is written: that much, aligned, in bytes; and of all files no more than
-// this, for it cannot be taken back where there is no room.
+// this, for it cannot be taken back at once.
 constexpr std::uint64_t kBeside = 64 << 10, kMostBeside = 256 << 20;
-constexpr std::uint64_t kPlentyBeside = 32;
 // Between the caller's forgetting and the unmapping: for a write that had its mapping in hand to end, and to
 // be known by that.
 constexpr std::chrono::milliseconds kUnderWay{200};
@@ -55,7 +54,7 @@ SpeculativePreallocation::Blocks SpeculativePreallocation::in_hole_for(const Ino
   const std::uint64_t size = volume_.blocks_for(files_.end_of(inode));
   if (needed.end > size) return needed;
   const std::uint64_t most =
-      std::min(kMostBeside >> volume_.block_bits(), metadata_.blocks.usable_blocks() / kPlentyBeside);
+      std::min(kMostBeside >> volume_.block_bits(), metadata_.blocks.usable_blocks() / kPlenty);
   const std::uint64_t unit = kBeside >> volume_.block_bits();
   if (unit <= 1 || files_.blocks_beside() + unit > most) return needed;
   Blocks given{.first = needed.first / unit * unit,
@@ -80,7 +79,7 @@ std::uint64_t SpeculativePreallocation::unused_sectors(const Inode& inode) {
   };
   const Unused ahead = unused_of(inode);
   count(ahead.first, ahead.count);
-  files_.beside_of(inode.number).for_each(count);
+  files_.beside_of(inode.number, MappedFiles::Beside::kAll).for_each(count);
   const std::uint64_t sectors = blocks << (volume_.block_bits() - 9);
   return std::min(sectors, inode.sectors(volume_.super(), volume_.block_size()));
 }
@@ -104,23 +103,32 @@ Result<void> SpeculativePreallocation::leave_behind(Inode& inode, std::uint64_t 
 }
 
 Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held) {
-  return trim(held, Which::kAll);
+  RETURN_IF_ERROR(trim_ahead(held));
+  return trim_beside(held, MappedFiles::Beside::kAll);
 }
 
-Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held, Which which) {
-  const InodeNumber number = held.number();
-  const BlockRuns beside = which == Which::kAll ? files_.beside_of(number) : BlockRuns();
-  if ((files_.ahead_of(number).is_empty() && beside.count() == 0) || !volume_.check_writable() ||
+Result<void> SpeculativePreallocation::trim_ahead(const InodeTable::Exclusive& held) {
+  if (files_.ahead_of(held.number()).is_empty() || !volume_.check_writable() ||
       !metadata_.inodes.read_from_handle(held))
     return {};
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   const Unused unused = unused_of(inode);
-  files_.forget_ahead(number);
-  if (which == Which::kAll) files_.forget_beside(number);
-  if (unused.count == 0 && beside.count() == 0) return {};
+  files_.forget_ahead(held.number());
+  if (unused.count == 0) return {};
   const auto handle = volume_.journal().start(credits::of_map);
-  auto done = metadata_.extents.remove(inode, unused.first, unused.count, ExtentMap::Handles::kSeveral);
-  if (done) done = remove_beside(inode, beside);
+  const auto done = metadata_.extents.remove(inode, unused.first, unused.count, ExtentMap::Handles::kSeveral);
+  RETURN_IF_ERROR(metadata_.inodes.write(inode));
+  return done;
+}
+
+Result<void> SpeculativePreallocation::trim_beside(const InodeTable::Exclusive& held,
+                                                   MappedFiles::Beside which) {
+  const BlockRuns beside = files_.beside_of(held.number(), which);
+  if (beside.count() == 0 || !volume_.check_writable() || !metadata_.inodes.read_from_handle(held)) return {};
+  ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
+  files_.forget_beside(held.number(), beside);
+  const auto handle = volume_.journal().start(credits::of_map);
+  const auto done = remove_beside(inode, beside);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   return done;
 }
@@ -142,45 +150,55 @@ Result<void> SpeculativePreallocation::remove_beside(Inode& inode, const BlockRu
   return done;
 }
 
-bool SpeculativePreallocation::take_mappings_back(InodeNumber number, Which which) {
-  std::uint64_t first = UINT64_MAX;
+bool SpeculativePreallocation::take_mappings_back(InodeNumber number) {
+  Unused unused;
   {
     const auto held = metadata_.inodes.lock_shared(number);
     const auto inode = metadata_.inodes.read_from_handle(held);
-    if (!inode) return false;
-    if (const Unused unused = unused_of(*inode); unused.count != 0) first = unused.first;
-    if (which == Which::kAll) first = std::min(first, files_.beside_of(number).next(0));
-    if (first == UINT64_MAX) return false;
+    if (inode) unused = unused_of(*inode);
+    if (unused.count == 0) return false;
   }
-  const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
+  const ByteRange range{.offset = unused.first << volume_.block_bits(), .length = MappingCache::kToEnd};
   return cache_.load()->forget(number, range).has_value();
 }
 
 void SpeculativePreallocation::age() {
   const auto idle = files_.age();
   // What the caller does not forget stays the file's.
-  for (const InodeNumber number : idle.to_forget) {
-    if (take_mappings_back(number, Which::kAll)) continue;
-    files_.forget_ahead(number);
-    files_.forget_beside(number);
-  }
+  for (const InodeNumber number : idle.to_forget)
+    if (!take_mappings_back(number)) files_.forget_ahead(number);
   for (const InodeNumber number : idle.to_trim) {
     const auto held = metadata_.inodes.lock(number);
-    if (files_.is_idle(number)) (void)trim(held);
+    if (files_.is_idle(number)) (void)trim_ahead(held);
+  }
+  age_beside(idle);
+}
+
+void SpeculativePreallocation::age_beside(const MappedFiles::Idle& idle) {
+  for (const InodeNumber number : idle.beside_to_forget) {
+    const std::uint64_t first = files_.beside_of(number, MappedFiles::Beside::kLeaving).next(0);
+    if (first == UINT64_MAX) continue;
+    const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
+    if (!cache_.load()->forget(number, range)) files_.forget_beside(number);
+  }
+  for (const InodeNumber number : idle.beside_to_trim) {
+    const auto held = metadata_.inodes.lock(number);
+    if (files_.written(number) == MappedFiles::Written::kByPages)
+      (void)trim_beside(held, MappedFiles::Beside::kLeaving);
   }
 }
 
 bool SpeculativePreallocation::give_back_for_room() {
   std::vector<InodeNumber> forgotten;
   for (const InodeNumber number : files_.all_with_given(MappedFiles::Written::kByPages))
-    if (take_mappings_back(number, Which::kAhead)) forgotten.push_back(number);
+    if (take_mappings_back(number)) forgotten.push_back(number);
   if (forgotten.empty()) return false;
   std::this_thread::sleep_for(kUnderWay);
   bool any = false;
   for (const InodeNumber number : forgotten) {
     const auto held = metadata_.inodes.lock(number);
     if (files_.written(number) == MappedFiles::Written::kDirectly) continue;
-    any = trim(held, Which::kAhead).has_value() || any;
+    any = trim_ahead(held).has_value() || any;
   }
   return any;
 }

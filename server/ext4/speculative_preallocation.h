@@ -62,12 +62,12 @@ class SpeculativePreallocation {
     std::uint64_t first = 0, count = 0;  // blocks
   };
   [[nodiscard]] Unused unused_of(const Inode& inode);
-  // kAhead: only what lies behind the file's end.
-  enum class Which { kAhead, kAll };
   // The caller is to come and ask again. False if it does not, or if nothing is unused.
-  bool take_mappings_back(InodeNumber number, Which which);
-  Result<void> trim(const InodeTable::Exclusive& held, Which which);
+  bool take_mappings_back(InodeNumber number);
+  Result<void> trim_ahead(const InodeTable::Exclusive& held);
+  Result<void> trim_beside(const InodeTable::Exclusive& held, MappedFiles::Beside which);
   Result<void> remove_beside(Inode& inode, const BlockRuns& beside);
+  void age_beside(const MappedFiles::Idle& idle);
 
   Volume& volume_;
   Metadata& metadata_;

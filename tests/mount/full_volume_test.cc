@@ -173,8 +173,12 @@ TEST_P(FullVolume, EightWritersGetAllOfItAndNoMore) {
             << " left, " << rest << " of them to be had, " << none.f_bavail << " left\n";
   EXPECT_GE(full.f_bavail, rest);
   EXPECT_EQ(none.f_bavail, 0U);
-  // The root's reserve, and what the engine keeps for maps.
-  EXPECT_GE(none.f_bfree, before.f_bfree - before.f_bavail);
+  // The root's reserve, and what the engine keeps for maps: a node of one may come from there, when its
+  // writer was given the last block for data. Without extents nothing is kept for them, and it is of the
+  // root's.
+  const std::size_t cluster = GetParam().back() == "16384" ? 16384 / full.f_bsize : 1;
+  const std::size_t nodes = 3 * (writers.size() + 1) * cluster;
+  EXPECT_GE(none.f_bfree + nodes, before.f_bfree - before.f_bavail);
 
   write_file("/proc/sys/vm/drop_caches", "3");
   for (const Writer& writer : writers) check(writer);

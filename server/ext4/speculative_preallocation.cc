@@ -69,6 +69,7 @@ SpeculativePreallocation::Blocks SpeculativePreallocation::in_hole_for(const Ino
 }
 
 std::uint64_t SpeculativePreallocation::unused_sectors(const Inode& inode) {
+  if (!inode.has(EXT4_EXTENTS_FL)) return 0;
   const std::uint64_t cluster = volume_.cluster_blocks();
   std::uint64_t blocks = 0;
   // A cluster that is used in part is the file's anyway.
@@ -87,7 +88,9 @@ std::uint64_t SpeculativePreallocation::unused_sectors(const Inode& inode) {
 SpeculativePreallocation::Unused SpeculativePreallocation::unused_of(const Inode& inode) {
   const MappedFiles::Ahead ahead = files_.ahead_of(inode.number);
   if (inode.has(EXT4_INLINE_DATA_FL)) return {};
-  const std::uint64_t first = std::max(volume_.blocks_for(files_.end_of(inode)), ahead.first);
+  std::uint64_t first = volume_.blocks_for(files_.end_of(inode));
+  // Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
+  if (inode.has(EXT4_EXTENTS_FL)) first = std::max(first, ahead.first);
   const std::uint64_t end = std::min(ahead.end, metadata_.extents.block_limit(inode));
   return {.first = first, .count = end > first ? end - first : 0};
 }

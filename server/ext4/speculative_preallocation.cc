@@ -21,6 +21,8 @@ constexpr std::uint64_t kPlenty = 8;
 // Beside a write in a hole, with what is written: that much, aligned, in bytes; and of all files no more than
 // this, for it cannot be taken back at once.
 constexpr std::uint64_t kBeside = 64 << 10, kMostBeside = 256 << 20;
+// Who fills a hole in no order has written much of it before anybody hears of that.
+constexpr std::uint64_t kPlentyBeside = 4;
 // Between the caller's forgetting and the unmapping: for a write that had its mapping in hand to end, and to
 // be known by that.
 constexpr std::chrono::milliseconds kUnderWay{200};
@@ -54,7 +56,7 @@ SpeculativePreallocation::Blocks SpeculativePreallocation::in_hole_for(const Ino
   const std::uint64_t size = volume_.blocks_for(files_.end_of(inode));
   if (needed.end > size) return needed;
   const std::uint64_t most =
-      std::min(kMostBeside >> volume_.block_bits(), metadata_.blocks.usable_blocks() / kPlenty);
+      std::min(kMostBeside >> volume_.block_bits(), metadata_.blocks.usable_blocks() / kPlentyBeside);
   const std::uint64_t unit = kBeside >> volume_.block_bits();
   if (unit <= 1 || files_.blocks_beside() + unit > most) return needed;
   Blocks given{.first = needed.first / unit * unit,

@@ -73,7 +73,10 @@ Outcome<void> Confinement::enter(const Needs& needs) {
   keep(signals_.get());
 
   // A namespace of our own was made with a copy of the host's.
-  if (utsname name{}; ::uname(&name) == 0) node_name_ = name.nodename;
+  if (utsname name{}; ::uname(&name) == 0) {
+    node_name_ = name.nodename;
+    kernel_release_ = name.release;
+  }
 
   sandbox::Options options;
   options.kept_descriptors = kept_;

@@ -42,11 +42,14 @@ class Confinement {
   [[nodiscard]] int signals() const { return signals_.get(); }
   // The name that others see on the volume: the host's.
   [[nodiscard]] const std::string& node_name() const { return node_name_; }
+  // The kernel's, as of uname(2).
+  [[nodiscard]] const std::string& kernel_release() const { return kernel_release_; }
 
  private:
   std::vector<int> kept_;
   UniqueFd signals_;
   std::string node_name_;
+  std::string kernel_release_;
 };
 
 }  // namespace fuse4fs

@@ -200,12 +200,16 @@ Outcome<void> Server::mount(cache::BlockDevice device) {
   session.sector_size = sector_size;
   if (atomic_writes_.allow(file_system_->block_size()))
     session.atomic_write_unit = file_system_->block_size();
+  session.page_cache = fuse::page_cache_for(confinement_.kernel_release(), file_system_->block_size(),
+                                            static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE)));
   ASSIGN_OR_RETURN(session_, fuse::Session::create(*file_system_, std::move(fuse_device_), session));
   RETURN_IF_ERROR(helper_.mount(file_system_->block_size()));
   if (const auto answered = session_->answer_init(); !answered)
     return fail(answered.error(), fmt::format("{}: the kernel's first request could not be answered: {}",
                                               options.source, answered.error().message()));
   RETURN_IF_ERROR(judge_iomap(session.iomap));
+  if (!session_->uses_iomap() && session.page_cache == fuse::PageCache::kWriteThrough)
+    file_system_->set_content_times(ext4::MountOptions::ContentTimes::kOurs);
   if (file_system_->access() == cache::Access::kReadWrite)
     claim_keeper_->start([this](std::size_t) {
       session_->prepare_thread();

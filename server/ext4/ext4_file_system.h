@@ -35,6 +35,7 @@ class Ext4FileSystem final : public FileSystem, public MappingService {
   [[nodiscard]] bool has_acls() const override { return volume_->has_acls(); }
   [[nodiscard]] std::string label() const override;
   [[nodiscard]] std::uint32_t time_granularity() const override;
+  void set_content_times(MountOptions::ContentTimes times) override { data_.set_content_times(times); }
 
   Result<Attributes> lookup(InodeNumber parent, std::string_view name) override;
   Result<Attributes> look_up_inode(InodeNumber inode) override;

@@ -36,6 +36,8 @@ class FileData {
         access_times_(access_times),
         content_times_(content_times) {}
 
+  void set_content_times(MountOptions::ContentTimes times) { content_times_ = times; }
+
   Result<std::size_t> read(InodeNumber number, std::uint64_t offset, std::span<std::byte> into,
                            AccessTime access_time);
   Result<SectorCounts> write(InodeNumber number, std::uint64_t offset, std::span<const std::byte> from,
@@ -135,7 +137,7 @@ class FileData {
   Metadata& metadata_;
   HoleFiller filler_;
   const AccessTimePolicy& access_times_;
-  const MountOptions::ContentTimes content_times_;
+  MountOptions::ContentTimes content_times_;
   RangeClaims claims_;
   std::atomic<bool> data_is_callers_ = false;
 };

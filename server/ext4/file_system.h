@@ -223,6 +223,8 @@ class FileSystem {
   [[nodiscard]] virtual std::string label() const = 0;
   // Of the times that inodes of this volume can hold: 1, or a second where they have 128 bytes.
   [[nodiscard]] virtual std::uint32_t time_granularity() const = 0;  // nanoseconds
+  // Where who sets them turns out after the mount. Before the first change.
+  virtual void set_content_times(MountOptions::ContentTimes times) = 0;
 
   // Look-ups are counted: each successful lookup(), look_up_inode(), look_up_handle(), make(),
   // make_symlink(), make_temporary() and link() adds one to its inode, forget() takes them back. An inode

@@ -67,7 +67,8 @@ void complete_init_reply(std::span<iovec> reply, const InitOffer& offer) {
   out->flags |= offer.flags & FUSE_SETXATTR_EXT;
   // Iomap files need no permission for it, and kernels of v7 fall when one that has both is opened to write:
   // what they keep for either lies in one place.
-  if (offer.data_path == DataPath::kIomap) out->flags &= ~std::uint32_t{FUSE_WRITEBACK_CACHE};
+  if (offer.data_path == DataPath::kIomap || offer.options.page_cache == PageCache::kWriteThrough)
+    out->flags &= ~std::uint32_t{FUSE_WRITEBACK_CACHE};
   out->max_readahead = kMaxReadAhead;
   std::uint64_t further = 0;  // of the second word, which libfuse 3.14 does not know
   if (offer.options.id_mapped_mounts == SessionOptions::IdMappedMounts::kAllowed) further |= kAllowIdMap;

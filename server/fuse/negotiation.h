@@ -12,6 +12,7 @@
 #include "server/ext4/file_system.h"
 #include "server/fuse/connection.h"
 #include "server/fuse/kernel_device.h"
+#include "server/fuse/page_cache.h"
 
 struct fuse_conn_info;
 
@@ -36,8 +37,9 @@ struct SessionOptions {
   std::uint32_t sector_size = 0;  // bytes, of that device
   // What the kernel may write of a file in one piece (RWF_ATOMIC): the block size, which is all that
   // fuse-iomap has, or 0 where the device or the kernel cannot.
-  std::uint32_t atomic_write_unit = 0;  // bytes
-  std::string name = {};                // how the kernel's messages shall call the mount: "sdb1"
+  std::uint32_t atomic_write_unit = 0;           // bytes
+  PageCache page_cache = PageCache::kWriteBack;  // of files whose data goes through the server
+  std::string name = {};                         // how the kernel's messages shall call the mount: "sdb1"
   KernelDevice* kernel = &KernelDevice::real();
 };
 

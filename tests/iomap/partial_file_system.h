@@ -19,6 +19,7 @@ class PartialFileSystem : public ext4::FileSystem {
   [[nodiscard]] bool has_acls() const override { return false; }
   [[nodiscard]] std::string label() const override { return {}; }
   [[nodiscard]] std::uint32_t time_granularity() const override { return 1; }
+  void set_content_times(ext4::MountOptions::ContentTimes) override {}
   Result<Attributes> lookup(InodeNumber, std::string_view) override { return fail(ENOSYS); }
   Result<Attributes> look_up_inode(InodeNumber) override { return fail(ENOSYS); }
   Result<Attributes> look_up_handle(std::uint64_t) override { return fail(ENOSYS); }

@@ -169,6 +169,20 @@ TEST(Attributes, MoreSubdirectoriesThanCanBeCounted) {
   }
 }
 
+TEST(Attributes, WhoSetsTheTimesOfContentsMayTurnOutLater) {
+  TestVolume volume;
+  auto& fs = volume.mount({.content_times = MountOptions::ContentTimes::kCallers});
+  const InodeNumber file = volume.make_file(kRootInode, "file");
+  const Timestamp old{1'000'000'000, 0};
+  ASSERT_TRUE(fs.set_attributes(file, {.modified = old}));
+  volume.write(file, 0, "x");
+  EXPECT_TRUE(fs.attributes(file)->modified == old);
+  fs.set_content_times(MountOptions::ContentTimes::kOurs);
+  volume.write(file, 0, "y");
+  EXPECT_FALSE(fs.attributes(file)->modified == old);
+  EXPECT_EQ(volume.unmount_and_check(), "");
+}
+
 // The superblock's own figure may be absent or wrong.
 TEST(Attributes, StatfsCountsTheVolumesOwnBlocksItself) {
   for (const std::string options : {"-t ext4 -b 1024", "-t ext4 -O bigalloc -C 16384"}) {

@@ -40,6 +40,13 @@ TEST_F(DispatcherTest, InitAsksForWhatSavesUpcalls) {
   EXPECT_EQ(out.time_gran, 1U);
 }
 
+TEST_F(DispatcherTest, InitAsksForNoWriteBackWhereTheKernelLosesIt) {
+  dispatcher_ = *Dispatcher::create(fs_, {.page_cache = PageCache::kWriteThrough});
+  const auto out = init(kEverything);
+  EXPECT_FALSE(out.flags & FUSE_WRITEBACK_CACHE);
+  EXPECT_TRUE(out.flags & FUSE_HANDLE_KILLPRIV_V2);
+}
+
 TEST_F(DispatcherTest, InitTellsHowFineTimesAre) {
   EXPECT_CALL(fs_, time_granularity).WillOnce(Return(1'000'000'000));
   EXPECT_EQ(init(kEverything).time_gran, 1'000'000'000U);

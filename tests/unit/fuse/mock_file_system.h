@@ -17,6 +17,7 @@ class MockFileSystem : public ext4::FileSystem {
   MOCK_METHOD(bool, has_acls, (), (const, override));
   MOCK_METHOD(std::string, label, (), (const, override));
   MOCK_METHOD(std::uint32_t, time_granularity, (), (const, override));
+  MOCK_METHOD(void, set_content_times, (ext4::MountOptions::ContentTimes), (override));
   MOCK_METHOD(AttributesResult, lookup, (ext4::InodeNumber, std::string_view), (override));
   MOCK_METHOD(AttributesResult, look_up_inode, (ext4::InodeNumber), (override));
   MOCK_METHOD(void, forget, (ext4::InodeNumber, std::uint64_t), (override));

@@ -19,6 +19,7 @@ File::File(Core& core, const fuse_entry_out& entry, std::shared_ptr<FileLedger> 
       pages_(core.folio_size, core.limits.block_size),
       size_(entry.attr.size) {
   mapper_.set_disk_size(entry.attr.size);
+  attributes_.keep(entry);
   if (ledger_.size() == 0) ledger_.resized(entry.attr.size);
 }
 
@@ -169,9 +170,17 @@ Result<void> File::swap_off() {
   return mapper_.ioend({.flags = abi::kIoendSwapOff, .error = 0, .range = {}});
 }
 
+Result<fuse_attr> File::attributes() {
+  auto kept = attributes_.get();
+  if (!kept) return stat();
+  kept->size = size_;
+  return *kept;
+}
+
 Result<fuse_attr> File::stat() {
   ASSIGN_OR_RETURN(const auto out,
                    core_.connection.ask<fuse_attr_out>(FUSE_GETATTR, id_.node, fuse_getattr_in{}));
+  attributes_.keep(out);
   // The size is the kernel's to know; the server's is that on the disk.
   mapper_.set_disk_size(core_.quirks.has(Quirk::kStatMovesDiskSize) ? size_.load() : out.attr.size);
   fuse_attr attributes = out.attr;

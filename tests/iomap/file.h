@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "server/fuse/kernel_abi.h"
+#include "tests/iomap/attribute_cache.h"
 #include "tests/iomap/core.h"
 #include "tests/iomap/file_ledger.h"
 #include "tests/iomap/mapper.h"
@@ -99,7 +100,9 @@ class File {
   // A swap file's mappings; let go by swap_off().
   Result<std::vector<iomap_abi::Mapping>> swap_on();
   Result<void> swap_off();
-  // stat(2), past the attributes' timeout.
+  // stat(2): as the attributes are kept, or by asking.
+  Result<fuse_attr> attributes();
+  // The same past their timeout.
   Result<fuse_attr> stat();
   // What memory pressure does: clean pages go. drop_caches(): mappings too.
   void reclaim();
@@ -198,6 +201,7 @@ class File {
   FileLedger& ledger_;
   Mapper mapper_;
   PageCache pages_;
+  AttributeCache attributes_;
 
   std::shared_mutex inode_lock_;
   std::shared_mutex invalidate_lock_;

@@ -195,6 +195,7 @@ Result<std::size_t> File::write_locked(std::uint64_t position, std::span<const s
   from = from.first(fits);
   RETURN_IF_ERROR(zero_behind(size_, position));
   times_changed_ = true;
+  attributes_.expire();
   const std::uint32_t operation = abi::kOpWrite | options.operation;
   std::size_t done = 0;
   while (done < from.size()) {
@@ -245,6 +246,7 @@ Result<void> File::store(std::uint64_t position, std::span<const std::byte> from
     std::ranges::copy(bytes, folio->bytes(part).begin());
     ledger_.wrote(at, bytes, FileLedger::Way::kMappedPage);
     times_changed_ = true;
+    attributes_.expire();
     done += part.length;
   }
   return {};

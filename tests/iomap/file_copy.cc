@@ -56,6 +56,7 @@ Result<std::size_t> File::copy_on_server(File& source, ByteRange range, std::uin
   ledger_.wrote(position, bytes);
   if (position + out.size > size_) size_ = position + out.size;
   times_changed_ = true;
+  attributes_.expire();
   return out.size;
 }
 

@@ -154,6 +154,7 @@ Result<std::size_t> File::direct_write_locked(std::uint64_t position, std::span<
   // Somebody writes through a mapping of the file: then so must this, or it is tried again.
   if (!invalidate_pages(range)) return fail((options.operation & abi::kOpAtomic) != 0 ? EAGAIN : ENOTBLK);
   times_changed_ = true;
+  attributes_.expire();
   auto out = write_pieces(position, from, abi::kOpDirect | abi::kOpWrite | options.operation);
   bool failed = out.device_error != 0 || (!out.outcome && out.done == from.size());
   if (out.done > 0) {

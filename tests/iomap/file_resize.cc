@@ -40,6 +40,7 @@ Result<void> File::set_size_on_server(std::uint64_t size) {
   in.mtime = in.ctime = static_cast<std::uint64_t>(now.tv_sec);
   in.mtimensec = in.ctimensec = static_cast<std::uint32_t>(now.tv_nsec);
   ASSIGN_OR_RETURN(const auto out, core_.connection.ask<fuse_attr_out>(FUSE_SETATTR, id_.node, in));
+  attributes_.keep(out);
   if (out.attr.size != size)
     core_.breaches.add(Rule::kSizeOtherThanSet,
                        fmt::format("node {}: {} set, {} answered", id_.node, size, out.attr.size));
@@ -101,6 +102,7 @@ Result<void> File::open_truncating() {
   // What has no OPEN is as good as opened.
   if (!opened && opened.error() != Errno(ENOSYS)) return fail(opened.error());
   size_ = 0;
+  attributes_.expire();
   ledger_.resized(0);
   truncate_pages(0);
   mapper_.set_disk_size(0);
@@ -145,6 +147,7 @@ Result<void> File::fallocate(int mode, ByteRange range) {
   const std::uint64_t end = range.offset + range.length;
   const std::uint64_t old = size_;
   times_changed_ = true;
+  attributes_.expire();
   const std::uint64_t first = round_up(range.offset), last = round_down(end);
   const ByteRange whole{.offset = first, .length = last > first ? last - first : 0};
   if (punches || zeroes) {

@@ -101,6 +101,7 @@ void File::complete_all(WriteBack& state) {
 Result<void> File::complete(const Completion& completion) {
   const auto& what = completion.what;
   const auto told = mapper_.ioend(what);
+  attributes_.expire();
   if (!told) ledger_.device_refused(what.range);
   // Kernels of v7 finish the pages with what the device said, whatever the server did.
   Result<void> outcome = what.error == 0 ? Result<void>() : fail(what.error);
@@ -220,6 +221,7 @@ Result<void> File::flush_times() {
   in.atime = in.mtime = in.ctime = static_cast<std::uint64_t>(now.tv_sec);
   in.atimensec = in.mtimensec = in.ctimensec = static_cast<std::uint32_t>(now.tv_nsec);
   ASSIGN_OR_RETURN(const auto out, core_.connection.ask<fuse_attr_out>(FUSE_SETATTR, id_.node, in));
+  attributes_.keep(out);
   mapper_.set_disk_size(out.attr.size);
   return {};
 }

@@ -158,7 +158,8 @@ Result<std::shared_ptr<File>> Kernel::instantiate(std::string_view name, const f
   if (!ledger) ledger = std::make_shared<FileLedger>(entry.nodeid, core_.limits.block_size);
   if (!known.file) known.file = std::make_shared<File>(core_, entry, ledger);
   ++known.lookups;
-  names_[std::string(name)] = entry.nodeid;
+  names_[std::string(name)] = {.node = entry.nodeid,
+                               .until = valid_until(entry.entry_valid, entry.entry_valid_nsec)};
   return known.file;
 }
 
@@ -175,7 +176,8 @@ Result<std::shared_ptr<File>> Kernel::open(std::string_view name) {
   {
     const std::lock_guard lock(mutex_);
     const auto known = names_.find(std::string(name));
-    if (known != names_.end()) return files_.at(known->second).file;
+    if (known != names_.end() && std::chrono::steady_clock::now() < known->second.until)
+      return files_.at(known->second.node).file;
   }
   const std::string wire = with_nul(name);
   ASSIGN_OR_RETURN(const auto bytes,
@@ -236,7 +238,7 @@ Result<void> Kernel::evict(const std::shared_ptr<File>& file) {
     const std::lock_guard lock(mutex_);
     lookups = files_.at(file->node()).lookups;
     files_.erase(file->node());
-    std::erase_if(names_, [&](const auto& name) { return name.second == file->node(); });
+    std::erase_if(names_, [&](const auto& name) { return name.second.node == file->node(); });
   }
   forget(file, lookups);
   return {};

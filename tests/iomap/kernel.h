@@ -6,6 +6,7 @@
 // else, who is given this as its KernelDevice.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -98,7 +99,11 @@ class Kernel final : public fuse::KernelDevice, public VolumeWatch {
   };
   // Guarded by mutex_.
   std::map<std::uint64_t, Known> files_;        // by node
-  std::map<std::string, std::uint64_t> names_;  // of files_
+  struct Name {
+    std::uint64_t node = 0;
+    std::chrono::steady_clock::time_point until;  // then it is looked up again
+  };
+  std::map<std::string, Name> names_;  // of files_
   // Of inodes that exist, also of those that are not in memory.
   std::map<std::uint64_t, std::shared_ptr<FileLedger>> ledgers_;
   // ATOMIC_O_TRUNC was agreed to. Set by mount().

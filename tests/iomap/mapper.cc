@@ -222,6 +222,8 @@ Result<void> Mapper::ioend(const Completed& what) {
     }
   }
   if (completed.error != 0) return {};
+  const bool changed = (completed.flags & (abi::kIoendUnwritten | abi::kIoendShared)) != 0;
+  if (!changed && !core_.quirks.has(Quirk::kOverwriteDropsMapping)) return {};
   const std::uint64_t block = core_.limits.block_size;
   const std::uint64_t first = completed.range.offset / block * block;
   cache_.invalidate({.offset = first, .length = (end + block - 1) / block * block - first});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Where the kernels of series v7 do otherwise than their documents say. Each can be switched on by itself.
+// Where the kernels of series v7 do otherwise than their documents say, or than they would have to. Each can
+// be switched on by itself.
 #pragma once
 
 #include <initializer_list>
@@ -14,7 +15,8 @@ enum class Quirk {
   kStatMovesDiskSize,              // a stat while a file grows: APPEND is forgotten
   kNewAddressInSectors,            // of IOEND, by 512 bytes
   kFullInvalidationKeepsSequence,  // mappings already picked up outlive it
-  kWantEndIneffective
+  kWantEndIneffective,
+  kOverwriteDropsMapping  // a write into written blocks, of whose mapping nothing has changed
 };
 
 class Quirks {
@@ -23,8 +25,9 @@ class Quirks {
   Quirks(std::initializer_list<Quirk> quirks) : quirks_(quirks) {}
   // All that a kernel of series v7 has. END comes.
   static Quirks v7() {
-    return {Quirk::kIoendErrorsDropped, Quirk::kStatMovesDiskSize, Quirk::kNewAddressInSectors,
-            Quirk::kFullInvalidationKeepsSequence, Quirk::kWantEndIneffective};
+    return {Quirk::kIoendErrorsDropped,  Quirk::kStatMovesDiskSize,
+            Quirk::kNewAddressInSectors, Quirk::kFullInvalidationKeepsSequence,
+            Quirk::kWantEndIneffective,  Quirk::kOverwriteDropsMapping};
   }
   [[nodiscard]] bool has(Quirk quirk) const { return quirks_.contains(quirk); }
   friend void PrintTo(const Quirks& quirks, std::ostream* out) {

@@ -71,7 +71,7 @@ TEST_F(UpcallsTest, OfAWriteAndItsSync) {
 }
 
 TEST_F(UpcallsTest, OfMappingsThatTheKernelHas) {
-  start({}, Remember::kByCache);
+  start({Quirk::kOverwriteDropsMapping}, Remember::kByCache);
   write(0, 16 * 4096);
   EXPECT_EQ(since(), (UpcallCounts{{kBegin, 1}, {kEnd, 1}}));
   EXPECT_TRUE(file_->sync());
@@ -85,6 +85,38 @@ TEST_F(UpcallsTest, OfMappingsThatTheKernelHas) {
   }
   // A completed write takes what it covers out, also where nothing is told.
   EXPECT_EQ(since(), (UpcallCounts{{kBegin, 2}}));
+}
+
+TEST_F(UpcallsTest, OfMappingsThatTheKernelKeeps) {
+  start({}, Remember::kByCache);
+  write(0, 16 * 4096);
+  EXPECT_TRUE(file_->sync());
+  (void)since();
+  // The first was unwritten. From then on nothing changes, whichever way it is written.
+  write(0, 16 * 4096);
+  EXPECT_TRUE(file_->write_back());
+  EXPECT_EQ(since(), (UpcallCounts{{kBegin, 1}}));
+  write(0, 16 * 4096);
+  EXPECT_TRUE(file_->write_back());
+  EXPECT_EQ(file_->direct_write(0, pattern(2, 0, 16 * 4096)), 16U * 4096);
+  EXPECT_EQ(since(), UpcallCounts{});
+}
+
+TEST_F(UpcallsTest, AKnownFileIsNotAskedFor) {
+  start();
+  write(0, 4096);
+  EXPECT_TRUE(file_->sync());
+  (void)since();
+  EXPECT_EQ(file_->attributes()->size, 4096U) << "as the answer to the times has them";
+  EXPECT_EQ(*kernel().open("file"), file_);
+  EXPECT_EQ(since(), UpcallCounts{});
+  write(0, 4096);
+  EXPECT_TRUE(file_->write_back());
+  (void)since();
+  EXPECT_TRUE(file_->attributes());
+  EXPECT_EQ(since(), (UpcallCounts{{FUSE_GETATTR, 1}})) << "somebody has written to it";
+  EXPECT_TRUE(file_->attributes());
+  EXPECT_EQ(since(), UpcallCounts{});
 }
 
 TEST_F(UpcallsTest, OfReads) {

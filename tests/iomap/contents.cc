@@ -18,13 +18,22 @@ void each_piece(std::uint64_t position, std::uint64_t length, std::size_t chunk,
   }
 }
 
+bool is_zero(std::span<const std::byte> bytes) {
+  return bytes.empty() || (bytes.front() == std::byte{0} &&
+                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
 }  // namespace
 
 void Contents::write(std::uint64_t position, std::span<const std::byte> bytes) {
   each_piece(position, bytes.size(), kChunk, [&](auto number, auto offset, auto length, auto done) {
-    auto& chunk = chunks_[number];
-    if (!chunk) chunk = std::make_unique<Chunk>();
-    std::memcpy(chunk->data() + offset, bytes.data() + done, length);
+    const auto piece = bytes.subspan(done, length);
+    auto chunk = chunks_.find(number);
+    if (chunk == chunks_.end()) {
+      if (is_zero(piece)) return;
+      chunk = chunks_.emplace(number, std::make_unique<Chunk>()).first;
+    }
+    std::ranges::copy(piece, chunk->second->data() + offset);
   });
   size_ = std::max(size_, position + bytes.size());
 }

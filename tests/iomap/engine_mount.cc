@@ -12,6 +12,7 @@
 #include "server/cache/descriptor_backend.h"
 #include "server/cache/direct_backend.h"
 #include "tests/devices/shared_backend.h"
+#include "tests/devices/sparse_backend.h"
 
 namespace fuse4fs::iomap_model {
 namespace {
@@ -62,6 +63,8 @@ Kernel& EngineMount::mount(const TestMount::Options& options, const Below& below
   if (below.faults) complaints_.expect_device_errors();
   TestMount::Options above = options;
   above.kernel.medium = below.medium;
+  if (below.zeros == Below::Zeros::kTakeNoRoom)
+    above.kernel.medium = std::make_shared<cache::SparseBackend>(lower_end());
   mount_ = std::make_unique<TestMount>(device_.get(), [this](Kernel&) { return engine(); }, above);
   EXPECT_TRUE(kernel().mount());
   return kernel();

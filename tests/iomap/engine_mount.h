@@ -50,6 +50,9 @@ class EngineMount {
     std::shared_ptr<cache::BlockBackend> medium{};
     // Of all that the engine does on the device. Its complaints of the device are no failures then.
     std::shared_ptr<cache::Faults> faults{};
+    // kTakeNoRoom: what the kernel writes of them leaves the image sparse. Without a medium.
+    enum class Zeros { kAreStored, kTakeNoRoom };
+    Zeros zeros = Zeros::kAreStored;
   };
   Kernel& mount(const TestMount::Options& options = {}) { return mount(options, {}); }
   Kernel& mount(const TestMount::Options& options, const Below& below);

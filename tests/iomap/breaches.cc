@@ -93,6 +93,12 @@ std::string_view name(Rule rule) {
       return "AtomicUnasked";
     case Rule::kOverwriteOfUnwritten:
       return "OverwriteOfUnwritten";
+    case Rule::kDirectRefusedUnheard:
+      return "DirectRefusedUnheard";
+    case Rule::kDirectRefusedLate:
+      return "DirectRefusedLate";
+    case Rule::kInlineReadTooLong:
+      return "InlineReadTooLong";
     case Rule::kRetryWithoutEnd:
       return "RetryWithoutEnd";
     case Rule::kBehindDevice:
@@ -164,11 +170,17 @@ std::set<Rule> Breaches::rules() const {
   return rules_;
 }
 
+void Breaches::explain_by(std::function<std::string()> explanation) {
+  const std::lock_guard lock(mutex_);
+  explanation_ = std::move(explanation);
+}
+
 std::string Breaches::words() const {
   const std::lock_guard lock(mutex_);
   std::string words;
   for (const Breach& breach : kept_) words += fmt::format("{}: {}\n", name(breach.rule), breach.details);
   if (count_ > kept_.size()) words += fmt::format("and {} more\n", count_ - kept_.size());
+  if (count_ > 0 && explanation_) words += explanation_();
   return words;
 }
 

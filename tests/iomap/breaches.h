@@ -4,6 +4,7 @@
 // Any thread. A test fails if the list is not empty.
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <set>
 #include <string>
@@ -62,6 +63,12 @@ enum class Rule {
   kAtomicNotPromised,     // without ATOMIC_BIO: written like any other
   kAtomicUnasked,         // with it: others fail, unless they are of one block
   kOverwriteOfUnwritten,  // OVERWRITE_ONLY answered with what is not written
+  // Of errors that answer BEGIN(DIRECT). ENOTBLK: an end without one, for the kernel; write(2) comes to 0.
+  kDirectRefusedUnheard,
+  // ENOSYS when a part was done: the rest goes through the page cache, to where all of it should have begun.
+  kDirectRefusedLate,
+  // The answer to FUSE_READ is longer than the rest of the mapping, and the kernel's memory for it.
+  kInlineReadTooLong,
   kRetryWithoutEnd,
   // What the kernel cannot see.
   kBehindDevice,
@@ -105,8 +112,10 @@ class Breaches {
 
   [[nodiscard]] bool empty() const;
   [[nodiscard]] std::set<Rule> rules() const;
-  // A line each, the first hundred of them.
+  // A line each, the first hundred of them; and what explains them.
   [[nodiscard]] std::string words() const;
+  // What words() ends with if there are any: the server's own view. Outlives this, or is replaced.
+  void explain_by(std::function<std::string()> explanation);
 
  private:
   static constexpr std::size_t kKept = 100;
@@ -114,6 +123,7 @@ class Breaches {
   std::vector<Breach> kept_;
   std::set<Rule> rules_;
   std::size_t count_ = 0;
+  std::function<std::string()> explanation_;
 };
 
 }  // namespace fuse4fs::iomap_model

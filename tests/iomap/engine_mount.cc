@@ -22,14 +22,29 @@ void run(const std::string& command) { EXPECT_EQ(std::system(command.c_str()), 0
 }  // namespace
 
 void Complaints::corruption(std::string_view words, const ext4::EventSubject& /*subject*/) {
+  keep(words);
   ADD_FAILURE() << words;
 }
 
 void Complaints::device_error(std::string_view words, const ext4::EventSubject& /*subject*/) {
+  keep(words);
   if (!device_errors_expected_) ADD_FAILURE() << words;
 }
 
-void Complaints::notice(ext4::Notice /*what*/, std::string_view /*words*/) {}
+void Complaints::notice(ext4::Notice /*what*/, std::string_view words) { keep(words); }
+
+void Complaints::keep(std::string_view words) {
+  const std::lock_guard lock(mutex_);
+  kept_.emplace_back(words);
+  if (kept_.size() > kKept) kept_.pop_front();
+}
+
+std::string Complaints::words() const {
+  const std::lock_guard lock(mutex_);
+  std::string all;
+  for (const auto& words : kept_) all += fmt::format("the engine says: {}\n", words);
+  return all;
+}
 
 EngineMount::EngineMount() {
   std::string pattern = (std::filesystem::temp_directory_path() / "engine-under-model-XXXXXX").string();
@@ -66,6 +81,7 @@ Kernel& EngineMount::mount(const TestMount::Options& options, const Below& below
   if (below.zeros == Below::Zeros::kTakeNoRoom)
     above.kernel.medium = std::make_shared<cache::SparseBackend>(lower_end());
   mount_ = std::make_unique<TestMount>(device_.get(), [this](Kernel&) { return engine(); }, above);
+  kernel().breaches().explain_by([this] { return complaints_.words(); });
   EXPECT_TRUE(kernel().mount());
   return kernel();
 }

@@ -6,8 +6,10 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "server/ext4/file_system.h"
@@ -27,8 +29,15 @@ class Complaints final : public ext4::Events {
   void notice(ext4::Notice what, std::string_view words) override;
   // What the device does wrong is the test's doing from now on.
   void expect_device_errors() { device_errors_expected_ = true; }
+  // All of it, notices too: a line each, the last twenty.
+  [[nodiscard]] std::string words() const;
 
  private:
+  void keep(std::string_view words);
+
+  static constexpr std::size_t kKept = 20;
+  mutable std::mutex mutex_;
+  std::deque<std::string> kept_;  // guarded by mutex_
   std::atomic<bool> device_errors_expected_ = false;
 };
 

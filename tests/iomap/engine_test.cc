@@ -106,5 +106,19 @@ INSTANTIATE_TEST_SUITE_P(
         Kind{.name = "LargeFiles", .largest_file = 8 << 20}),
     [](const auto& info) { return std::string(info.param.name); });
 
+TEST(EngineWords, StandBesideABreach) {
+  EngineMount mount("-t ext4 -b 4096", "16M", EngineMount::Fill::kNothing);
+  Kernel& kernel = mount.mount();
+  const auto file = kernel.create("file");
+  ASSERT_TRUE(file);
+  EXPECT_EQ(kernel.breaches().words(), "");
+  // Of a write that nobody asked a mapping for.
+  EXPECT_FALSE((*file)->mapper().ioend({.flags = iomap_abi::kIoendWriteback | iomap_abi::kIoendUnwritten,
+                                        .range = {.offset = 0, .length = 4096}}));
+  EXPECT_EQ(kernel.breaches().rules(), std::set<Rule>{Rule::kIoendRefused});
+  EXPECT_NE(kernel.breaches().words().find("blocks 0 to 0, which it does not have"), std::string::npos)
+      << kernel.breaches().words();
+}
+
 }  // namespace
 }  // namespace fuse4fs::iomap_model

@@ -98,7 +98,7 @@ class Kernel final : public fuse::KernelDevice, public VolumeWatch {
     std::uint64_t lookups = 0;
   };
   // Guarded by mutex_.
-  std::map<std::uint64_t, Known> files_;        // by node
+  std::map<std::uint64_t, Known> files_;  // by node
   struct Name {
     std::uint64_t node = 0;
     std::chrono::steady_clock::time_point until;  // then it is looked up again

@@ -113,14 +113,15 @@ Result<std::size_t> AllocatingVolume::read(InodeNumber number, std::uint64_t off
   ASSIGN_OR_RETURN(const auto inode, find(number));
   const std::lock_guard lock(inode->mutex);
   if (offset >= inode->size) return std::size_t{0};
-  const std::size_t count = std::min<std::uint64_t>(into.size(), inode->size - offset);
+  const std::size_t wanted = std::min<std::uint64_t>(into.size(), inode->size - offset);
   if (inode->in_inode) {
-    std::ranges::copy(std::span(inode->bytes).subspan(offset, count), into.begin());
-    return count;
+    std::ranges::copy(std::span(inode->bytes).subspan(offset, wanted), into.begin());
+    return wanted;
   }
-  // It was inline when the kernel asked, and lies in a block now.
+  // It was inline when the kernel asked, and lies in a block now. The kernel has no room for more than that.
+  const std::size_t count = std::min<std::uint64_t>(wanted, block_ - std::min(offset, block_));
   const auto block = inode->blocks.find(0);
-  if (offset + count > block_ || block == inode->blocks.end()) return fail(EIO);
+  if (count == 0 || block == inode->blocks.end()) return fail(EIO);
   const auto address = static_cast<off_t>(block->second.place * block_ + offset);
   if (::pread(device_, into.data(), count, address) != static_cast<ssize_t>(count)) return fail(EIO);
   return count;

@@ -80,15 +80,26 @@ Result<void> File::write_device(const abi::Mapping& mapping, std::uint64_t posit
   return {};
 }
 
-Result<void> File::read_inline(std::uint64_t position, std::span<std::byte> into) {
+Result<void> File::read_inline(const Mapper::Answer& answer, std::uint64_t position,
+                               std::span<std::byte> into) {
+  std::ranges::fill(into, std::byte{0});
   if (into.empty()) return {};
   fuse_read_in in{};
-  in.offset = position;
-  in.size = static_cast<std::uint32_t>(into.size());
+  in.offset = answer.asked.offset;
+  in.size = static_cast<std::uint32_t>(answer.asked.length);
   ASSIGN_OR_RETURN(const auto bytes,
                    core_.connection.call(FUSE_READ, id_.node, std::as_bytes(std::span(&in, 1))));
-  if (bytes.size() != into.size()) return fail(EIO);
-  std::ranges::copy(bytes, into.begin());
+  const std::uint64_t room = answer.source.offset + answer.source.length - in.offset;
+  if (bytes.size() > room) {
+    core_.breaches.add(Rule::kInlineReadTooLong,
+                       fmt::format("node {}: {} bytes from {} on", id_.node, bytes.size(), in.offset));
+    return fail(kCorrupted);
+  }
+  if (bytes.empty()) return fail(EIO);
+  const std::uint64_t skipped = position - in.offset;
+  if (skipped < bytes.size())
+    std::ranges::copy(std::span(bytes).subspan(skipped).first(std::min(into.size(), bytes.size() - skipped)),
+                      into.begin());
   return {};
 }
 

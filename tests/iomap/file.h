@@ -133,8 +133,9 @@ class File {
                             std::span<const std::byte> from);
   // What was reported as a hole since the ticket was taken.
   void judge_hole(const FileLedger::Ticket& ticket, ByteRange range);
-  // FUSE_READ and FUSE_WRITE without a handle.
-  Result<void> read_inline(std::uint64_t position, std::span<std::byte> into);
+  // FUSE_READ and FUSE_WRITE without a handle. The kernel reads as much as BEGIN was asked for, into memory
+  // for the mapping.
+  Result<void> read_inline(const Mapper::Answer& answer, std::uint64_t position, std::span<std::byte> into);
   Result<void> write_inline(std::uint64_t position, std::span<const std::byte> from);
 
   // invalidate_lock_ shared (or nobody else can remove), the folio locked.
@@ -158,14 +159,25 @@ class File {
   Result<void> zero_pages(const Mapper::Answer& answer, ByteRange range);
   Result<void> zero_behind(std::uint64_t old_size, std::uint64_t position);
 
-  Result<std::size_t> direct_write_locked(std::uint64_t position, std::span<const std::byte> from,
-                                          const DirectOptions& options);
   struct DirectOutcome {
     std::uint64_t done = 0;
-    std::uint32_t flags = 0;
-    int device_error = 0;
+    std::uint32_t flags = 0;  // of IOEND
     Result<void> outcome{};
+    // kByPages: of one that failed, what is left goes through the page cache.
+    enum class Then { kNothing, kByPages } then = Then::kNothing;
+    // The server refused a BEGIN.
+    void stop(Errno error);
   };
+  DirectOutcome read_directly(std::uint64_t position, std::span<std::byte> into,
+                              const DirectOptions& options);
+  Result<void> read_piece(const Mapper::Answer& answer, std::uint64_t position, std::span<std::byte> into);
+  DirectOutcome write_directly(std::uint64_t position, std::span<const std::byte> from,
+                               const DirectOptions& options);
+  // inode_lock_ held, in one way or the other.
+  DirectOutcome direct_write_locked(std::uint64_t position, std::span<const std::byte> from,
+                                    const DirectOptions& options);
+  // What is left of it goes to where all of it should have begun.
+  void judge_going_by_pages(const DirectOutcome& direct, std::uint64_t position);
   DirectOutcome write_pieces(std::uint64_t position, std::span<const std::byte> from,
                              std::uint32_t operation);
   Result<void> write_piece(const iomap_abi::Mapping& mapping, std::uint64_t position,
@@ -187,8 +199,10 @@ class File {
   Result<void> finish_write_back(WriteBack& state);
   Result<void> write_back_folio(WriteBack& state, LockedFolio& folio);
   Result<void> write_back_run(WriteBack& state, LockedFolio& folio, ByteRange run);
-  void discard(const LockedFolio& folio, std::uint64_t position, std::uint64_t end, Errno error);
+  // From `position` on nothing of the folio is written.
+  void discard(const LockedFolio& folio, std::uint64_t position, Errno error);
   void submit(WriteBack& state);
+  void cancel(WriteBack& state);
   void complete_all(WriteBack& state);
   Result<void> complete(const Completion& completion);
   void remember_error(Errno error);

@@ -22,9 +22,9 @@ Result<void> File::fill_part(Folio& folio, const Mapper::Answer& answer, ByteRan
     // When it grows the server itself puts it into a block.
     ledger_.device_written({.offset = 0, .length = block_});
     std::ranges::fill(bytes, std::byte{0});
+    const std::uint64_t size = std::max(size_.load(), part.offset) - part.offset;
     RETURN_IF_ERROR(
-        read_inline(part.offset, bytes.first(std::min<std::uint64_t>(
-                                     bytes.size(), std::max(size_.load(), part.offset) - part.offset))));
+        read_inline(answer, part.offset, bytes.first(std::min<std::uint64_t>(bytes.size(), size))));
   } else if (has_data(answer.source, part.offset, size_)) {
     RETURN_IF_ERROR(read_device(answer.source, part.offset, bytes));
   } else {
@@ -50,8 +50,9 @@ Result<void> File::fill(Folio& folio, ByteRange range) {
       at = stop;
       continue;
     }
-    stop = std::min(stop, round_up(size));
+    // Asked for beyond the end as well.
     ASSIGN_OR_RETURN(const auto answer, mapper_.begin(0, at, stop - at, size));
+    stop = std::min(stop, round_up(size));
     const ByteRange part{.offset = at, .length = std::min(stop, answer.end()) - at};
     RETURN_IF_ERROR(fill_part(folio, answer, part));
     at += part.length;
@@ -76,7 +77,7 @@ Result<void> File::read_ahead(std::uint64_t position) {
   }
   const std::uint64_t end = std::min(folios.back()->end(), round_up(size));
   for (std::uint64_t at = begin; at < end;) {
-    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(0, at, end - at, size));
+    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(0, at, folios.back()->end() - at, size));
     const ByteRange mapped{.offset = at, .length = std::min(end, answer.end()) - at};
     for (const auto& folio : folios) {
       const ByteRange part = folio->part(mapped);

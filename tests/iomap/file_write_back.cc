@@ -10,6 +10,19 @@
 
 namespace fuse4fs::iomap_model {
 
+// What became of one, for IOEND.
+struct File::Completion {
+  Mapper::Completed what;
+  std::vector<std::shared_ptr<Folio>> folios;
+
+  // The kernel makes one of neighbours that are there when it comes to them.
+  [[nodiscard]] bool takes(const Completion& next) const {
+    return what.range.offset + what.range.length == next.what.range.offset &&
+           what.address + what.range.length == next.what.address && what.device == next.what.device &&
+           what.flags == next.what.flags && what.error == next.what.error;
+  }
+};
+
 // A stretch of the file that goes to one stretch of the device in one piece.
 struct File::Ioend {
   abi::Mapping mapping{};
@@ -28,6 +41,18 @@ struct File::Ioend {
            (mapping.flags & abi::kShared) == (next.flags & abi::kShared) &&
            ((next.flags & abi::kBoundary) == 0 || next.offset != at) && folios.size() < kMostFolios;
   }
+  // `error`: an errno.
+  [[nodiscard]] Completion completed(int error) {
+    Completion completion{.what = {.flags = abi::kIoendWriteback,
+                                   .error = error,
+                                   .range = {.offset = position, .length = length},
+                                   .address = address(),
+                                   .device = mapping.device},
+                          .folios = std::move(folios)};
+    if (mapping.type == abi::kUnwritten) completion.what.flags |= abi::kIoendUnwritten;
+    if ((mapping.flags & abi::kShared) != 0) completion.what.flags |= abi::kIoendShared;
+    return completion;
+  }
   // Of a locked folio, up to `size` of the file.
   void add(const LockedFolio& folio, ByteRange range, std::uint64_t size) {
     const auto more = folio->bytes(range);
@@ -39,25 +64,14 @@ struct File::Ioend {
   }
 };
 
-// What became of one, for IOEND.
-struct File::Completion {
-  Mapper::Completed what;
-  std::vector<std::shared_ptr<Folio>> folios;
-
-  // The kernel makes one of neighbours that are there when it comes to them.
-  [[nodiscard]] bool takes(const Completion& next) const {
-    return what.range.offset + what.range.length == next.what.range.offset &&
-           what.address + what.range.length == next.what.address && what.device == next.what.device &&
-           what.flags == next.what.flags && what.error == next.what.error;
-  }
-};
-
 // One pass over the dirty pages. Keeps its mapping from folio to folio while it is good.
 struct File::WriteBack {
   std::optional<Mapper::Answer> answer;
   Ioend ioend;
   std::vector<Completion> completed;
   std::optional<Errno> error;
+  // The first of a folio that could not be sent off.
+  std::optional<Errno> unsent;
 
   void note(const Result<void>& outcome) {
     if (!outcome && !error) error = outcome.error();
@@ -74,15 +88,7 @@ void File::submit(WriteBack& state) {
   Ioend ioend = std::exchange(state.ioend, {});
   if (ioend.bytes.empty()) return;
   const auto written = write_device(ioend.mapping, ioend.position, ioend.bytes);
-  Completion next{.what = {.flags = abi::kIoendWriteback,
-                           .error = written ? 0 : written.error().value(),
-                           .range = {.offset = ioend.position, .length = ioend.length},
-                           .address = ioend.address(),
-                           .device = ioend.mapping.device},
-                  .folios = std::move(ioend.folios)};
-  if (ioend.mapping.type == abi::kUnwritten) next.what.flags |= abi::kIoendUnwritten;
-  if ((ioend.mapping.flags & abi::kShared) != 0) next.what.flags |= abi::kIoendShared;
-  state.completed.push_back(std::move(next));
+  state.completed.push_back(ioend.completed(written ? 0 : written.error().value()));
   if (state.completed.size() >= core_.completions_at_once) complete_all(state);
 }
 
@@ -114,8 +120,9 @@ Result<void> File::complete(const Completion& completion) {
   return outcome;
 }
 
-void File::discard(const LockedFolio& folio, std::uint64_t position, std::uint64_t end, Errno error) {
-  ledger_.device_refused({.offset = position, .length = end - position});
+void File::discard(const LockedFolio& folio, std::uint64_t position, Errno error) {
+  for (std::uint64_t at = position; at < folio->end(); at += block_)
+    if (folio->dirty[(at - folio->offset) / block_]) ledger_.device_refused({.offset = at, .length = block_});
   remember_error(error);
   (void)mapper_.ioend(
       {.flags = 0, .error = error.value(), .range = {.offset = position, .length = folio->end() - position}});
@@ -130,7 +137,7 @@ Result<void> File::write_back_run(WriteBack& state, LockedFolio& folio, ByteRang
       const auto found = mapper_.begin(abi::kOpWriteback, at, end - at, size);
       if (!found) {
         state.answer.reset();
-        discard(folio, at, end, found.error());
+        discard(folio, at, found.error());
         return fail(found.error());
       }
       answer = *found;
@@ -181,11 +188,21 @@ void File::write_back_one(WriteBack& state, const std::shared_ptr<Folio>& folio)
   LockedFolio locked{.folio = folio, .lock = std::unique_lock(folio->lock)};
   locked->wait_for_writeback();
   if (locked->removed || !locked->any_dirty()) return;
-  state.note(write_back_folio(state, locked));
+  const auto sent = write_back_folio(state, locked);
+  state.note(sent);
+  if (!sent && !state.unsent) state.unsent = sent.error();
+}
+
+// What is not on its way yet never is, though it has nothing to do with the failure.
+void File::cancel(WriteBack& state) {
+  Ioend ioend = std::exchange(state.ioend, {});
+  if (ioend.bytes.empty()) return;
+  ledger_.device_refused({.offset = ioend.position, .length = ioend.bytes.size()});
+  state.completed.push_back(ioend.completed(state.unsent->value()));
 }
 
 Result<void> File::finish_write_back(WriteBack& state) {
-  submit(state);
+  state.unsent ? cancel(state) : submit(state);
   complete_all(state);
   if (state.error) return fail(*state.error);
   return {};
@@ -208,6 +225,7 @@ Result<void> File::flush_in_background(const BeforeFolio& before_folio) {
       if (!folio) break;
     }
     write_back_one(state, folio);
+    if (state.unsent) break;
   }
   return finish_write_back(state);
 }

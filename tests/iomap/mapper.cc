@@ -25,7 +25,6 @@ bool is_usual_refusal(std::uint32_t operation, int error) {
     case EAGAIN:
       return (operation & (abi::kOpNoWait | abi::kOpOverwriteOnly)) != 0;
     case ENOSYS:
-    case ENOTBLK:
       return (operation & abi::kOpDirect) != 0;
     case EOPNOTSUPP:
     case EINVAL:
@@ -79,7 +78,10 @@ std::optional<Mapper::Answer> Mapper::cached(std::uint32_t operation, std::uint6
   const auto hit = cache_.find(position, count);
   if (!hit) return std::nullopt;
   const bool elsewhere = (operation & abi::kFileWriteOps) != 0 && hit->write.type != abi::kPureOverwrite;
-  Answer answer{.mapping = elsewhere ? hit->write : hit->read, .source = hit->read, .cookie = hit->cookie};
+  Answer answer{.mapping = elsewhere ? hit->write : hit->read,
+                .source = hit->read,
+                .cookie = hit->cookie,
+                .asked = {.offset = position, .length = count}};
   const bool write = (operation & abi::kFileWriteOps) != 0;
   if (write && answer.mapping.type == abi::kHole && (operation & (abi::kOpZero | abi::kOpUnshare)) == 0)
     return std::nullopt;
@@ -90,6 +92,10 @@ std::optional<Mapper::Answer> Mapper::cached(std::uint32_t operation, std::uint6
 
 Result<Mapper::Answer> Mapper::refused(std::uint32_t operation, Errno error) {
   const int number = error.value();
+  if (number == ENOTBLK && (operation & abi::kOpDirect) != 0) {
+    (void)broken({Rule::kDirectRefusedUnheard, fmt::format("for {:#x}", operation)});
+    return fail(error);
+  }
   if (!is_usual_refusal(operation, number) && !core_.causes.explain(number) && number != ENOTCONN &&
       number != EIO)
     core_.breaches.add(Rule::kBeginRefused,
@@ -118,7 +124,10 @@ Result<Mapper::Answer> Mapper::begin(std::uint32_t operation, std::uint64_t posi
     if (auto breach = check_begin(*out, position, context())) return broken(std::move(*breach));
     if (out->read.type == abi::kRetryCache) continue;
     const bool elsewhere = (operation & abi::kFileWriteOps) != 0 && out->write.type != abi::kPureOverwrite;
-    const Answer answer{.mapping = elsewhere ? out->write : out->read, .source = out->read, .cookie = 0};
+    const Answer answer{.mapping = elsewhere ? out->write : out->read,
+                        .source = out->read,
+                        .cookie = 0,
+                        .asked = {.offset = position, .length = count}};
     if (auto breach = judge(snapshot, answer, operation, position, count, file_size))
       return broken(std::move(*breach));
     return answer;

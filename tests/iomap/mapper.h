@@ -30,6 +30,7 @@ class Mapper {
     iomap_abi::Mapping mapping;  // where the operation goes
     iomap_abi::Mapping source;   // where the data is
     std::uint64_t cookie = 0;    // 0: good for ever
+    ByteRange asked{};           // of BEGIN
     [[nodiscard]] std::uint64_t end() const { return mapping.offset + mapping.length; }
   };
   // kServer: past the cache, as for swap files; what it says is judged all the same.

@@ -56,6 +56,9 @@ constexpr auto kRows = std::to_array<MistakeRow>({
     {Mistake::kEndUnsupported, "EndUnsupported", Rule::kUpcallUnsupported},
     {Mistake::kWritebackRefused, "WritebackRefused", Rule::kBeginRefused},
     {Mistake::kReadRefused, "ReadRefused", Rule::kBeginRefused},
+    {Mistake::kDirectRefusedByNotBlock, "DirectRefusedByNotBlock", Rule::kDirectRefusedUnheard},
+    {Mistake::kDirectRefusedInTheMiddle, "DirectRefusedInTheMiddle", Rule::kDirectRefusedLate},
+    {Mistake::kInlineReadTooLong, "InlineReadTooLong", Rule::kInlineReadTooLong, MistakeRow::Shows::kInline},
     {Mistake::kTwoFilesOverlap, "TwoFilesOverlap", Rule::kMappedTwice},
     {Mistake::kMapsFreedBlocks, "MapsFreedBlocks", Rule::kMappedFreeBlocks},
     {Mistake::kMapsUninitialised, "MapsUninitialised", Rule::kMappedUninitialised},
@@ -146,6 +149,25 @@ Connection::Tampering refuse(
     if (answer.opcode != opcode || !which(answer)) return;
     answer.error = -error;
     answer.payload.clear();
+  };
+}
+
+// Of direct transfers all but the first BEGIN.
+Connection::Tampering refuse_rests(int error) {
+  return refuse(abi::kBegin, error, [last = abi::BeginIn{}](const Answer& answer) mutable {
+    const auto before = last;
+    last = *read_as<abi::BeginIn>(answer.request);
+    return (last.operation & abi::kOpDirect) != 0 && last.operation == before.operation &&
+           last.inode == before.inode && last.position > before.position &&
+           last.position + last.count == before.position + before.count;
+  });
+}
+
+// As much as was asked for, whatever there is.
+Connection::Tampering pad_reads() {
+  return [](Answer& answer) {
+    if (answer.opcode == FUSE_READ && answer.error == 0)
+      answer.payload.resize(read_as<fuse_read_in>(answer.request)->size);
   };
 }
 
@@ -264,6 +286,13 @@ Connection::Tampering tampering_for(Mistake mistake) {
                     [](const Answer& answer) { return (operation_of(answer) & abi::kOpWriteback) != 0; });
     case Mistake::kReadRefused:
       return refuse(abi::kBegin, ENOENT, [](const Answer& answer) { return operation_of(answer) == 0; });
+    case Mistake::kDirectRefusedByNotBlock:
+      return refuse(abi::kBegin, ENOTBLK,
+                    [](const Answer& answer) { return (operation_of(answer) & abi::kOpDirect) != 0; });
+    case Mistake::kDirectRefusedInTheMiddle:
+      return refuse_rests(ENOSYS);
+    case Mistake::kInlineReadTooLong:
+      return pad_reads();
     default:
       return in_mappings(mistake);
   }

@@ -56,6 +56,9 @@ enum class Mistake {
   kEndUnsupported,
   kWritebackRefused,
   kReadRefused,
+  kDirectRefusedByNotBlock,
+  kDirectRefusedInTheMiddle,
+  kInlineReadTooLong,
   // In the server.
   kTwoFilesOverlap,
   kMapsFreedBlocks,
@@ -88,8 +91,9 @@ struct MistakeRow {
   Mistake mistake;
   std::string_view name;
   Rule rule;  // what the model calls it
-  // It is one of what the kernel keeps: AllocatingOptions::Remember.
-  enum class Shows { kAlways, kWithCache } shows = Shows::kAlways;
+  // kWithCache: it is one of what the kernel keeps (AllocatingOptions::Remember). kInline: of files that lie
+  // in their inodes.
+  enum class Shows { kAlways, kWithCache, kInline } shows = Shows::kAlways;
 };
 inline void PrintTo(const MistakeRow& row, std::ostream* out) { *out << row.name; }
 // All but kNone.

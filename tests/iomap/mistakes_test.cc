@@ -48,6 +48,7 @@ TEST_P(MistakeTest, IsReportedByItsName) {
   const MistakeRow& row = GetParam();
   AllocatingOptions server{.mistake = row.mistake};
   if (row.shows == MistakeRow::Shows::kWithCache) server.remember = Remember::kAnswers;
+  if (row.shows == MistakeRow::Shows::kInline) server.inline_bytes = 100;
   const Walk wrong = walk(server, Quirks::v7());
   EXPECT_EQ(wrong.rules, std::set<Rule>{row.rule})
       << "wanted " << name(row.rule) << ", got " << names(wrong.rules) << "\n"

@@ -79,6 +79,13 @@ Result<void> fails_with(const Result<T>& outcome, int error) {
 }
 
 void add_writes(Steps& steps) {
+  steps.with("s", "write of some bytes", [](File& file) { return write(file, 0, 60); });
+  steps.with("s", "sync of them", judge);
+  steps.with("s", "direct read of more than there is", [](File& file) -> Result<void> {
+    std::vector<std::byte> bytes(2 * kBlock);
+    ASSIGN_OR_RETURN(const std::size_t done, file.direct_read(0, bytes));
+    return done == 60 ? Result<void>() : fail(EIO);
+  });
   steps.with("a", "buffered write", [](File& file) { return write(file, 0, 6 * kBlock); });
   steps.with("a", "read", read_all);
   steps.with("a", "sync", judge);

@@ -244,7 +244,8 @@ void BufferCache::detach(Frame& frame, ShardState& state) {
   if (frame.dirty) {
     state.dirty.erase(frame.block);
     frame.dirty = false;
-    --dirty_;
+    // What is on its way is counted until it is there.
+    if (frame.in_flight == nullptr) --dirty_;
   }
   internal::release(frame);
 }

@@ -321,8 +321,8 @@ class BufferCache {
   const Options options_;
   BlockMemory memory_;
   const std::unique_ptr<Shard[]> shards_;
-  BlockRegions regions_;  // of all frames
-  std::atomic<std::size_t> dirty_{0};
+  BlockRegions regions_;               // of all frames
+  std::atomic<std::size_t> dirty_{0};  // also those on their way to the device; each once
   std::atomic<std::size_t> cached_{0};
   // What shrink() lowered it to, in blocks, and when.
   std::atomic<std::size_t> limit_{0};

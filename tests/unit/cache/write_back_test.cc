@@ -136,6 +136,21 @@ TEST_F(WriteBackTest, ForgettingDoesNotWaitForIt) {
   EXPECT_EQ(cache_.dirty_blocks(), 0U);
 }
 
+// Or a write-back would be left out for which there is something.
+TEST_F(WriteBackTest, WhatChangesOnItsWayAndIsForgottenIsCountedOnce) {
+  put_block(3, "then");
+  {
+    auto all = cache_.begin_write_back();
+    put_block(3, "now ");
+    cache_.forget(3, 1);
+    EXPECT_EQ(cache_.dirty_blocks(), 1U) << "it is on its way";
+    ASSERT_TRUE(all.write(Indices{0}));
+  }
+  EXPECT_EQ(cache_.dirty_blocks(), 0U);
+  put_block(4, "x");
+  EXPECT_EQ(cache_.dirty_blocks(), 1U);
+}
+
 TEST_F(WriteBackTest, EarlyOnesAreFresh) {
   BufferCache cache(device_, kBlock, {.limit = 64 * kBlock, .early = BufferCache::Options::Early::kFresh});
   ASSERT_TRUE(cache.get_new(300, kLeaf));

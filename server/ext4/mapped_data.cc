@@ -99,6 +99,14 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
   return mapping;
 }
 
+// Written blocks up to the one that holds the file's end: a direct write that moves the end within them is to
+// be asked for, so that it is reported (must_be_reported()).
+std::uint64_t MappedData::end_to_remember(const Inode& inode, const DataMapping& mapping) {
+  const std::uint64_t end = mapping.offset + mapping.length;
+  if (mapping.kind != Kind::kWritten) return end;
+  return std::min(end, files_.end_of(inode) & ~(std::uint64_t{volume_.block_size()} - 1));
+}
+
 // A mapping that is remembered is the map's, since the inode's lock is held.
 void MappedData::hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
   mapping.pieces = request.pieces;
@@ -114,10 +122,15 @@ void MappedData::hand_over(const Inode& inode, const MappingRequest& request, Da
       request.purpose != MappingPurpose::kReport && request.purpose != MappingPurpose::kSwap;
   const bool is_worth_it =
       mapping.has_blocks() || (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
-  if (is_for_use && is_worth_it && request.pieces == MappingRequest::Pieces::kAny &&
-      cache_.load()->remember(inode.number, mapping)) {
-    mapping.place = DataMapping::Place::kRemembered;
-    return;
+  if (is_for_use && is_worth_it && request.pieces == MappingRequest::Pieces::kAny) {
+    const std::uint64_t end = end_to_remember(inode, mapping);
+    DataMapping kept = mapping;
+    kept.length = end > kept.offset ? end - kept.offset : 0;
+    if (request.range.offset < end && cache_.load()->remember(inode.number, kept)) {
+      mapping = kept;
+      mapping.place = DataMapping::Place::kRemembered;
+      return;
+    }
   }
   if (request.purpose != MappingPurpose::kWriteBack) return;
   // The kernel goes on with an answer from page to page without looking at it again, and what lies behind the
@@ -221,6 +234,11 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
     files_.note_beside(number, needed, given.end);
   }
   if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
+  // Of written blocks behind the end nothing will be remembered, but the hole that they were may be.
+  const std::uint64_t behind_end = std::max(given.first, files_.end_of(inode) >> bits);
+  if (!inode.has(EXT4_EXTENTS_FL) && behind_end < given.end)
+    (void)cache_.load()->forget(number,
+                                {.offset = behind_end << bits, .length = (given.end - behind_end) << bits});
   ASSIGN_OR_RETURN(const DataMapping found, hand_over_all(inode, request, given));
   if (found.has_blocks()) return found;
   RETURN_IF_ERROR(filled);
@@ -469,6 +487,11 @@ void MappedData::note_resized(InodeNumber number, std::uint64_t before, std::uin
   if (!is_used()) return;
   files_.forget_size(number, std::numeric_limits<std::uint64_t>::max());
   if (size <= before) files_.cut(number, volume_.blocks_for(size));
+  // The block that holds the end now is not to be remembered any more. Who does not know the file has nothing
+  // to forget.
+  const std::uint64_t block = volume_.block_size();
+  if (size < before && size % block != 0)
+    (void)cache_.load()->forget(number, {.offset = size & ~(block - 1), .length = block});
 }
 
 void MappedData::note_allocated(InodeNumber number, ByteRange range) {

@@ -90,6 +90,7 @@ class MappedData {
   Result<void> fill(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> clear(const Mapping& blocks);
+  [[nodiscard]] std::uint64_t end_to_remember(const Inode& inode, const DataMapping& mapping);
   void hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
   Result<DataMapping> hand_over_all(const Inode& inode, const MappingRequest& request, Blocks given);
   void note_needed(InodeNumber number, ByteRange range);

@@ -43,7 +43,7 @@ TEST_F(MappedFile, NewBlocksAreUnwrittenUntilTheirDataIsThere) {
   EXPECT_EQ(size(), 0U);
   complete(0, kBlock + 5, true);
   EXPECT_EQ(size(), kBlock + 5);
-  const auto first = ask(0, 1, MappingPurpose::kRead);
+  const auto first = ask(0, 1, MappingPurpose::kReport);
   EXPECT_EQ(first->kind, Kind::kWritten);
   EXPECT_EQ(first->length, 2 * kBlock);
   const auto last = ask(2 * kBlock, 1, MappingPurpose::kRead);
@@ -350,6 +350,64 @@ TEST_F(MappedFile, ADirectWriteThatMovesTheEndIsReportedAlsoWhereNothingIsConver
   write(0, std::string(2 * kBlock, 'x'));
   EXPECT_EQ(report(kBlock, kBlock), kIfUnwritten);
   EXPECT_EQ(report(kBlock, 2 * kBlock), kAlways);
+}
+
+// By what it remembers the caller writes up to the block's end without a word, and may not report it either.
+TEST_F(MappedFile, TheWrittenBlockThatHoldsTheEndIsNotRemembered) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, std::string(5 * kBlock + 7, 'x'));
+  const auto length_of_kept = [&] {
+    const auto found = cache_.kept.find(0);
+    return found == cache_.kept.end() ? 0 : found->second.length;
+  };
+  for (const auto purpose : {MappingPurpose::kRead, MappingPurpose::kBufferedWrite,
+                             MappingPurpose::kDirectWrite, MappingPurpose::kWriteBack}) {
+    cache_.kept.clear();
+    const auto found = ask(0, 1, purpose);
+    EXPECT_EQ(found->kind, Kind::kWritten);
+    EXPECT_EQ(found->place, DataMapping::Place::kRemembered);
+    EXPECT_EQ(length_of_kept(), 5 * kBlock);
+    const auto last = ask(5 * kBlock, 1, purpose);
+    EXPECT_EQ(last->kind, Kind::kWritten);
+    EXPECT_EQ(last->place, DataMapping::Place::kHere);
+    EXPECT_EQ(cache_.kept.size(), 1U);
+  }
+  // In memory it has grown up to there, and that was told.
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 5 * kBlock, .length = kBlock},
+                                       .done = kBlock,
+                                       .end_of_file = FinishedOperation::EndOfFile::kMoved}));
+  EXPECT_EQ(ask(5 * kBlock, 1, MappingPurpose::kRead)->place, DataMapping::Place::kRemembered);
+
+  cache_.forgotten.clear();
+  resize(3 * kBlock);
+  EXPECT_TRUE(cache_.forgotten.empty()) << "the caller knows by itself what is gone";
+  resize(2 * kBlock + 1);
+  ASSERT_EQ(cache_.forgotten.size(), 1U);
+  EXPECT_EQ(cache_.forgotten[0].offset, 2 * kBlock);
+  EXPECT_EQ(cache_.forgotten[0].length, kBlock);
+  EXPECT_EQ(ask(0, 3 * kBlock, MappingPurpose::kRead)->length, 2 * kBlock);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// Without extents new blocks are written ones at once.
+TEST_F(MappedFile, AHoleBehindTheEndIsForgottenWhereItIsFilledWithWrittenBlocks) {
+  mount("-t ext4 -b 4096 -O ^extents,^64bit");
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, std::string(kBlock, 'x'));
+  ASSERT_EQ(ask(kBlock, 1, MappingPurpose::kRead)->place, DataMapping::Place::kRemembered);
+  ASSERT_TRUE(cache_.kept.contains(kBlock));
+  for (const auto purpose : {MappingPurpose::kBufferedWrite, MappingPurpose::kDirectWrite}) {
+    ASSERT_EQ(ask(2 * kBlock, 1, MappingPurpose::kRead)->kind, Kind::kHole);
+    const auto given = ask(kBlock, kBlock, purpose);
+    EXPECT_EQ(given->kind, Kind::kWritten);
+    EXPECT_EQ(given->place, DataMapping::Place::kHere);
+    EXPECT_FALSE(cache_.kept.contains(kBlock));
+    resize(kBlock);
+    ASSERT_EQ(ask(kBlock, 1, MappingPurpose::kRead)->kind, Kind::kHole);
+  }
+  EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
 TEST_F(MappedFile, WhatIsBehindTheLargestFileIsRefusedBeforeTheCallerGrowsIt) {

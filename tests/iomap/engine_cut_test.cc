@@ -129,7 +129,7 @@ void RecordedLoad::run() {
   ends = true;
   ticks.join();
   const auto& breaches = mount_.kernel().breaches();
-  EXPECT_TRUE(breaches.empty()) << breaches.words();
+  EXPECT_TRUE(breaches.empty()) << "FUSE4FS_SEED=" << seed_ << "\n" << breaches.words();
   mount_.kill_server();
 }
 
@@ -140,7 +140,7 @@ void RecordedLoad::run_and_kill() {
   mount_.kill_server();
   running.join();
   const auto& breaches = mount_.kernel().breaches();
-  EXPECT_TRUE(breaches.empty()) << breaches.words();
+  EXPECT_TRUE(breaches.empty()) << "FUSE4FS_SEED=" << seed_ << "\n" << breaches.words();
 }
 
 struct Tally {

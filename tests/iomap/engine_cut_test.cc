@@ -34,6 +34,7 @@ struct Kind {
   std::size_t block_size = 4096;
   LoadHistory::Ends ends = LoadHistory::Ends::kExact;
   std::size_t folio_size = 4096;
+  Quirks quirks = Quirks::v7();
 };
 
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
@@ -82,7 +83,7 @@ RecordedLoad::RecordedLoad(const Kind& kind, std::uint64_t seed)
       history_([this] { return recording_->count(); }, {.ends = kind.ends}),
       seed_(seed) {
   TestMount::Options options;
-  options.kernel.quirks = Quirks::v7();
+  options.kernel.quirks = kind.quirks;
   options.kernel.folio_size = kind.folio_size;
   auto memory =
       std::make_unique<cache::MemoryBackend>(std::make_shared<cache::Memory>(bytes_of(mount_.image())));
@@ -298,6 +299,7 @@ TEST_P(EngineCut, ServerDies) {
 INSTANTIATE_TEST_SUITE_P(
     All, EngineCut,
     ::testing::Values(Kind{.name = "Plain"}, Kind{.name = "LargeFolios", .folio_size = 65536},
+                      Kind{.name = "NoAppend", .quirks = Quirks::v7().with(Quirk::kDirectAppendsUnsaid)},
                       Kind{.name = "SmallBlocks", .mke2fs = "-t ext4 -b 1024", .block_size = 1024},
                       Kind{.name = "Clusters", .mke2fs = "-t ext4 -b 4096 -O bigalloc -C 16384"},
                       Kind{.name = "NoJournal", .mke2fs = "-t ext4 -b 4096 -O ^has_journal"},

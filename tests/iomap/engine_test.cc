@@ -93,6 +93,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Kind{.name = "Plain", .quirks = {}}, Kind{.name = "V7"},
         Kind{.name = "NoEnd", .quirks = {Quirk::kEndNotSent}},
+        Kind{.name = "NoAppend", .quirks = Quirks::v7().with(Quirk::kDirectAppendsUnsaid)},
         Kind{.name = "LargeFolios", .folio_size = 65536},
         Kind{.name = "MergedCompletions", .completions_at_once = 8},
         Kind{.name = "SmallCache", .cache_max_bytes = 256},
@@ -101,6 +102,9 @@ INSTANTIATE_TEST_SUITE_P(
         Kind{.name = "Clusters", .mke2fs = "-t ext4 -b 4096 -O bigalloc -C 16384"},
         Kind{.name = "Indirect", .mke2fs = "-t ext4 -b 4096 -O ^extents,^64bit"},
         Kind{.name = "IndirectSmallBlocks", .mke2fs = "-t ext2 -b 1024"},
+        Kind{.name = "IndirectNoAppend",
+             .mke2fs = "-t ext4 -b 4096 -O ^extents,^64bit",
+             .quirks = Quirks::v7().with(Quirk::kDirectAppendsUnsaid)},
         Kind{.name = "Inline", .mke2fs = "-t ext4 -b 4096 -O inline_data", .largest_file = 3000},
         Kind{.name = "NoJournal", .mke2fs = "-t ext4 -b 4096 -O ^has_journal"},
         Kind{.name = "LargeFiles", .largest_file = 8 << 20}),

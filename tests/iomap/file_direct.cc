@@ -197,6 +197,7 @@ File::DirectOutcome File::direct_write_locked(std::uint64_t position, std::span<
   attributes_.expire();
   DirectOutcome out = write_pieces(position, from, abi::kOpDirect | abi::kOpWrite | options.operation);
   const int error = out.outcome ? 0 : out.outcome.error().value();
+  if (core_.quirks.has(Quirk::kDirectAppendsUnsaid)) mapper_.set_disk_size(abi::kToEndOfFile);
   // An error is always told, and is then one of all that was written.
   const auto told =
       mapper_.ioend({.flags = out.flags, .error = error, .range = {.offset = position, .length = out.done}});

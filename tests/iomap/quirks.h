@@ -16,18 +16,25 @@ enum class Quirk {
   kNewAddressInSectors,            // of IOEND, by 512 bytes
   kFullInvalidationKeepsSequence,  // mappings already picked up outlive it
   kWantEndIneffective,
-  kOverwriteDropsMapping  // a write into written blocks, of whose mapping nothing has changed
+  kOverwriteDropsMapping,  // a write into written blocks, of whose mapping nothing has changed
+  // Whenever the file is written directly, as if a stat beside a truncate had come before: seldom in truth.
+  kDirectAppendsUnsaid
 };
 
 class Quirks {
  public:
   Quirks() = default;
   Quirks(std::initializer_list<Quirk> quirks) : quirks_(quirks) {}
-  // All that a kernel of series v7 has. END comes.
+  // All that a kernel of series v7 usually has. END comes.
   static Quirks v7() {
     return {Quirk::kIoendErrorsDropped,  Quirk::kStatMovesDiskSize,
             Quirk::kNewAddressInSectors, Quirk::kFullInvalidationKeepsSequence,
             Quirk::kWantEndIneffective,  Quirk::kOverwriteDropsMapping};
+  }
+  [[nodiscard]] Quirks with(Quirk quirk) const {
+    Quirks more = *this;
+    more.quirks_.insert(quirk);
+    return more;
   }
   [[nodiscard]] bool has(Quirk quirk) const { return quirks_.contains(quirk); }
   friend void PrintTo(const Quirks& quirks, std::ostream* out) {

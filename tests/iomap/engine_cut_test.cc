@@ -159,7 +159,7 @@ void judge(const RecordedLoad& load, std::size_t cut, const Survival& survival, 
     return;
   }
   tally.promised += load.history().files_promised_at(cut);
-  auto lines = load.history().broken(cut, recovered.files);
+  auto lines = load.history().broken(cut, recovered.files, recovered.mended);
   lines.insert(lines.end(), recovered.complaints.begin(), recovered.complaints.end());
   if (lines.empty()) return;
   tally.showed_old += std::ranges::any_of(recovered.files, [](const auto& file) {

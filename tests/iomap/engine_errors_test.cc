@@ -235,7 +235,7 @@ TEST_P(EngineErrorsLoad, ShowsNothingOld) {
       continue;
     }
     for (const auto& line : recovered.complaints) ADD_FAILURE() << line;
-    for (const auto& line : history.broken(recording.operations().size(), recovered.files))
+    for (const auto& line : history.broken(recording.operations().size(), recovered.files, recovered.mended))
       ADD_FAILURE() << line;
   }
   EXPECT_LE(unjudged, seeds / 4);

@@ -177,25 +177,31 @@ std::string LoadHistory::story(const File& file, Moment cut, std::uint64_t at) {
   return words;
 }
 
-std::optional<std::string> LoadHistory::judge(const File& file, Moment cut, const FoundFile& found) const {
+std::optional<std::string> LoadHistory::judge(const File& file, Moment cut, const FoundFile& found,
+                                              const Mended& mended) const {
   const auto promise = promised(file, cut, found.bytes.size() + found.behind.size());
   SizeLimits limits = size_limits(file, cut);
   if (!promise) limits.least = 0;
+  const Ends ends = !promise && mended.ends_moved.contains(file.inode) ? Ends::kLoose : options_.ends;
   const std::uint64_t size = found.bytes.size();
-  if (size < limits.least || (options_.ends == Ends::kExact && size > limits.most))
+  if (size < limits.least || (ends == Ends::kExact && size > limits.most))
     return fmt::format("size {}, between {} and {} expected", size, limits.least, limits.most);
   const Replaced nothing(size + found.behind.size(), 0);
   if (auto wrong = judge_bytes(file, cut, found.bytes, promise ? *promise : nothing)) return wrong;
   if (std::ranges::all_of(found.behind, [](std::byte byte) { return byte == std::byte{0}; }))
     return std::nullopt;
-  if (options_.ends == Ends::kExact) return fmt::format("not only zeros behind its end at {}", size);
+  if (ends == Ends::kExact) return fmt::format("not only zeros behind its end at {}", size);
   auto longer = found.bytes;
   longer.insert(longer.end(), found.behind.begin(), found.behind.end());
   return judge_bytes(file, cut, longer, nothing);
 }
 
+bool LoadHistory::may_be_cleared(const File& file, Moment cut, const Mended& mended) {
+  return mended.cleared.contains(file.inode) && !promised(file, cut, 0);
+}
+
 void LoadHistory::judge_name(const std::string& name, Moment cut, const FoundFiles& found,
-                             std::vector<std::string>& lines) const {
+                             const Mended& mended, std::vector<std::string>& lines) const {
   // Those from the last one on that was synced.
   std::vector<const File*> possible;
   bool may_be_missing = true;
@@ -209,6 +215,7 @@ void LoadHistory::judge_name(const std::string& name, Moment cut, const FoundFil
     may_be_missing |= std::ranges::any_of(file.changes, [&](const Change& change) {
       return change.what.kind == Kind::kUnlink && change.begin_moment < cut;
     });
+    may_be_missing |= may_be_cleared(file, cut, mended);
   }
   const auto there = found.find(name);
   if (there == found.end()) {
@@ -219,7 +226,7 @@ void LoadHistory::judge_name(const std::string& name, Moment cut, const FoundFil
       fmt::format("{} is inode {}, which it never was or is not any more", name, there->second.inode);
   for (const File* file : possible) {
     if (file->inode != there->second.inode) continue;
-    const auto wrong = judge(*file, cut, there->second);
+    const auto wrong = judge(*file, cut, there->second, mended);
     if (!wrong) return;
     words = fmt::format("{} (inode {}{}): {}", name, file->inode,
                         last_sync(*file, cut) != nullptr ? ", synced" : "", *wrong);
@@ -227,11 +234,12 @@ void LoadHistory::judge_name(const std::string& name, Moment cut, const FoundFil
   lines.push_back(words);
 }
 
-std::vector<std::string> LoadHistory::broken(Moment cut, const FoundFiles& found) const {
+std::vector<std::string> LoadHistory::broken(Moment cut, const FoundFiles& found,
+                                             const Mended& mended) const {
   std::set<std::string> names;
   for (const auto& file : files_) names.insert(file.name);
   std::vector<std::string> lines;
-  for (const auto& name : names) judge_name(name, cut, found, lines);
+  for (const auto& name : names) judge_name(name, cut, found, mended, lines);
   return lines;
 }
 

@@ -18,6 +18,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -58,6 +59,12 @@ struct FoundFile {
 };
 using FoundFiles = std::map<std::string, FoundFile>;
 
+// What putting the volume in order did to files of which a part had arrived, by their inodes.
+struct Mended {
+  std::set<std::uint64_t> ends_moved;  // to behind all blocks, also the unwritten ones
+  std::set<std::uint64_t> cleared;     // its name went with it
+};
+
 class LoadHistory {
  public:
   using Moment = std::size_t;
@@ -86,8 +93,10 @@ class LoadHistory {
   enum class Outcome { kDone, kPerhaps };
   void ended(Place place, Outcome outcome);
 
-  // What is not as it must be, a line each.
-  [[nodiscard]] std::vector<std::string> broken(Moment cut, const FoundFiles& found) const;
+  // What is not as it must be, a line each. A file whose content is promised has nothing to be mended: then
+  // that does not count.
+  [[nodiscard]] std::vector<std::string> broken(Moment cut, const FoundFiles& found,
+                                                const Mended& mended = {}) const;
   // Of how many files the content was promised by then.
   [[nodiscard]] std::size_t files_promised_at(Moment cut) const;
 
@@ -118,13 +127,15 @@ class LoadHistory {
   // The last one that had returned; null if there is none.
   [[nodiscard]] static const Change* last_sync(const File& file, Moment cut);
   [[nodiscard]] static SizeLimits size_limits(const File& file, Moment cut);
-  [[nodiscard]] std::optional<std::string> judge(const File& file, Moment cut, const FoundFile& found) const;
+  [[nodiscard]] std::optional<std::string> judge(const File& file, Moment cut, const FoundFile& found,
+                                                 const Mended& mended) const;
   [[nodiscard]] static std::optional<std::string> judge_bytes(const File& file, Moment cut,
                                                               std::span<const std::byte> bytes,
                                                               const Replaced& replaced);
   // All that was done to a byte.
   [[nodiscard]] static std::string story(const File& file, Moment cut, std::uint64_t at);
-  void judge_name(const std::string& name, Moment cut, const FoundFiles& found,
+  [[nodiscard]] static bool may_be_cleared(const File& file, Moment cut, const Mended& mended);
+  void judge_name(const std::string& name, Moment cut, const FoundFiles& found, const Mended& mended,
                   std::vector<std::string>& lines) const;
 
   const std::function<Moment()> now_;

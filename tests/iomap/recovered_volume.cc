@@ -10,6 +10,7 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <regex>
 #include <stdexcept>
 #include <utility>
 
@@ -45,6 +46,26 @@ Ran run(const std::string& command) {
 void put(const fs::path& image, const std::vector<std::byte>& bytes) {
   std::ofstream(image, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+}
+
+// Blocks and end of a file lie in two places, and one may have arrived without the other. Then e2fsck sets
+// the end behind all blocks. Or it clears an extent behind the end; where that was the leaf's last, it goes
+// up in a tree that has no level left, and clears the inode (1.47.0).
+Mended mended_by(const std::string& repair) {
+  static const std::regex end("Inode ([0-9]+), i_size is [0-9]+, should be [0-9]+\\.  Fix\\? yes");
+  static const std::regex lost(
+      "Failed to iterate extents in inode ([0-9]+)\\n"
+      "\\t\\(op EXT2_EXTENT_UP, blk [0-9]+, lblk [0-9]+\\): No 'up' extent\\n"
+      "Clear inode\\? yes");
+  using Matches = std::sregex_iterator;
+  Mended mended;
+  for (auto at = Matches(repair.begin(), repair.end(), end); at != Matches(); ++at)
+    mended.ends_moved.insert(std::stoull((*at)[1]));
+  for (auto at = Matches(repair.begin(), repair.end(), lost); at != Matches(); ++at)
+    if (repair.find(fmt::format("Inode {}, end of extent exceeds allowed value", (*at)[1].str())) !=
+        std::string::npos)
+      mended.cleared.insert(std::stoull((*at)[1]));
+  return mended;
 }
 
 std::vector<std::byte> get(const fs::path& image) {
@@ -123,6 +144,7 @@ RecoveredVolume RecoveredVolume::from(const std::vector<std::byte>& image, const
   put(file, image);
   const Ran repaired = run("e2fsck -fy " + file.string());
   volume.repair = repaired.output;
+  volume.mended = mended_by(repaired.output);
   if (repaired.output.find("Signal (6) SIGABRT") != std::string::npos) {
     volume.judgement = Judgement::kNone;
     return volume;

@@ -32,6 +32,7 @@ struct RecoveredVolume {
   enum class Judgement { kDone, kNone };
   Judgement judgement = Judgement::kDone;
   std::string repair;                   // what e2fsck said
+  Mended mended;                        // the same of single files
   FoundFiles files;                     // of the root directory
   std::vector<std::string> complaints;  // a line each; empty: all is well
 

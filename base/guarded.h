@@ -15,31 +15,32 @@ namespace fuse4fs {
 // The place of a lock in the lock order. A thread that holds a rank may only take higher ones; of locks with
 // keys (KeyedMutex) also those of the same rank and a higher key.
 enum class LockRank : int {
-  kRename = 10,            // renames between two directories
-  kRange = 20,             // the byte ranges of one inode that are in use
-  kOwnChanges = 25,        // what changes though nobody asks for it, against a freeze
-  kInode = 30,             // one inode; of several, by ascending number
-  kWriteBackTurn = 31,     // a write-back in order, from its beginning to its end
-  kHandle = 32,            // a change of metadata under way
-  kXattrShare = 33,        // changes of what inodes share of extended attributes
-  kXattrValue = 34,        // the inodes of their values
-  kGroup = 35,             // a block group's bitmaps and figures
-  kDirectoryPlaces = 36,   // where the blocks of directories lie, the names of those without an index
-  kInodeBlock = 37,        // the bytes of blocks of inode tables
-  kXattrBlock = 38,        // the bytes of blocks of extended attributes
-  kSuperblock = 39,        // its fields that change
-  kWriteBack = 40,         // cached blocks on their way to the device
-  kBlockCache = 41,        // a shard of the cached metadata blocks
-  kLiveInodes = 42,        // a shard of the table of inodes in memory
-  kDedupIndex = 43,        // what was seen lately that may be shared
-  kDefaultAcls = 44,       // which default ACLs directories have
-  kErrorRecord = 45,       // errors that the superblock is to record
-  kWriteOrder = 46,        // what a write-back in order must know, and what is not released yet
-  kReservations = 47,      // which free blocks are left to whose file
-  kMappedFiles = 48,       // what is known of files whose data the caller moves
-  kMappingReadAhead = 49,  // where callers go through files
-  kLogLimit = 80,          // how much was logged lately
-  kLog = 90,               // the line being written
+  kRename = 10,              // renames between two directories
+  kRange = 20,               // the byte ranges of one inode that are in use
+  kOwnChanges = 25,          // what changes though nobody asks for it, against a freeze
+  kInode = 30,               // one inode; of several, by ascending number
+  kWriteBackTurn = 31,       // a write-back in order, from its beginning to its end
+  kHandle = 32,              // a change of metadata under way
+  kXattrShare = 33,          // changes of what inodes share of extended attributes
+  kXattrValue = 34,          // the inodes of their values
+  kGroup = 35,               // a block group's bitmaps and figures
+  kDirectoryPlaces = 36,     // where the blocks of directories lie, the names of those without an index
+  kInodeBlock = 37,          // the bytes of blocks of inode tables
+  kXattrBlock = 38,          // the bytes of blocks of extended attributes
+  kSuperblock = 39,          // its fields that change
+  kWriteBack = 40,           // cached blocks on their way to the device
+  kBlockCache = 41,          // a shard of the cached metadata blocks
+  kLiveInodes = 42,          // a shard of the table of inodes in memory
+  kDedupIndex = 43,          // what was seen lately that may be shared
+  kDefaultAcls = 44,         // which default ACLs directories have
+  kErrorRecord = 45,         // errors that the superblock is to record
+  kWriteOrder = 46,          // what a write-back in order must know, and what is not released yet
+  kReservations = 47,        // which free blocks are left to whose file
+  kMappedFiles = 48,         // what is known of files whose data the caller moves
+  kPreallocatedBlocks = 49,  // which blocks files were given before they need them
+  kMappingReadAhead = 50,    // where callers go through files
+  kLogLimit = 80,            // how much was logged lately
+  kLog = 90,                 // the line being written
 };
 
 namespace internal {

@@ -28,7 +28,7 @@ class Ext4FileSystem final : public FileSystem, public MappingService {
         metadata_(*volume_),
         access_times_(*volume_, options),
         data_(*volume_, metadata_, access_times_, options.content_times),
-        mapped_(*volume_, metadata_, data_) {}
+        mapped_(*volume_, metadata_, data_, options.clock ? options.clock : std::chrono::steady_clock::now) {}
 
   [[nodiscard]] std::uint32_t block_size() const override { return volume_->block_size(); }
   [[nodiscard]] cache::Access access() const override { return volume_->access(); }

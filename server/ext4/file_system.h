@@ -151,7 +151,8 @@ struct MountOptions {
   Journal journal = Journal::kReplay;
   // The volume's journal where that is a device of its own. With the same access.
   std::shared_ptr<cache::BlockDevice> external_journal = {};
-  // What the time is, for the log lines of a long recovery. Without it: the machine's.
+  // What the time is: for the log lines of a long recovery, and for what is given back when nobody used it
+  // for a while. Without it: the machine's.
   std::function<std::chrono::steady_clock::time_point()> clock = {};
   // kIgnore: noacl. They are neither shown nor changed, and new files inherit none.
   enum class Acls { kServe, kIgnore };

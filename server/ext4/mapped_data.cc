@@ -109,36 +109,45 @@ std::uint64_t MappedData::end_to_remember(const Inode& inode, const DataMapping&
 
 // A mapping that is remembered is the map's, since the inode's lock is held.
 void MappedData::hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
-  mapping.pieces = request.pieces;
+  const unsigned bits = volume_.block_bits();
+  // What is being taken back stays behind.
   if (mapping.has_blocks() && request.purpose != MappingPurpose::kReport) {
-    const unsigned bits = volume_.block_bits();
-    files_.note_handed_over(inode.number, mapping.offset >> bits, (mapping.offset + mapping.length) >> bits);
+    const std::uint64_t end = given_.end_to_hand_over(inode.number), first = mapping.offset >> bits;
+    if (first < end && end < first + (mapping.length >> bits)) mapping.length = (end - first) << bits;
   }
+  answer(inode, request, mapping);
+  if (mapping.has_blocks() && request.purpose != MappingPurpose::kReport)
+    given_.note_handed_over(inode.number, mapping.offset >> bits, (mapping.offset + mapping.length) >> bits);
+}
+
+void MappedData::answer(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
+  mapping.pieces = request.pieces;
   if (must_be_reported(inode, request, mapping)) {
     mapping.report = DataMapping::Report::kAlways;
     return;
   }
-  const bool is_for_use =
-      request.purpose != MappingPurpose::kReport && request.purpose != MappingPurpose::kSwap;
-  const bool is_worth_it =
-      mapping.has_blocks() || (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
-  if (is_for_use && is_worth_it && request.pieces == MappingRequest::Pieces::kAny) {
-    const std::uint64_t end = end_to_remember(inode, mapping);
-    DataMapping kept = mapping;
-    kept.length = end > kept.offset ? end - kept.offset : 0;
-    if (request.range.offset < end && cache_.load()->remember(inode.number, kept)) {
-      mapping = kept;
-      mapping.place = DataMapping::Place::kRemembered;
-      return;
-    }
-  }
-  if (request.purpose != MappingPurpose::kWriteBack) return;
+  if (remember(inode, request, mapping) || request.purpose != MappingPurpose::kWriteBack) return;
   // The kernel goes on with an answer from page to page without looking at it again, and what lies behind the
   // pages that it holds may be another's by then.
   const std::uint64_t block = volume_.block_size();
   const std::uint64_t end =
       (request.range.offset + std::max<std::uint64_t>(request.range.length, 1) + block - 1) & ~(block - 1);
   mapping.length = std::min(mapping.length, end - mapping.offset);
+}
+
+bool MappedData::remember(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
+  const bool is_for_use =
+      request.purpose != MappingPurpose::kReport && request.purpose != MappingPurpose::kSwap;
+  const bool is_worth_it =
+      mapping.has_blocks() || (mapping.kind == Kind::kHole && request.purpose == MappingPurpose::kRead);
+  if (!is_for_use || !is_worth_it || request.pieces != MappingRequest::Pieces::kAny) return false;
+  const std::uint64_t end = end_to_remember(inode, mapping);
+  DataMapping kept = mapping;
+  kept.length = end > kept.offset ? end - kept.offset : 0;
+  if (request.range.offset >= end || !cache_.load()->remember(inode.number, kept)) return false;
+  mapping = kept;
+  mapping.place = DataMapping::Place::kRemembered;
+  return true;
 }
 
 // A block always lies in one piece. With clusters more would as well, but the caller's interface has no more:
@@ -168,8 +177,8 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     RETURN_IF_ERROR(must_be_known(held));
     RETURN_IF_ERROR(volume_.check_alive());
     // Under the lock: who trims idle files looks once more under his.
-    if (request.purpose != MappingPurpose::kReport) files_.note_use(number);
-    if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
+    if (request.purpose != MappingPurpose::kReport) given_.note_use(number);
+    if (request.purpose == MappingPurpose::kDirectWrite) given_.note_direct(number);
     ASSIGN_OR_RETURN(const Inode inode, metadata_.inodes.read(held));
     if (in_one_piece && !will_have_extents(inode)) return fail(EOPNOTSUPP);
     // The caller makes a file longer only when this was done.
@@ -182,7 +191,9 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it.
     const bool moves_out = found.kind == Kind::kInline && request.purpose == MappingPurpose::kZero;
     if (!moves_out && (!writes || found.has_blocks())) {
-      if (writes) note_needed(number, request.range);
+      if (writes)
+        given_.note_asked(number, request.range.offset >> volume_.block_bits(),
+                          volume_.blocks_for(request.range.offset + request.range.length));
       remember_next(inode, request, found);
       hand_over(inode, request, found);
       return found;
@@ -212,28 +223,25 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   const std::uint64_t needed = std::min(((end - 1) >> bits) + 1, first + kMostBlocks);
   // A write in one piece asks each time, whatever there is.
   Blocks given{.first = first, .end = needed};
-  if (request.pieces == MappingRequest::Pieces::kAny) {
-    given.end = std::max(needed, std::min(ahead_.end_for(inode, request, needed), limit >> bits));
-    if (given.end == needed) given = ahead_.in_hole_for(inode, request, given);
-  }
+  // A write in one piece asks each time, whatever there is.
+  if (request.pieces == MappingRequest::Pieces::kAny) given = ahead_.blocks_for(inode, request, given);
+  given.end = std::min(given.end, std::max(limit >> bits, needed));
   ASSIGN_OR_RETURN(const std::uint64_t floor, first_given(inode, first, needed));
   // Of what a direct write has done before it asked nobody has heard.
   if (request.purpose == MappingPurpose::kBufferedWrite) RETURN_IF_ERROR(ahead_.leave_behind(inode, first));
+  // Its pages are in memory already: they are written back as the kernel's ext4 does it, which is root.
+  if (request.purpose == MappingPurpose::kWriteBack) inode.caller = Caller{};
   auto filled = fill(inode, given.first, given.end);
-  if (!filled && given.first < first) filled = fill(inode, first, needed);
+  if (!filled && given.first < first) {
+    given = {.first = first, .end = needed};
+    filled = fill(inode, first, needed);
+  }
   if (inode.found_in_use) held.set_blocks_checked(true);
   // What was allocated stays, whatever comes next.
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
-  // Without extents all of it is: what lies behind the end of a file must be unwritten, or nothing.
-  const std::uint64_t ahead_from = inode.has(EXT4_EXTENTS_FL) ? needed : first;
-  const bool is_ahead = given.end > volume_.blocks_for(files_.end_of(inode));
-  const std::uint64_t ahead_end = is_ahead ? given.end : needed;
-  if (ahead_end > floor) files_.note_ahead(number, {.floor = floor, .first = ahead_from, .end = ahead_end});
-  if (!is_ahead) {
-    files_.note_beside(number, given.first, first);
-    files_.note_beside(number, needed, given.end);
-  }
-  if (request.purpose == MappingPurpose::kDirectWrite) files_.note_direct(number);
+  ahead_.note_given(inode, given, {.first = first, .end = needed}, floor);
+  given_.note_asked(number, first, needed);
+  if (request.purpose == MappingPurpose::kDirectWrite) given_.note_direct(number);
   // Of written blocks behind the end nothing will be remembered, but the hole that they were may be.
   const std::uint64_t behind_end = std::max(given.first, files_.end_of(inode) >> bits);
   if (!inode.has(EXT4_EXTENTS_FL) && behind_end < given.end)
@@ -261,13 +269,6 @@ Result<DataMapping> MappedData::hand_over_all(const Inode& inode, const MappingR
   RETURN_IF_ERROR(remember_up_to(inode, request, found.offset + found.length, given.end << bits));
   hand_over(inode, request, found);
   return found;
-}
-
-// What was asked for is not the caller's only because it lies beside something that was.
-void MappedData::note_needed(InodeNumber number, ByteRange range) {
-  const std::uint64_t behind = volume_.blocks_for(range.offset + range.length);
-  files_.note_needed(number, behind);
-  files_.note_wanted(number, range.offset >> volume_.block_bits(), behind);
 }
 
 // From there on all blocks up to `needed` will be given for this request. Of what is there already nobody
@@ -362,20 +363,20 @@ Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& ope
   if (!allocates(operation.purpose)) return {};
   const auto held = metadata_.inodes.lock_shared(number);
   RETURN_IF_ERROR(must_be_known(held));
-  files_.note_use(number);
+  given_.note_use(number);
   const std::uint64_t end = operation.range.offset + operation.done;
   if (operation.end_of_file == FinishedOperation::EndOfFile::kMoved && operation.done > 0)
     files_.note_size(number, end);
   // What a write did not come to was mapped for nothing.
-  if (operation.done < operation.range.length) files_.shorten(number, volume_.blocks_for(end));
+  if (operation.done < operation.range.length) given_.shorten(number, volume_.blocks_for(end));
   return {};
 }
 
 Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const CompletedWrite& write) {
   volume_.device().note_foreign_writes();
   const auto note_use = [&] {
-    files_.note_use(number);
-    if (write.way == CompletedWrite::Way::kDirect) files_.note_direct(number);
+    given_.note_use(number);
+    if (write.way == CompletedWrite::Way::kDirect) given_.note_direct(number);
   };
   if (write.error) note_failed(number, write, *write.error);
   const bool nothing = write.error || write.kind == CompletedWrite::Kind::kSwapOff || write.range.length == 0;
@@ -407,7 +408,7 @@ Result<std::uint64_t> MappedData::complete_write(InodeNumber number, const Compl
     done =
         metadata_.extents.convert(inode, first, count, Mapping::Kind::kWritten, ExtentMap::Handles::kSeveral);
     if (done) done = mapped;
-    files_.note_wanted(number, first, first + count);
+    given_.note_settled(number, first, first + count);
   }
   if (done && end > inode.size()) inode.set_size(end);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
@@ -486,7 +487,7 @@ Result<void> MappedData::show_size(InodeNumber number) {
 void MappedData::note_resized(InodeNumber number, std::uint64_t before, std::uint64_t size) {
   if (!is_used()) return;
   files_.forget_size(number, std::numeric_limits<std::uint64_t>::max());
-  if (size <= before) files_.cut(number, volume_.blocks_for(size));
+  if (size <= before) given_.cut(number, volume_.blocks_for(size));
   // The block that holds the end now is not to be remembered any more. Who does not know the file has nothing
   // to forget.
   const std::uint64_t block = volume_.block_size();
@@ -494,23 +495,34 @@ void MappedData::note_resized(InodeNumber number, std::uint64_t before, std::uin
     (void)cache_.load()->forget(number, {.offset = size & ~(block - 1), .length = block});
 }
 
-void MappedData::note_allocated(InodeNumber number, ByteRange range) {
+void MappedData::note_range_change(InodeNumber number, RangeChange change, ByteRange range) {
   if (!is_used()) return;
   const auto held = metadata_.inodes.lock_shared(number);
   const auto inode = metadata_.inodes.read_from_handle(held);
   // Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
   if (!inode || !inode->has(EXT4_EXTENTS_FL)) return;
-  const std::uint64_t end = range.offset + std::min(range.length, ~range.offset);
-  files_.forget_given(number, range.offset >> volume_.block_bits(), volume_.blocks_for(end));
+  const std::uint64_t last = range.offset + std::min(range.length, ~range.offset);
+  const std::uint64_t first = range.offset >> volume_.block_bits(), end = volume_.blocks_for(last);
+  switch (change) {
+    case RangeChange::kAllocate:
+    case RangeChange::kZero:
+      return given_.forget(number, first, end);
+    case RangeChange::kPunchHole:
+      return given_.note_settled(number, first, end);
+    case RangeChange::kCollapse:
+    case RangeChange::kInsert:
+      return given_.forget_beside(number);
+  }
 }
 
-void MappedData::note_moved(InodeNumber number) {
-  if (is_used()) files_.forget_beside(number);
+void MappedData::forget(InodeNumber number) {
+  files_.forget(number);
+  given_.forget(number);
 }
 
 // One that is looked up again meanwhile keeps what it has. What goes wrong was told to Events.
 void MappedData::note_forgotten(InodeNumber number) {
-  if (!is_used() || !files_.knows(number)) return;
+  if (!is_used() || !(files_.knows(number) || given_.knows(number))) return;
   const auto held = metadata_.inodes.lock(number);
   if (held.has_lookups()) return;
   // It may be gone altogether.
@@ -518,7 +530,7 @@ void MappedData::note_forgotten(InodeNumber number) {
     (void)take_size_over(held);
     (void)ahead_.trim(held);
   }
-  files_.forget(number);
+  forget(number);
 }
 
 }  // namespace fuse4fs::ext4

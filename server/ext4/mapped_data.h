@@ -6,12 +6,13 @@
 // they ask for, and what they do not use is taken back: when they are cut, forgotten, or idle.
 //
 // Locking: any thread, holding nothing. Takes the inode's lock: shared to look, exclusive to change. A
-// mapping is handed to the caller's cache under that lock; it is taken back under none. Errors: as
+// mapping is handed to the caller's cache under that lock, and may be taken back under it. Errors: as
 // FileSystem.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 #include "base/result.h"
 #include "server/ext4/file_data.h"
@@ -20,18 +21,21 @@
 #include "server/ext4/mapping_read_ahead.h"
 #include "server/ext4/mapping_service.h"
 #include "server/ext4/metadata.h"
+#include "server/ext4/preallocated_blocks.h"
 #include "server/ext4/speculative_preallocation.h"
 
 namespace fuse4fs::ext4 {
 
 class MappedData {
  public:
-  MappedData(Volume& volume, Metadata& metadata, FileData& data)
+  // `clock`: by which what nobody uses is taken back.
+  MappedData(Volume& volume, Metadata& metadata, FileData& data, PreallocatedBlocks::Clock clock)
       : volume_(volume),
         metadata_(metadata),
         data_(data),
         filler_(volume, metadata),
-        ahead_(volume, metadata, files_) {}
+        given_(std::move(clock)),
+        ahead_(volume, metadata, files_, given_) {}
 
   // What MappingService says of them, but for what a full volume asks to be done.
   [[nodiscard]] MappingLimits limits() const;
@@ -61,13 +65,12 @@ class MappedData {
   Result<void> show_size(InodeNumber number);
   // The file was given another size, or blocks, by request.
   void note_resized(InodeNumber number, std::uint64_t before, std::uint64_t size);
-  // The caller asks for what lies there, which may have been mapped ahead.
-  void note_allocated(InodeNumber number, ByteRange range);
-  // Its blocks are about to be others' neighbours.
-  void note_moved(InodeNumber number);
+  // A range of the file is about to be changed so: what was given there before it was needed may be asked for
+  // now, or go, or come to lie elsewhere.
+  void note_range_change(InodeNumber number, RangeChange change, ByteRange range);
   // A new one.
   void note_made(InodeNumber number) {
-    if (is_used()) files_.forget(number);
+    if (is_used()) forget(number);
   }
   // The caller may have forgotten the inode, with all mappings of it.
   void note_forgotten(InodeNumber number);
@@ -92,8 +95,10 @@ class MappedData {
   Result<void> clear(const Mapping& blocks);
   [[nodiscard]] std::uint64_t end_to_remember(const Inode& inode, const DataMapping& mapping);
   void hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
+  void answer(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
+  bool remember(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
+  void forget(InodeNumber number);
   Result<DataMapping> hand_over_all(const Inode& inode, const MappingRequest& request, Blocks given);
-  void note_needed(InodeNumber number, ByteRange range);
   // What lies behind `found` and the caller will probably ask for next.
   void remember_next(const Inode& inode, const MappingRequest& request, const DataMapping& found);
   Result<void> remember_up_to(const Inode& inode, const MappingRequest& request, std::uint64_t at,
@@ -108,6 +113,7 @@ class MappedData {
   FileData& data_;
   HoleFiller filler_;
   MappedFiles files_;
+  PreallocatedBlocks given_;
   SpeculativePreallocation ahead_;
   MappingReadAhead read_ahead_;
   std::atomic<MappingCache*> cache_ = nullptr;

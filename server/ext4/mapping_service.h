@@ -78,7 +78,8 @@ struct FinishedOperation {
   EndOfFile end_of_file = EndOfFile::kKept;
 };
 
-// Data has reached the device (or has not). May be repeated, and may name holes.
+// Data has reached the device (or has not). May be repeated. What was written to blocks that the file does
+// not have is EIO.
 struct CompletedWrite {
   enum class Kind { kWrite, kSwapOff };
   Kind kind = Kind::kWrite;
@@ -90,8 +91,9 @@ struct CompletedWrite {
   std::optional<Errno> error = std::nullopt;  // the device's: nothing of the range counts as written
 };
 
-// What the caller keeps of the mappings that it was given. Called by the engine from any thread; only
-// remember() with a lock that map() takes, so that what is remembered is so.
+// What the caller keeps of the mappings that it was given. Called by the engine from any thread, remember()
+// and forget() also with a lock that map() takes, so that what is remembered is so: neither may wait for an
+// answer of the engine.
 class MappingCache {
  public:
   virtual ~MappingCache() = default;

@@ -12,6 +12,9 @@
 namespace fuse4fs::ext4 {
 namespace {
 
+using Why = PreallocatedBlocks::Why;
+using Written = PreallocatedBlocks::Written;
+
 // As much again as the file has; in bytes.
 constexpr std::uint64_t kLeast = 64 << 10, kMost = 64 << 20;
 // Of files that are written directly, whose cannot be taken back so easily.
@@ -23,44 +26,55 @@ constexpr std::uint64_t kPlenty = 8;
 constexpr std::uint64_t kBeside = 64 << 10, kMostBeside = 256 << 20;
 // Who fills a hole in no order has written much of it before anybody hears of that.
 constexpr std::uint64_t kPlentyBeside = 4;
-// Between the caller's forgetting and the unmapping: for a write that had its mapping in hand to end, and to
-// be known by that.
-constexpr std::chrono::milliseconds kUnderWay{200};
+// Between the caller's forgetting and the unmapping, where others wait for room: for a write that had its
+// mapping in hand to end, and to be known by that.
+constexpr std::chrono::seconds kUnderWay{1};
 
 }  // namespace
 
-std::uint64_t SpeculativePreallocation::end_for(const Inode& inode, const MappingRequest& request,
-                                                std::uint64_t needed) {
+SpeculativePreallocation::Blocks SpeculativePreallocation::blocks_for(const Inode& inode,
+                                                                      const MappingRequest& request,
+                                                                      Blocks needed) {
+  const std::uint64_t end = end_ahead(inode, request, needed);
+  return end > needed.end ? Blocks{.first = needed.first, .end = end}
+                          : blocks_in_hole(inode, request, needed);
+}
+
+std::uint64_t SpeculativePreallocation::end_ahead(const Inode& inode, const MappingRequest& request,
+                                                  Blocks needed) {
   const std::uint64_t end = request.range.offset + request.range.length;
   const std::uint64_t size = files_.end_of(inode);
   // Not of a file with holes: what lies ahead of one write is a hole before the next.
-  const std::uint64_t known = std::max(size, files_.ahead_of(inode.number).end << volume_.block_bits());
+  const std::uint64_t known = std::max(size, given_.ahead_of(inode.number).end << volume_.block_bits());
   const bool grows = end > size && request.range.offset != 0 && request.range.offset <= known;
-  if (!grows || request.purpose == MappingPurpose::kWriteBack || !inode.has(EXT4_EXTENTS_FL)) return needed;
+  if (!grows || request.purpose == MappingPurpose::kWriteBack || !inode.has(EXT4_EXTENTS_FL))
+    return needed.end;
   const std::uint64_t most = request.purpose == MappingPurpose::kDirectWrite ? kMostDirect : kMost;
   const std::uint64_t wish = std::clamp(std::bit_floor(end), kLeast, most) >> volume_.block_bits();
   const std::uint64_t share = metadata_.blocks.usable_blocks() / kPlenty;
-  const std::uint64_t others = files_.blocks_ahead();
+  const std::uint64_t others = given_.blocks_ahead();
   const std::uint64_t ahead = std::min(wish, share > others ? share - others : 0);
-  if (ahead == 0) return needed;
+  if (ahead == 0) return needed.end;
   // What is mapped there already was asked for by somebody, who would lose it with the rest.
-  const auto behind = metadata_.extents.find(inode, needed);
-  if (!behind || behind->kind != Mapping::Kind::kHole) return needed;
-  return needed + std::min(ahead, behind->count);
+  const auto behind = metadata_.extents.find(inode, needed.end);
+  if (!behind || behind->kind != Mapping::Kind::kHole) return needed.end;
+  return needed.end + std::min(ahead, behind->count);
 }
 
-SpeculativePreallocation::Blocks SpeculativePreallocation::in_hole_for(const Inode& inode,
-                                                                       const MappingRequest& request,
-                                                                       Blocks needed) {
+SpeculativePreallocation::Blocks SpeculativePreallocation::blocks_in_hole(const Inode& inode,
+                                                                          const MappingRequest& request,
+                                                                          Blocks needed) {
   if (request.purpose != MappingPurpose::kBufferedWrite || !inode.has(EXT4_EXTENTS_FL)) return needed;
   const std::uint64_t size = volume_.blocks_for(files_.end_of(inode));
   if (needed.end > size) return needed;
+  // It would keep them for as long as it is known.
+  if (given_.written(inode.number) == Written::kDirectly) return needed;
   const std::uint64_t most =
       std::min(kMostBeside >> volume_.block_bits(), metadata_.blocks.usable_blocks() / kPlentyBeside);
   const std::uint64_t unit = kBeside >> volume_.block_bits();
-  if (unit <= 1 || files_.blocks_beside() + unit > most) return needed;
-  Blocks given{.first = needed.first / unit * unit,
-               .end = std::min((needed.end + unit - 1) / unit * unit, size)};
+  if (unit <= 1 || given_.blocks_beside() + unit > most) return needed;
+  const Blocks given{.first = needed.first / unit * unit,
+                     .end = std::min((needed.end + unit - 1) / unit * unit, size)};
   const auto parts = metadata_.extents.map(inode, given.first, given.end - given.first);
   if (!parts) return needed;
   // The hole that it lies in, and no other.
@@ -70,25 +84,42 @@ SpeculativePreallocation::Blocks SpeculativePreallocation::in_hole_for(const Ino
   return needed;
 }
 
+void SpeculativePreallocation::note_given(const Inode& inode, Blocks given, Blocks needed,
+                                          std::uint64_t floor) {
+  if (given.end > volume_.blocks_for(files_.end_of(inode))) {
+    // Without extents all of it is: what lies behind the end of a file must be unwritten, or nothing.
+    const std::uint64_t first = inode.has(EXT4_EXTENTS_FL) ? needed.end : needed.first;
+    if (given.end > floor)
+      given_.note_ahead(inode.number, {.floor = floor, .first = first, .end = given.end});
+    return;
+  }
+  given_.note_beside(inode.number, given.first, needed.first);
+  given_.note_beside(inode.number, needed.end, given.end);
+}
+
 std::uint64_t SpeculativePreallocation::unused_sectors(const Inode& inode) {
   if (!inode.has(EXT4_EXTENTS_FL)) return 0;
+  const Unused ahead = unused_of(inode);
   const std::uint64_t cluster = volume_.cluster_blocks();
   std::uint64_t blocks = 0;
-  // A cluster that is used in part is the file's anyway.
-  const auto count = [&](std::uint64_t first, std::uint64_t some) {
-    const std::uint64_t begin = (first + cluster - 1) / cluster * cluster;
-    const std::uint64_t end = (first + some) / cluster * cluster;
-    if (end > begin) blocks += end - begin;
-  };
-  const Unused ahead = unused_of(inode);
-  count(ahead.first, ahead.count);
-  files_.beside_of(inode.number, MappedFiles::Beside::kAll).for_each(count);
+  if (cluster == 1) {
+    blocks = ahead.count + given_.blocks_beside_of(inode.number);
+  } else {
+    // A cluster that is used in part is the file's anyway.
+    const auto count = [&](std::uint64_t first, std::uint64_t some) {
+      const std::uint64_t begin = (first + cluster - 1) / cluster * cluster;
+      const std::uint64_t end = (first + some) / cluster * cluster;
+      if (end > begin) blocks += end - begin;
+    };
+    count(ahead.first, ahead.count);
+    given_.beside_of(inode.number).for_each(count);
+  }
   const std::uint64_t sectors = blocks << (volume_.block_bits() - 9);
   return std::min(sectors, inode.sectors(volume_.super(), volume_.block_size()));
 }
 
 SpeculativePreallocation::Unused SpeculativePreallocation::unused_of(const Inode& inode) {
-  const MappedFiles::Ahead ahead = files_.ahead_of(inode.number);
+  const PreallocatedBlocks::Ahead ahead = given_.ahead_of(inode.number);
   if (inode.has(EXT4_INLINE_DATA_FL)) return {};
   std::uint64_t first = volume_.blocks_for(files_.end_of(inode));
   // Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
@@ -100,7 +131,7 @@ SpeculativePreallocation::Unused SpeculativePreallocation::unused_of(const Inode
 Result<void> SpeculativePreallocation::leave_behind(Inode& inode, std::uint64_t first) {
   const Unused unused = unused_of(inode);
   if (unused.count == 0 || unused.first + unused.count >= first) return {};
-  files_.forget_ahead(inode.number);
+  given_.forget_ahead(inode.number);
   const unsigned bits = volume_.block_bits();
   if (!cache_.load()->forget(inode.number, {.offset = unused.first << bits, .length = unused.count << bits}))
     return {};
@@ -108,30 +139,32 @@ Result<void> SpeculativePreallocation::leave_behind(Inode& inode, std::uint64_t 
 }
 
 Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held) {
-  RETURN_IF_ERROR(trim_ahead(held));
-  return trim_beside(held, MappedFiles::Beside::kAll);
+  RETURN_IF_ERROR(trim_ahead(held, 0));
+  return trim_beside(held, given_.beside_of(held.number()));
 }
 
-Result<void> SpeculativePreallocation::trim_ahead(const InodeTable::Exclusive& held) {
-  if (files_.ahead_of(held.number()).is_empty() || !volume_.check_writable() ||
+Result<void> SpeculativePreallocation::trim_ahead(const InodeTable::Exclusive& held, std::uint64_t from) {
+  const InodeNumber number = held.number();
+  if (given_.ahead_of(number).is_empty() || !volume_.check_writable() ||
       !metadata_.inodes.read_from_handle(held))
     return {};
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   const Unused unused = unused_of(inode);
-  files_.forget_ahead(held.number());
-  if (unused.count == 0) return {};
+  const std::uint64_t end = unused.first + unused.count;
+  const std::uint64_t first = std::max(unused.first, from);
+  given_.forget_ahead(number, first > unused.first ? first : 0);
+  if (first >= end) return {};
   const auto handle = volume_.journal().start(credits::of_map);
-  const auto done = metadata_.extents.remove(inode, unused.first, unused.count, ExtentMap::Handles::kSeveral);
+  const auto done = metadata_.extents.remove(inode, first, end - first, ExtentMap::Handles::kSeveral);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
   return done;
 }
 
 Result<void> SpeculativePreallocation::trim_beside(const InodeTable::Exclusive& held,
-                                                   MappedFiles::Beside which) {
-  const BlockRuns beside = files_.beside_of(held.number(), which);
+                                                   const BlockRuns& beside) {
   if (beside.count() == 0 || !volume_.check_writable() || !metadata_.inodes.read_from_handle(held)) return {};
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
-  files_.forget_beside(held.number(), beside);
+  given_.forget_beside(held.number(), beside);
   const auto handle = volume_.journal().start(credits::of_map);
   const auto done = remove_beside(inode, beside);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
@@ -155,62 +188,78 @@ Result<void> SpeculativePreallocation::remove_beside(Inode& inode, const BlockRu
   return done;
 }
 
-bool SpeculativePreallocation::take_mappings_back(InodeNumber number) {
+bool SpeculativePreallocation::take_mappings_back(InodeNumber number, Why why) {
   Unused unused;
   {
-    const auto held = metadata_.inodes.lock_shared(number);
+    const auto held = metadata_.inodes.lock(number);
     const auto inode = metadata_.inodes.read_from_handle(held);
     if (inode) unused = unused_of(*inode);
-    if (unused.count == 0) return false;
+    if (unused.count == 0) {
+      // The file has grown over it.
+      if (why == Why::kIdle) given_.forget_ahead(number);
+      return false;
+    }
+    given_.begin_departure_ahead(number, why, unused.first);
   }
   const ByteRange range{.offset = unused.first << volume_.block_bits(), .length = MappingCache::kToEnd};
-  return cache_.load()->forget(number, range).has_value();
+  if (cache_.load()->forget(number, range)) {
+    given_.note_forgotten_ahead(number);
+    return true;
+  }
+  // What the caller does not forget stays the file's.
+  const auto held = metadata_.inodes.lock(number);
+  given_.forget_ahead(number);
+  return false;
+}
+
+void SpeculativePreallocation::take_mappings_beside_back(InodeNumber number) {
+  std::uint64_t first = UINT64_MAX;
+  {
+    const auto held = metadata_.inodes.lock(number);
+    first = given_.begin_departure_beside(number);
+  }
+  if (first == UINT64_MAX) return;
+  const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
+  if (cache_.load()->forget(number, range))
+    given_.note_forgotten_beside(number);
+  else
+    given_.forget_beside(number);
 }
 
 void SpeculativePreallocation::age() {
-  const auto idle = files_.age();
-  // What the caller does not forget stays the file's.
-  for (const InodeNumber number : idle.to_forget)
-    if (!take_mappings_back(number)) files_.forget_ahead(number);
-  for (const InodeNumber number : idle.to_trim) {
+  const auto due = given_.due();
+  for (const InodeNumber number : due.ahead_to_forget) take_mappings_back(number, Why::kIdle);
+  for (const InodeNumber number : due.beside_to_forget) take_mappings_beside_back(number);
+  for (const InodeNumber number : due.ahead_to_trim) {
     const auto held = metadata_.inodes.lock(number);
-    if (files_.is_idle(number)) (void)trim_ahead(held);
+    if (const auto from = given_.departed_ahead(number, PreallocatedBlocks::kTransfer))
+      (void)trim_ahead(held, *from);
   }
-  age_beside(idle);
-}
-
-void SpeculativePreallocation::age_beside(const MappedFiles::Idle& idle) {
-  for (const InodeNumber number : idle.beside_to_forget) {
-    const std::uint64_t first = files_.beside_of(number, MappedFiles::Beside::kLeaving).next(0);
-    if (first == UINT64_MAX) continue;
-    const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
-    if (!cache_.load()->forget(number, range)) files_.forget_beside(number);
-  }
-  for (const InodeNumber number : idle.beside_to_trim) {
+  for (const InodeNumber number : due.beside_to_trim) {
     const auto held = metadata_.inodes.lock(number);
-    if (files_.written(number) == MappedFiles::Written::kByPages)
-      (void)trim_beside(held, MappedFiles::Beside::kLeaving);
+    (void)trim_beside(held, given_.departed_beside(number, PreallocatedBlocks::kPages));
   }
 }
 
 bool SpeculativePreallocation::give_back_for_room() {
-  std::vector<InodeNumber> forgotten;
-  for (const InodeNumber number : files_.all_with_given(MappedFiles::Written::kByPages))
-    if (take_mappings_back(number)) forgotten.push_back(number);
-  if (forgotten.empty()) return false;
+  std::vector<InodeNumber> leaving;
+  for (const InodeNumber number : given_.all(Written::kByPages))
+    if (!given_.ahead_of(number).is_empty() && take_mappings_back(number, Why::kRoom))
+      leaving.push_back(number);
+  if (leaving.empty()) return false;
   std::this_thread::sleep_for(kUnderWay);
   bool any = false;
-  for (const InodeNumber number : forgotten) {
+  for (const InodeNumber number : leaving) {
     const auto held = metadata_.inodes.lock(number);
-    if (files_.written(number) == MappedFiles::Written::kDirectly) continue;
-    any = trim_ahead(held).has_value() || any;
+    if (const auto from = given_.departed_ahead(number, {})) any = trim_ahead(held, *from).has_value() || any;
+    given_.end_departure_ahead(number);
   }
   return any;
 }
 
 void SpeculativePreallocation::give_back_all() {
-  for (const auto written : {MappedFiles::Written::kByPages, MappedFiles::Written::kDirectly})
-    for (const InodeNumber number : files_.all_with_given(written)) (void)trim(metadata_.inodes.lock(number));
+  for (const auto written : {Written::kByPages, Written::kDirectly})
+    for (const InodeNumber number : given_.all(written)) (void)trim(metadata_.inodes.lock(number));
 }
 
 }  // namespace fuse4fs::ext4

@@ -117,9 +117,7 @@ Result<SectorCounts> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offs
 Result<void> Ext4FileSystem::change_range(InodeNumber inode, RangeChange change, ByteRange range,
                                           EndOfFile end_of_file, AttributeChanges::Privileges privileges,
                                           std::optional<Caller> caller) {
-  // What was mapped ahead of a need may be what is asked for now.
-  if (change == RangeChange::kAllocate || change == RangeChange::kZero) mapped_.note_allocated(inode, range);
-  if (change == RangeChange::kCollapse || change == RangeChange::kInsert) mapped_.note_moved(inode);
+  mapped_.note_range_change(inode, change, range);
   RETURN_IF_ERROR(mapped_.show_size(inode));
   return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges, caller); },
                 Changed::kInode, {inode});

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Tells the kernel which mappings it may keep, and which not any more.
 //
-// Any thread. Not with a lock that a worker needs to answer a BEGIN.
+// Any thread, also with an inode's lock: the kernel waits for nobody in it, for no page, no writer and no
+// answer (v7: fuse_iomap.c takes the mount's killsb shared, and the lock of the inode's mappings).
 #pragma once
 
 #include <cstdint>

@@ -86,7 +86,10 @@ Kernel& EngineMount::mount(const TestMount::Options& options, const Below& below
   return kernel();
 }
 
-void EngineMount::tick() { EXPECT_TRUE(server().write_back()); }
+void EngineMount::tick(std::chrono::seconds passed) {
+  passed_ = passed_.load() + passed;
+  EXPECT_TRUE(server().write_back());
+}
 
 void EngineMount::save() {
   if (!below_.medium) return;
@@ -125,7 +128,10 @@ std::unique_ptr<ext4::FileSystem> EngineMount::engine() {
   cache::BlockDevice device(std::make_unique<cache::DirectBackend>(std::move(backend)),
                             cache::Access::kReadWrite);
   auto engine = ext4::FileSystem::mount(
-      std::move(device), {.content_times = ext4::MountOptions::ContentTimes::kCallers}, complaints_);
+      std::move(device),
+      {.clock = [this] { return std::chrono::steady_clock::time_point(passed_.load()); },
+       .content_times = ext4::MountOptions::ContentTimes::kCallers},
+      complaints_);
   if (!engine) throw std::runtime_error(engine.error().message);
   return std::move(*engine);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <deque>
 #include <filesystem>
 #include <memory>
@@ -68,8 +69,8 @@ class EngineMount {
   Kernel& kernel() { return mount_->kernel(); }
   ext4::FileSystem& server() { return mount_->server(); }
   [[nodiscard]] const std::filesystem::path& image() const { return image_; }
-  // What write-back ticks do every few seconds.
-  void tick();
+  // What write-back ticks do every few seconds. Meanwhile so much time has passed, for the engine.
+  void tick(std::chrono::seconds passed = std::chrono::seconds(5));
   // The engine dies without an unmount; what the kernel asks is answered by ENOTCONN.
   void kill_server() { mount_->kill_server(); }
   // The medium's content becomes the image's.
@@ -87,6 +88,7 @@ class EngineMount {
   std::filesystem::path directory_, image_;
   UniqueFd device_;
   Below below_;
+  std::atomic<std::chrono::seconds> passed_{};
   Complaints complaints_;
   std::unique_ptr<TestMount> mount_;
 };

@@ -68,7 +68,7 @@ TEST_P(EngineLoad, NothingIsReported) {
     ASSERT_TRUE(load.prepare());
     for (int round = 0; round < 4 && kernel.breaches().empty() && !HasFailure(); ++round) {
       load.run();
-      mount.tick();
+      mount.tick(std::chrono::seconds(25));
     }
     ASSERT_TRUE(kernel.breaches().empty()) << kernel.breaches().words();
     const auto judged = load.judge();

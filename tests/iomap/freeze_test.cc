@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kFiles = 4;
-// More than a file with blocks ahead may be idle before they go (mapped_files.h).
+// More than a file with blocks ahead may be idle before they go (preallocated_blocks.h).
 constexpr int kManyTicks = 12;
 #ifdef FUSE4FS_SANITIZED
 constexpr int kTimes = 5;

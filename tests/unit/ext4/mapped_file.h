@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -21,26 +23,33 @@
 
 namespace fuse4fs::ext4 {
 
-// Keeps what it is told, as long as it is not told otherwise; of one file.
+// Keeps what it is told, as long as it is not told otherwise.
 class KeptMappings final : public MappingCache {
  public:
-  Result<void> forget(InodeNumber, ByteRange range) override {
+  Result<void> forget(InodeNumber inode, ByteRange range) override {
     forgotten.push_back(range);
     if (!forgets) return fail(EIO);
-    std::erase_if(
-        kept, [&](const auto& entry) { return entry.second.offset + entry.second.length > range.offset; });
+    for (auto* mappings : {&kept, &kept_of[inode]})
+      std::erase_if(*mappings, [&](const auto& entry) {
+        return entry.second.offset + entry.second.length > range.offset;
+      });
+    if (behind_forget) behind_forget(inode);
     return {};
   }
-  bool remember(InodeNumber, const DataMapping& mapping) override {
+  bool remember(InodeNumber inode, const DataMapping& mapping) override {
     if (keeps) kept.insert_or_assign(mapping.offset, mapping);
+    if (keeps) kept_of[inode].insert_or_assign(mapping.offset, mapping);
     return keeps;
   }
   Result<void> forget_device(ByteRange) override { return {}; }
 
-  std::map<std::uint64_t, DataMapping> kept;
+  std::map<std::uint64_t, DataMapping> kept;  // of whatever file
+  std::map<InodeNumber, std::map<std::uint64_t, DataMapping>> kept_of;
   std::vector<ByteRange> forgotten;
   bool keeps = true;
   bool forgets = true;
+  // What the caller does as soon as it has forgotten.
+  std::function<void(InodeNumber)> behind_forget;
 };
 
 class MappedFile : public testing::Test {
@@ -53,16 +62,23 @@ class MappedFile : public testing::Test {
     volume_->wrap_device = [](TestVolume::Backend below) {
       return std::make_unique<cache::DirectBackend>(std::move(below));
     };
-    volume_->mount();
-    begin();
+    mount_again();
   }
   void mount_again() {
-    volume_->mount();
+    volume_->mount({.clock = [this] { return now_; }});
     begin();
+  }
+  // Some seconds pass, and what has changed is written back.
+  void rounds(int count) {
+    for (int i = 0; i < count; ++i) {
+      now_ += std::chrono::seconds(5);
+      ASSERT_TRUE(volume_->fs().write_back());
+    }
   }
   void begin() {
     ASSERT_NE(volume_->fs().mappings(), nullptr);
     cache_.kept.clear();
+    cache_.kept_of.clear();
     service().set_mapping_cache(cache_);
     image_ = UniqueFd(::open(volume_->image().c_str(), O_RDWR | O_CLOEXEC));
   }
@@ -144,6 +160,7 @@ class MappedFile : public testing::Test {
   UniqueFd image_;
   InodeNumber file_ = 0;
   unsigned asked_ = 0;
+  std::chrono::steady_clock::time_point now_{};
 };
 
 }  // namespace fuse4fs::ext4

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Blocks that files which grow are given before they need them.
+// Blocks that files are given before they need them.
 #include "tests/unit/ext4/mapped_file.h"
 
 namespace fuse4fs::ext4 {
@@ -38,16 +38,15 @@ TEST_F(MappedAhead, ItIsNotCounted) {
 
 TEST_F(MappedAhead, ItIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
   const auto ahead = mapped();
-  auto& fs = volume_->fs();
-  ASSERT_TRUE(fs.write_back());
+  rounds(1);
   EXPECT_TRUE(cache_.forgotten.empty());
-  ASSERT_TRUE(fs.write_back());
+  rounds(1);
   ASSERT_EQ(cache_.forgotten.size(), 1U);
   EXPECT_EQ(cache_.forgotten[0].offset, 11 * kBlock);
   EXPECT_EQ(cache_.forgotten[0].length, MappingCache::kToEnd);
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(fs.write_back());
+  rounds(5);
   EXPECT_EQ(mapped(), ahead) << "who has a mapping in his hands may still be using it";
-  ASSERT_TRUE(fs.write_back());
+  rounds(1);
   EXPECT_EQ(mapped(), 11U);
   EXPECT_EQ(content(), std::string(11 * kBlock, 'x'));
   EXPECT_EQ(volume_->unmount_and_check(), "");
@@ -56,7 +55,7 @@ TEST_F(MappedAhead, ItIsGivenBackAfterAWhileAndTheCallerForgetsItFirst) {
 TEST_F(MappedAhead, ItStaysWhereTheCallerDoesNotForget) {
   const auto ahead = mapped();
   cache_.forgets = false;
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  rounds(10);
   EXPECT_EQ(mapped(), ahead);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -64,7 +63,7 @@ TEST_F(MappedAhead, ItStaysWhereTheCallerDoesNotForget) {
 TEST_F(MappedAhead, WhoIsNotIdleKeepsIt) {
   const auto ahead = mapped();
   for (int i = 0; i < 10; ++i) {
-    ASSERT_TRUE(volume_->fs().write_back());
+    rounds(1);
     ASSERT_TRUE(ask(0, 1, MappingPurpose::kRead));
   }
   EXPECT_EQ(mapped(), ahead);
@@ -75,7 +74,7 @@ TEST_F(MappedAhead, WhatTheCallerHasReachedInMemoryStays) {
                                        .range = {.offset = 11 * kBlock, .length = kBlock + 1},
                                        .done = kBlock + 1,
                                        .end_of_file = FinishedOperation::EndOfFile::kMoved}));
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  rounds(10);
   EXPECT_EQ(mapped(), 13U);
   EXPECT_EQ(size(), 11 * kBlock) << "its data is not on the device yet";
 }
@@ -93,7 +92,7 @@ TEST_F(MappedAhead, WhatWasAskedForStays) {
                                          AttributeChanges::Privileges::kKeep));
   const auto allocated = mapped();
   EXPECT_GE(allocated, 51U);
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  rounds(10);
   EXPECT_EQ(mapped(), allocated);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -110,7 +109,7 @@ TEST_F(MappedAhead, AShortWriteLeavesNothing) {
   ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
                                        .range = {.offset = 100 * kBlock, .length = 20 * kBlock},
                                        .done = 0}));
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  rounds(10);
   EXPECT_EQ(mapped(), 11U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -156,7 +155,7 @@ TEST_F(MappedAhead, AShortWriteLeavesWhatWasAskedFor) {
   ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
                                        .range = {.offset = 11 * kBlock, .length = 15 * kBlock},
                                        .done = 0}));
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  rounds(10);
   EXPECT_EQ(mapped(), allocated + 9) << "nothing is unmapped that somebody may have wanted";
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -168,11 +167,42 @@ TEST_F(MappedAhead, ItIsGivenBackWhereOthersFindNoRoom) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
+// Who is given a mapping of it again may write there without a word.
+TEST_F(MappedAhead, ItStaysWhereTheCallerAsksAgainBeforeItIsGone) {
+  const auto ahead = mapped();
+  cache_.behind_forget = [this](InodeNumber) {
+    ASSERT_TRUE(ask(11 * kBlock, kBlock, MappingPurpose::kRead));
+  };
+  rounds(2);
+  cache_.behind_forget = {};
+  rounds(7);
+  EXPECT_EQ(mapped(), ahead);
+  // Once it is forgotten again, and nobody asks.
+  rounds(8);
+  EXPECT_EQ(mapped(), 11U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, WhereOthersFindNoRoomWhoAsksAgainIsGivenWhatHeNeeds) {
+  cache_.behind_forget = [this, file = file_](InodeNumber number) {
+    if (number != file) return;
+    const auto given = service().map(file, {.range = {.offset = 11 * kBlock, .length = kBlock},
+                                            .purpose = MappingPurpose::kBufferedWrite});
+    ASSERT_TRUE(given);
+    EXPECT_EQ(given->offset + given->length, 12 * kBlock);
+  };
+  fill_volume();
+  EXPECT_EQ(mapped(), 12U);
+  for (const auto& [offset, mapping] : cache_.kept_of[file_])
+    EXPECT_LE(mapping.offset + mapping.length, 12 * kBlock);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
 // A direct write may be on its way to it, of which nobody has heard yet.
 TEST_F(MappedAhead, ItStaysWhereTheFileIsWrittenDirectly) {
   write(11 * kBlock, std::string(kBlock, 'x'));
   const auto ahead = mapped();
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(volume_->fs().write_back());
+  rounds(10);
   fill_volume();
   EXPECT_EQ(mapped(), ahead);
   volume_->fs().forget(file_, 1);
@@ -196,9 +226,6 @@ class MappedBeside : public MappedFile {
     ASSERT_EQ(mapped(), 2U);
   }
   void look_up() { file_ = volume_->fs().lookup(kRootInode, "file")->inode; }
-  void rounds(int count) {
-    for (int i = 0; i < count; ++i) ASSERT_TRUE(volume_->fs().write_back());
-  }
 };
 
 TEST_F(MappedBeside, AWriteInAHoleIsGivenItsAlignedNeighbourhood) {
@@ -244,7 +271,7 @@ TEST_F(MappedBeside, WhatNobodyCameToIsGivenBackAfterAWhileAndTheCallerForgetsIt
   EXPECT_EQ(mapped(), 2 + kUnit);
   // A write that comes now has to ask, and keeps what it is given.
   ASSERT_TRUE(ask(35 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
-  rounds(8);
+  rounds(20);
   EXPECT_EQ(mapped(), 4U);
   EXPECT_EQ(content(), std::string(kBlock, 'x') + std::string(39 * kBlock, '\0') + std::string(kBlock, 'a') +
                            std::string(60 * kBlock, '\0') + std::string(kBlock, 'x'));
@@ -254,7 +281,7 @@ TEST_F(MappedBeside, WhatNobodyCameToIsGivenBackAfterAWhileAndTheCallerForgetsIt
 TEST_F(MappedBeside, ABusyFileGivesItBackToo) {
   mount_with_hole();
   ASSERT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
-  for (int i = 0; i < 7; ++i) {
+  for (int i = 0; i < 13; ++i) {
     rounds(1);
     ASSERT_TRUE(ask(0, kBlock, MappingPurpose::kBufferedWrite));
     // What was given while that was leaving has its own turn.
@@ -265,7 +292,7 @@ TEST_F(MappedBeside, ABusyFileGivesItBackToo) {
   EXPECT_EQ(mapped(), 2 + 2 * kUnit);
   rounds(1);
   EXPECT_EQ(mapped(), 2 + 1 + kUnit);
-  rounds(9);
+  rounds(13);
   EXPECT_EQ(mapped(), 2 + 2U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -279,7 +306,7 @@ TEST_F(MappedBeside, ItStaysForAnotherTurnWhereOneOfItsBlocksWasAskedFor) {
     const auto given = ask(32 * kBlock, kBlock, purpose);
     ASSERT_TRUE(given);
     ASSERT_EQ(given->length, kUnit * kBlock);
-    rounds(4);
+    rounds(10);
     EXPECT_EQ(mapped(), 2 + kUnit);
     put(given->device_offset + 2 * kBlock, std::string(kBlock, 'b'));
     complete(34 * kBlock, kBlock, true);
@@ -294,7 +321,7 @@ TEST_F(MappedBeside, ItStaysWhereTheCallerDoesNotForget) {
   mount_with_hole();
   ASSERT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
   cache_.forgets = false;
-  rounds(10);
+  rounds(20);
   EXPECT_EQ(mapped(), 2 + kUnit);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -306,7 +333,7 @@ TEST_F(MappedBeside, WhatWasWrittenMeanwhileStays) {
   ASSERT_TRUE(given);
   put(given->device_offset + 2 * kBlock, std::string(kBlock, 'b'));
   complete(34 * kBlock, kBlock, true);
-  rounds(9);
+  rounds(14);
   EXPECT_EQ(mapped(), 4U);
   EXPECT_EQ(volume_->read(file_, 34 * kBlock, kBlock), std::string(kBlock, 'b'));
   EXPECT_EQ(volume_->unmount_and_check(), "");
@@ -336,8 +363,42 @@ TEST_F(MappedBeside, WhatSomebodyAsksForStays) {
   ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
                                          {.offset = 30 * kBlock, .length = 4 * kBlock}, EndOfFile::kKeep,
                                          AttributeChanges::Privileges::kKeep));
-  rounds(9);
+  rounds(14);
   EXPECT_EQ(mapped(), 3 + 4U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedBeside, WhatIsAskedForWhereAHoleWasPunchedIsCounted) {
+  mount_with_hole();
+  write(37 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
+  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kPunchHole,
+                                         {.offset = 32 * kBlock, .length = kUnit * kBlock}, EndOfFile::kKeep,
+                                         AttributeChanges::Privileges::kKeep));
+  EXPECT_EQ(mapped(), 2U);
+  // One may be a node of the map.
+  const auto before = blocks();
+  EXPECT_LE(before, 3U);
+  ASSERT_TRUE(ask(35 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  EXPECT_EQ(mapped(), 2 + kUnit);
+  EXPECT_EQ(blocks(), before + 1);
+  rounds(14);
+  EXPECT_EQ(mapped(), 3U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// The caller's pages are in memory, and what they are written to may have been given to others.
+TEST_F(MappedBeside, WriteBackFindsRoomInTheRootsReserve) {
+  mount_with_hole("-t ext4 -b 4096 -m 20");
+  ASSERT_TRUE(volume_->fs().set_attributes(file_, {.uid = 1000, .gid = 1000}));
+  const InodeNumber file = std::exchange(file_, volume_->make_file(kRootInode, "filler"));
+  ASSERT_TRUE(volume_->fs().set_attributes(file_, {.uid = 1000, .gid = 1000}));
+  Result<DataMapping> given = fail(EIO);
+  for (std::uint64_t at = 0; (given = ask(at, 1 << 20, MappingPurpose::kBufferedWrite));)
+    at = given->offset + given->length;
+  EXPECT_EQ(given.error(), Errno(ENOSPC));
+  file_ = file;
+  EXPECT_EQ(ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite).error(), Errno(ENOSPC));
+  EXPECT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kWriteBack));
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
@@ -346,7 +407,7 @@ TEST_F(MappedBeside, ACutTakesItAlong) {
   write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
   resize(36 * kBlock);
   EXPECT_EQ(mapped(), 1 + 4U);
-  rounds(9);
+  rounds(14);
   EXPECT_EQ(mapped(), 1U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -361,7 +422,7 @@ TEST_F(MappedBeside, ItStaysWhereTheFilesBlocksMove) {
   ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kCollapse,
                                          {.offset = 2 * kBlock, .length = 28 * kBlock}, EndOfFile::kMayMove,
                                          AttributeChanges::Privileges::kKeep));
-  rounds(9);
+  rounds(20);
   EXPECT_EQ(mapped(), 2 + kUnit + 20);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -370,7 +431,7 @@ TEST_F(MappedBeside, OfAFileThatIsWrittenDirectlyItStays) {
   mount_with_hole();
   ASSERT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
   ASSERT_TRUE(ask(60 * kBlock, kBlock, MappingPurpose::kDirectWrite));
-  rounds(9);
+  rounds(20);
   EXPECT_EQ(mapped(), 2 + kUnit + 1);
   volume_->fs().forget(file_, 1);
   look_up();
@@ -384,7 +445,7 @@ TEST_F(MappedBeside, WithClustersWhatIsUsedInPartIsNotGivenBack) {
   write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
   // A cluster for it, and one for a node of the map.
   EXPECT_EQ(blocks(), before + 2 * 8);
-  rounds(9);
+  rounds(14);
   EXPECT_EQ(mapped(), 3U);
   EXPECT_EQ(blocks(), before + 2 * 8);
   EXPECT_EQ(volume_->unmount_and_check(), "");

@@ -69,10 +69,11 @@ SpeculativePreallocation::Blocks SpeculativePreallocation::blocks_in_hole(const 
   if (needed.end > size) return needed;
   // It would keep them for as long as it is known.
   if (given_.written(inode.number) == Written::kDirectly) return needed;
-  const std::uint64_t most =
-      std::min(kMostBeside >> volume_.block_bits(), metadata_.blocks.usable_blocks() / kPlentyBeside);
+  const std::uint64_t beside = given_.blocks_beside();
+  const std::uint64_t most = std::min(kMostBeside >> volume_.block_bits(),
+                                      (metadata_.blocks.usable_blocks() + beside) / kPlentyBeside);
   const std::uint64_t unit = kBeside >> volume_.block_bits();
-  if (unit <= 1 || given_.blocks_beside() + unit > most) return needed;
+  if (unit <= 1 || beside + unit > most) return needed;
   const Blocks given{.first = needed.first / unit * unit,
                      .end = std::min((needed.end + unit - 1) / unit * unit, size)};
   const auto parts = metadata_.extents.map(inode, given.first, given.end - given.first);

@@ -6,8 +6,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <random>
 
 #include "tests/iomap/engine_mount.h"
@@ -25,6 +27,7 @@ constexpr std::uint64_t kStream = 1024 * kMiB, kRandomFile = 256 * kMiB;
 constexpr std::uint64_t kRandomWrites = 16384, kNames = 1000;
 #endif
 constexpr std::uint64_t kWrites = kStream / kMiB;
+constexpr std::uint64_t kHole = kRandomWrites * kBlock;
 // A file that doubles what it is given has asked some times before it has 32 MiB; of a GiB that is in the
 // issue's figure.
 constexpr std::uint64_t kWarmUpDirect = 8;
@@ -112,10 +115,21 @@ class EngineUpcalls : public ::testing::Test {
   // Of whole blocks anywhere below kRandomFile, the same places each time.
   void write_anywhere(Way way) {
     std::mt19937_64 random(7);
+    std::vector<std::uint64_t> blocks(kRandomWrites);
+    for (auto& block : blocks) block = random() % (kRandomFile / kBlock);
+    write_blocks(way, blocks);
+  }
+  // Each of the file's blocks once, in no order.
+  void fill_hole() {
+    std::vector<std::uint64_t> blocks(kRandomWrites);
+    std::iota(blocks.begin(), blocks.end(), 0);
+    std::ranges::shuffle(blocks, std::mt19937_64(7));
+    write_blocks(kByPages, blocks);
+  }
+  void write_blocks(Way way, const std::vector<std::uint64_t>& blocks) {
     const std::vector<std::byte> bytes(kBlock);
-    for (std::uint64_t count = 1; count <= kRandomWrites; ++count) {
-      const std::uint64_t at = random() % (kRandomFile / kBlock) * kBlock;
-      ASSERT_EQ((*file_.*way)(at, bytes), kBlock);
+    for (std::size_t count = 1; count <= blocks.size(); ++count) {
+      ASSERT_EQ((*file_.*way)(blocks[count - 1] * kBlock, bytes), kBlock);
       if (way != kByPages || count % kWritesPerFlush != 0) continue;
       ASSERT_TRUE(file_->write_back());
     }
@@ -210,12 +224,13 @@ void EngineUpcalls::add_random_writes() {
   table_.add(fmt::format("overwrite {} random blocks directly", kRandomWrites),
              {.begin = most_of_random_writes()});
   create("hole");
-  ASSERT_TRUE(file_->truncate(kRandomFile));
+  ASSERT_TRUE(file_->truncate(kHole));
   start();
-  write_anywhere(kByPages);
+  fill_hole();
   sync();
-  table_.add(fmt::format("write {} random blocks of a hole by pages", kRandomWrites),
-             {.begin = kRandomWrites, .ioend = kRandomWrites, .other = kSync});
+  // One for each 64 KiB, and now and then one more.
+  table_.add(fmt::format("fill a hole of {} MiB by pages, block by block in no order", kHole / kMiB),
+             {.begin = kHole / (64 << 10) * 5 / 4, .ioend = kRandomWrites, .other = kSync});
   unmount();
 }
 
@@ -245,6 +260,19 @@ void EngineUpcalls::add_small_files() {
   }
   table_.add(fmt::format("create, write 4 KiB, close: {} files", kNames),
              {.begin = kNames, .end = kNames, .ioend = kNames, .other = 2 * kNames});
+  // The written block that holds the end is asked for, each time until it is full (mapped_data.cc).
+  create("lines");
+  constexpr std::uint64_t kLine = 100, kLinesPerFlush = 100;
+  start();
+  for (std::uint64_t number = 0; number < kNames; ++number) {
+    ASSERT_EQ(file_->write(number * kLine, std::span(bytes).first(kLine)), kLine);
+    if (number % kLinesPerFlush != kLinesPerFlush - 1) continue;
+    ASSERT_TRUE(file_->write_back());
+  }
+  table_.add(fmt::format("append 100 bytes {} times, written back 100 at a time", kNames),
+             {.begin = kNames / kLinesPerFlush * (kBlock / kLine + 2) + kWarmUpDirect,
+              .end = kNames + kNames * kLine / kBlock,
+              .ioend = 2 * kNames / kLinesPerFlush + 1});
   create("log");
   start();
   for (std::uint64_t number = 0; number < kNames; ++number) {

@@ -76,6 +76,17 @@ Result<Mapping> ExtentMap::find(const Inode& inode, std::uint64_t logical) {
   return inode.has(EXT4_EXTENTS_FL) ? find_extent(inode, logical) : find_indirect(inode, logical);
 }
 
+Result<Mapping> ExtentMap::find_whole(const Inode& inode, std::uint64_t logical) {
+  ASSIGN_OR_RETURN(Mapping found, find(inode, logical));
+  if (found.kind == Mapping::Kind::kHole || !inode.has(EXT4_EXTENTS_FL)) return found;
+  const auto extent = extent_near(inode, logical);
+  if (!extent || extent->logical > logical || extent->end() <= logical) return found;
+  found.count += logical - extent->logical;
+  found.logical = extent->logical;
+  found.physical = extent->physical;
+  return found;
+}
+
 Result<std::vector<Mapping>> ExtentMap::map(const Inode& inode, std::uint64_t first, std::uint64_t count) {
   std::vector<Mapping> parts;
   const std::uint64_t end = std::min(first + count, block_limit(inode));

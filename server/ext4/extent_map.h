@@ -38,6 +38,8 @@ class ExtentMap {
   Result<std::vector<Mapping>> map(const Inode& inode, std::uint64_t first, std::uint64_t count);
   // What `logical` lies in, from there on: one extent or its rest, or a hole to the next one.
   Result<Mapping> find(const Inode& inode, std::uint64_t logical);
+  // The same, from the extent's beginning on.
+  Result<Mapping> find_whole(const Inode& inode, std::uint64_t logical);
   // The first block that no map of this inode's form can hold.
   [[nodiscard]] std::uint64_t block_limit(const Inode& inode) const;
 

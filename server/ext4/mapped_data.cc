@@ -84,7 +84,8 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
     return DataMapping{.kind = Kind::kInline, .offset = 0, .length = volume_.block_size()};
   }
   if (block >= metadata_.extents.block_limit(inode)) return hole_at(inode, offset);
-  ASSIGN_OR_RETURN(Mapping found, metadata_.extents.find(inode, block));
+  // As a whole: the kernel forgets what was written over, anywhere in it, and learns that again as well.
+  ASSIGN_OR_RETURN(Mapping found, metadata_.extents.find_whole(inode, block));
   if (!inode.has(EXT4_EXTENTS_FL)) {
     // An indirect map knows single blocks: those of this request that follow each other.
     const std::uint64_t last =

@@ -6,6 +6,7 @@
 // waits for turns. Errors: none.
 #pragma once
 
+#include <atomic>
 #include <mutex>
 #include <shared_mutex>
 
@@ -28,18 +29,20 @@ class OwnChanges {
     const bool is_allowed_;
   };
 
-  // None is under way any more when it returns.
-  void stop() { set(true); }
-  void go_on() { set(false); }
-
- private:
-  void set(bool stopped) {
+  // None is under way any more when it returns. First of all no other begins: turns share the lock, and could
+  // follow each other for ever.
+  void stop() {
+    stopped_ = true;
     const std::unique_lock lock(lock_);
-    stopped_ = stopped;
+  }
+  void go_on() {
+    const std::unique_lock lock(lock_);
+    stopped_ = false;
   }
 
+ private:
   Lock lock_;
-  bool stopped_ = false;
+  std::atomic<bool> stopped_ = false;
 };
 
 }  // namespace fuse4fs::ext4

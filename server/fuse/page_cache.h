@@ -4,7 +4,8 @@
 // Kernels from 6.19 on read files through iomap, which knows of each block in a page whether it is valid; but
 // what they put a part of a page into they clear first, as a whole (fs/fuse/dev.c, fuse_copy_folio; seen on
 // 7.0). With blocks smaller than a page that takes along what was written beside that part and is not written
-// back yet. Where writes go through the page cache, no page is valid in part.
+// back yet. Where writes go through the page cache, no page is valid in part. What they clear is a folio:
+// with folios of several pages, which files without iomap do not have there, no block size would be safe.
 #pragma once
 
 #include <cstdint>

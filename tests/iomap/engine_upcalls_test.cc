@@ -89,30 +89,21 @@ class EngineUpcalls : public ::testing::Test {
   }
   // What the kernel of v7 asks in the course of random writes of a block each: when one falls on a block that
   // was written since its extent was asked for last. Of `n` blocks that is about the square root of pi * n /
-  // 2 writes later (as with birthdays). Twice that: an answer begins at the block that was asked for, and
-  // what was written in front of it in the extent stays unknown.
+  // 2 writes later (as with birthdays). A quarter more for chance.
   [[nodiscard]] std::uint64_t most_of_random_writes() const {
     double begins = 0;
     for (const auto& extent : extents_) {
       const auto blocks = static_cast<double>(extent.length / kBlock);
       const double writes = static_cast<double>(kRandomWrites) * blocks / (kRandomFile / kBlock);
-      begins += 2 * writes / std::sqrt(std::numbers::pi * blocks / 2);
+      begins += 1.25 * writes / std::sqrt(std::numbers::pi * blocks / 2);
     }
     return static_cast<std::uint64_t>(begins) + extents_.size();
   }
-  // And where they are written back together: what was written the time before is not known any more. Of the
-  // writes that come by it those ask that lie in front of all in their extent that have asked: of `n` in any
-  // order about 1 + ln(n). A quarter more for chance.
+  // And where they are written back together: what was written the time before is not known any more, and
+  // each extent is asked for once more.
   [[nodiscard]] std::uint64_t most_between_flushes() const {
-    constexpr double kBlocks = kRandomFile / kBlock;
-    double begins = 0;
-    for (const auto& extent : extents_) {
-      const double share = static_cast<double>(extent.length / kBlock) / kBlocks;
-      begins += 1 + std::log(1 + share * kWritesPerFlush * kWritesPerFlush / kBlocks);
-    }
-    return static_cast<std::uint64_t>(1.25 * begins * (kRandomWrites / kWritesPerFlush - 1));
+    return extents_.size() * (kRandomWrites / kWritesPerFlush);
   }
-  // Of whole blocks anywhere below kRandomFile, the same places each time.
   void write_anywhere(Way way) {
     std::mt19937_64 random(7);
     std::vector<std::uint64_t> blocks(kRandomWrites);

@@ -108,14 +108,20 @@ LoadOptions RecordedLoad::load_options(LoadOptions::Blocks blocks) {
 }
 
 void RecordedLoad::tick_until(const std::atomic<bool>& ends) {
-  // Whenever something has been done, so that there is something to write.
+  // Whenever something has been done, so that there is something to write. Time passes faster than it does,
+  // but not so fast that transfers would last for as long as none does.
+  constexpr int kFaster = 30;
+  const auto begin = std::chrono::steady_clock::now();
+  std::chrono::seconds told(0);
   for (std::size_t last = 0; !ends;) {
     const std::size_t now = recording_->count();
     if (now < last + 50) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       continue;
     }
-    mount_.tick();
+    const auto passed = std::chrono::duration_cast<std::chrono::seconds>(
+        kFaster * (std::chrono::steady_clock::now() - begin));
+    mount_.tick(passed - std::exchange(told, passed));
     last = recording_->count();
   }
 }

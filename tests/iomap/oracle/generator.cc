@@ -50,7 +50,11 @@ constexpr unsigned kSum = [] {
 Kind Generator::choose() {
   auto left = static_cast<unsigned>(below(kSum));
   for (const auto& [kind, weight] : kWeights) {
-    if (left < weight) return kind;
+    if (left < weight) {
+      const bool allocates = kind == Kind::kAllocate || kind == Kind::kAllocateKeepingSize;
+      const bool is_made = !allocates || options_.allocations == GeneratorOptions::Allocations::kMade;
+      return is_made ? kind : Kind::kRead;
+    }
     left -= weight;
   }
   return Kind::kRead;

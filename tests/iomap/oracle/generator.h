@@ -22,6 +22,9 @@ struct GeneratorOptions {
   // A store to a mapping of a full volume is a signal.
   enum class Stores { kMade, kNone };
   Stores stores = Stores::kMade;
+  // Of a file inside its inode ext4 (6.18) loses what is written after one (docs/differences.md).
+  enum class Allocations { kMade, kNone };
+  Allocations allocations = Allocations::kMade;
 };
 
 class Generator {

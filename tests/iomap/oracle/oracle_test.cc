@@ -197,7 +197,8 @@ INSTANTIATE_TEST_SUITE_P(
              .mke2fs = "-t ext4 -b 4096 -O inline_data",
              .generator = {.largest_file = 600,
                            .largest_range = 300,
-                           .offsets = GeneratorOptions::Offsets::kNear}},
+                           .offsets = GeneratorOptions::Offsets::kNear,
+                           .allocations = GeneratorOptions::Allocations::kNone}},
         Kind{.name = "NoJournal", .mke2fs = "-t ext4 -b 4096 -O ^has_journal"}),
     [](const auto& info) { return std::string(info.param.name); });
 

@@ -18,6 +18,7 @@ enum class LockRank : int {
   kRename = 10,              // renames between two directories
   kRange = 20,               // the byte ranges of one inode that are in use
   kOwnChanges = 25,          // what changes though nobody asks for it, against a freeze
+  kRoom = 26,                // who finds no room, one at a time
   kInode = 30,               // one inode; of several, by ascending number
   kWriteBackTurn = 31,       // a write-back in order, from its beginning to its end
   kHandle = 32,              // a change of metadata under way

@@ -81,6 +81,11 @@ Result<Mapping> ExtentMap::find_whole(const Inode& inode, std::uint64_t logical)
   if (found.kind == Mapping::Kind::kHole || !inode.has(EXT4_EXTENTS_FL)) return found;
   const auto extent = extent_near(inode, logical);
   if (!extent || extent->logical > logical || extent->end() <= logical) return found;
+  // Of a damaged tree it may be another's than a search for its first block would come to.
+  const auto begin = find(inode, extent->logical);
+  if (!begin || begin->kind != found.kind || begin->physical != extent->physical ||
+      begin->end() < found.end() || begin->physical + (logical - begin->logical) != found.physical)
+    return found;
   found.count += logical - extent->logical;
   found.logical = extent->logical;
   found.physical = extent->physical;

@@ -114,11 +114,11 @@ void MappedData::hand_over(const Inode& inode, const MappingRequest& request, Da
   // What is being taken back stays behind.
   if (mapping.has_blocks() && request.purpose != MappingPurpose::kReport) {
     const std::uint64_t end = given_.end_to_hand_over(inode.number), first = mapping.offset >> bits;
-    if (first < end && end < first + (mapping.length >> bits)) mapping.length = (end - first) << bits;
+    if (request.range.offset >> bits < end && end < first + (mapping.length >> bits))
+      mapping.length = (end - first) << bits;
+    given_.note_handed_over(inode.number, first, (mapping.offset + mapping.length) >> bits);
   }
   answer(inode, request, mapping);
-  if (mapping.has_blocks() && request.purpose != MappingPurpose::kReport)
-    given_.note_handed_over(inode.number, mapping.offset >> bits, (mapping.offset + mapping.length) >> bits);
 }
 
 void MappedData::answer(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
@@ -131,9 +131,13 @@ void MappedData::answer(const Inode& inode, const MappingRequest& request, DataM
   // The kernel goes on with an answer from page to page without looking at it again, and what lies behind the
   // pages that it holds may be another's by then.
   const std::uint64_t block = volume_.block_size();
+  const std::uint64_t begin = request.range.offset & ~(block - 1);
   const std::uint64_t end =
       (request.range.offset + std::max<std::uint64_t>(request.range.length, 1) + block - 1) & ~(block - 1);
-  mapping.length = std::min(mapping.length, end - mapping.offset);
+  const std::uint64_t front = begin > mapping.offset ? begin - mapping.offset : 0;
+  mapping.offset += front;
+  if (mapping.has_blocks()) mapping.device_offset += front;
+  mapping.length = std::min(mapping.length - front, end - mapping.offset);
 }
 
 bool MappedData::remember(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
@@ -224,7 +228,6 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   const std::uint64_t needed = std::min(((end - 1) >> bits) + 1, first + kMostBlocks);
   // A write in one piece asks each time, whatever there is.
   Blocks given{.first = first, .end = needed};
-  // A write in one piece asks each time, whatever there is.
   if (request.pieces == MappingRequest::Pieces::kAny) given = ahead_.blocks_for(inode, request, given);
   given.end = std::min(given.end, std::max(limit >> bits, needed));
   ASSIGN_OR_RETURN(const std::uint64_t floor, first_given(inode, first, needed));
@@ -296,6 +299,7 @@ Result<void> MappedData::remember_up_to(const Inode& inode, const MappingRequest
     rest.range = {.offset = at, .length = end - at};
     ASSIGN_OR_RETURN(DataMapping next, look(inode, rest));
     hand_over(inode, rest, next);
+    if (next.offset + next.length <= at) break;
     at = next.offset + next.length;
   }
   return {};
@@ -369,7 +373,9 @@ Result<void> MappedData::finish(InodeNumber number, const FinishedOperation& ope
   if (operation.end_of_file == FinishedOperation::EndOfFile::kMoved && operation.done > 0)
     files_.note_size(number, end);
   // What a write did not come to was mapped for nothing.
-  if (operation.done < operation.range.length) given_.shorten(number, volume_.blocks_for(end));
+  if (operation.done < operation.range.length)
+    given_.shorten(number, volume_.blocks_for(operation.range.offset + operation.range.length),
+                   volume_.blocks_for(end));
   return {};
 }
 
@@ -507,11 +513,11 @@ void MappedData::note_range_change(InodeNumber number, RangeChange change, ByteR
   switch (change) {
     case RangeChange::kAllocate:
     case RangeChange::kZero:
-      return given_.forget(number, first, end);
     case RangeChange::kPunchHole:
-      return given_.note_settled(number, first, end);
+      return given_.forget(number, first, end);
     case RangeChange::kCollapse:
     case RangeChange::kInsert:
+      given_.forget_ahead(number);
       return given_.forget_beside(number);
   }
 }

@@ -4,7 +4,7 @@
 //
 // All offsets and lengths are bytes. Offsets and lengths of mappings are multiples of the block size. Any
 // thread, beside any other request. Errors as in file_system.h; what the caller writes back from its memory
-// finds no ENOSPC where map() had promised it room.
+// finds no ENOSPC where map() had promised it room, if that is no more than a minute ago or it was asked for.
 #pragma once
 
 #include <array>
@@ -42,7 +42,8 @@ struct MappingRequest {
   Pieces pieces = Pieces::kAny;
 };
 
-// A stretch of a file. It holds the first byte that was asked for; it may be shorter or longer than the rest.
+// A stretch of a file. It holds the first byte that was asked for, and may begin before it; it may be shorter
+// or longer than the rest.
 struct DataMapping {
   enum class Kind { kHole, kWritten, kUnwritten, kInline };
   Kind kind = Kind::kHole;

@@ -49,8 +49,9 @@ void PreallocatedBlocks::note_ahead(InodeNumber inode, Ahead ahead) {
   });
 }
 
-void PreallocatedBlocks::shorten(InodeNumber inode, std::uint64_t behind) {
+void PreallocatedBlocks::shorten(InodeNumber inode, std::uint64_t asked, std::uint64_t behind) {
   change(inode, [&](File& file) {
+    if (asked < file.ahead.first) return;
     file.ahead.first = std::min(file.ahead.first, std::max(behind, file.ahead.floor));
   });
 }
@@ -186,6 +187,7 @@ std::vector<InodeNumber> PreallocatedBlocks::all(Written written) {
 void PreallocatedBlocks::age_ahead(InodeNumber inode, const File& file, TimePoint now, Due& due) {
   if (file.ahead.is_empty() || now - file.used < kIdle) return;
   const Departure& departure = file.departure;
+  if (departure.step != Departure::Step::kNone && departure.why == Why::kRoom) return;
   if (departure.step != Departure::Step::kForgotten)
     due.ahead_to_forget.push_back(inode);
   else if (now - std::max(departure.since, file.used) >= kTransfer)
@@ -280,8 +282,11 @@ std::uint64_t PreallocatedBlocks::end_to_hand_over(InodeNumber inode) {
 void PreallocatedBlocks::note_handed_over(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
   const TimePoint now = clock_();
   change(inode, [&](File& file) {
-    const std::uint64_t leaves_from = std::max(file.departure.from, file.ahead.first);
-    if (first < file.ahead.end && end > leaves_from) file.departure = {};
+    Departure& departure = file.departure;
+    if (departure.step != Departure::Step::kNone && first < file.ahead.end && end > departure.from) {
+      departure.from = end;
+      if (departure.why == Why::kIdle || end >= file.ahead.end) departure = {};
+    }
     for (std::uint64_t at = file.leaving.next(first); at < end; at = file.leaving.next(at)) {
       const std::uint64_t count = std::min(file.leaving.behind(at), end) - at;
       file.leaving.remove(at, count);

@@ -4,8 +4,9 @@
 //
 // They are taken back in three steps. Their departure begins; the caller forgets its mappings of them, and
 // that is noted; and after a time in which transfers that had such a mapping in hand come to their end, they
-// may go. A mapping of them that is handed over meanwhile ends the departure, at whatever step it is: it is
-// noted behind the handing over, under the inode's lock, which who unmaps them holds exclusively.
+// may go. A mapping of them that is handed over meanwhile ends the departure, at whatever step it is, or what
+// leaves begins behind it: both are noted under the inode's lock, which is held exclusively where a departure
+// begins and where blocks are unmapped.
 //
 // Locking: any thread; one lock (rank kPreallocatedBlocks) for moments. Errors: none.
 #pragma once
@@ -37,8 +38,9 @@ class PreallocatedBlocks {
     [[nodiscard]] bool is_empty() const { return floor == end; }
   };
   void note_ahead(InodeNumber inode, Ahead ahead);
-  // The write ended at this block: what was mapped for it behind that is not used.
-  void shorten(InodeNumber inode, std::uint64_t behind);
+  // A write that was to end before block `asked` ended before block `behind`: what was mapped for it between
+  // is not used, if it was the last one.
+  void shorten(InodeNumber inode, std::uint64_t asked, std::uint64_t behind);
   // All, or from this block on.
   void forget_ahead(InodeNumber inode, std::uint64_t from = 0);
   [[nodiscard]] Ahead ahead_of(InodeNumber inode);
@@ -95,7 +97,7 @@ class PreallocatedBlocks {
 
   // Behind what a mapping should end that begins before it.
   std::uint64_t end_to_hand_over(InodeNumber inode);
-  // After the caller was given a mapping of these.
+  // The caller is given a mapping of these, under the inode's lock.
   void note_handed_over(InodeNumber inode, std::uint64_t first, std::uint64_t end);
 
   // How long nobody asked, and then how long transfers may take; pages that were written without a word have

@@ -221,10 +221,9 @@ void SpeculativePreallocation::take_mappings_beside_back(InodeNumber number) {
   }
   if (first == UINT64_MAX) return;
   const ByteRange range{.offset = first << volume_.block_bits(), .length = MappingCache::kToEnd};
-  if (cache_.load()->forget(number, range))
-    given_.note_forgotten_beside(number);
-  else
-    given_.forget_beside(number);
+  if (cache_.load()->forget(number, range)) return given_.note_forgotten_beside(number);
+  const auto held = metadata_.inodes.lock(number);
+  given_.forget_beside(number);
 }
 
 void SpeculativePreallocation::age() {
@@ -243,18 +242,30 @@ void SpeculativePreallocation::age() {
 }
 
 bool SpeculativePreallocation::give_back_for_room() {
-  std::vector<InodeNumber> leaving;
-  for (const InodeNumber number : given_.all(Written::kByPages))
+  const unsigned before = times_for_room_;
+  const std::unique_lock turn(room_);
+  // Somebody else has done it meanwhile.
+  if (times_for_room_ != before) return true;
+  struct Departures {
+    PreallocatedBlocks& given;
+    std::vector<InodeNumber> files;
+    ~Departures() {
+      for (const InodeNumber number : files) given.end_departure_ahead(number);
+    }
+  } leaving{.given = given_, .files = {}};
+  const auto all = given_.all(Written::kByPages);
+  leaving.files.reserve(all.size());
+  for (const InodeNumber number : all)
     if (!given_.ahead_of(number).is_empty() && take_mappings_back(number, Why::kRoom))
-      leaving.push_back(number);
-  if (leaving.empty()) return false;
+      leaving.files.push_back(number);
+  if (leaving.files.empty()) return false;
   std::this_thread::sleep_for(kUnderWay);
   bool any = false;
-  for (const InodeNumber number : leaving) {
+  for (const InodeNumber number : leaving.files) {
     const auto held = metadata_.inodes.lock(number);
     if (const auto from = given_.departed_ahead(number, {})) any = trim_ahead(held, *from).has_value() || any;
-    given_.end_departure_ahead(number);
   }
+  if (any) ++times_for_room_;
   return any;
 }
 

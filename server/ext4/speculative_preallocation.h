@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 
 #include "base/result.h"
 #include "server/ext4/mapped_files.h"
@@ -53,7 +54,7 @@ class SpeculativePreallocation {
   // Some seconds are over.
   void age();
   // A change found no room. Whether there may be more now, at the latest after a write-back. May take a
-  // second.
+  // second, and another one for who did it just then.
   bool give_back_for_room();
   // The caller is gone.
   void give_back_all();
@@ -79,6 +80,8 @@ class SpeculativePreallocation {
   MappedFiles& files_;
   PreallocatedBlocks& given_;
   std::atomic<MappingCache*> cache_ = nullptr;
+  RankedMutex<std::mutex, LockRank::kRoom> room_;
+  std::atomic<unsigned> times_for_room_ = 0;
 };
 
 }  // namespace fuse4fs::ext4

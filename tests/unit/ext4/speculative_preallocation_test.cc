@@ -198,6 +198,69 @@ TEST_F(MappedAhead, WhereOthersFindNoRoomWhoAsksAgainIsGivenWhatHeNeeds) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
+// And a write that ends short does not make it less.
+TEST_F(MappedAhead, WhereOthersFindNoRoomWhatWasHandedOverAgainStays) {
+  cache_.behind_forget = [this, file = file_](InodeNumber number) {
+    if (number != file) return;
+    const ByteRange range{.offset = 11 * kBlock, .length = 4 * kBlock};
+    ASSERT_TRUE(service().map(file, {.range = range, .purpose = MappingPurpose::kBufferedWrite}));
+    ASSERT_TRUE(
+        service().finish(file, {.purpose = MappingPurpose::kBufferedWrite, .range = range, .done = 0}));
+  };
+  fill_volume();
+  EXPECT_EQ(mapped(), 15U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, WhatWasHandedOverAgainStaysWhereTheWriteEndedShort) {
+  const auto ahead = mapped();
+  rounds(2);
+  const ByteRange range{.offset = 11 * kBlock, .length = (ahead - 11) * kBlock};
+  ASSERT_TRUE(ask(range.offset, range.length, MappingPurpose::kBufferedWrite));
+  ASSERT_TRUE(
+      service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite, .range = range, .done = 0}));
+  rounds(7);
+  EXPECT_EQ(mapped(), ahead);
+  rounds(8);
+  EXPECT_EQ(mapped(), 11U) << "once it was forgotten again";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, AWriteInTheMiddleThatEndsShortDoesNotTouchIt) {
+  const auto ahead = mapped();
+  ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
+                                       .range = {.offset = 0, .length = 2 * kBlock},
+                                       .done = kBlock}));
+  EXPECT_EQ(mapped(), ahead);
+  EXPECT_EQ(blocks(), 11U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// While it is being taken back, who asks for what lies behind it is answered all the same.
+TEST_F(MappedAhead, WhereOthersFindNoRoomEveryAnswerHoldsWhatWasAskedFor) {
+  cache_.behind_forget = [this, file = file_](InodeNumber number) {
+    if (number != file) return;
+    for (const std::uint64_t block : {0, 10, 11, 12, 20, 26})
+      for (const auto purpose : {MappingPurpose::kRead, MappingPurpose::kWriteBack, MappingPurpose::kZero}) {
+        const auto given = service().map(
+            file, {.range = {.offset = block * kBlock, .length = 2 * kBlock}, .purpose = purpose});
+        ASSERT_TRUE(given) << block;
+        EXPECT_LE(given->offset, block * kBlock) << block;
+        EXPECT_GT(given->offset + given->length, block * kBlock) << block;
+      }
+  };
+  fill_volume();
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedAhead, APunchAcrossTheEndLeavesTheCountRight) {
+  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kPunchHole,
+                                         {.offset = 8 * kBlock, .length = 12 * kBlock}, EndOfFile::kKeep,
+                                         AttributeChanges::Privileges::kKeep));
+  EXPECT_GE(blocks(), 8U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
 // A direct write may be on its way to it, of which nobody has heard yet.
 TEST_F(MappedAhead, ItStaysWhereTheFileIsWrittenDirectly) {
   write(11 * kBlock, std::string(kBlock, 'x'));

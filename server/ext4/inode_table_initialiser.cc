@@ -2,21 +2,12 @@
 #include "server/ext4/inode_table_initialiser.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 
+#include "base/zeros.h"
 #include "server/ext4/errors.h"
 
 namespace fuse4fs::ext4 {
-namespace {
-
-// The first byte is, and each is as the one before it.
-bool is_zero(std::span<const std::byte> bytes) {
-  return bytes.front() == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
-}
-
-}  // namespace
-
 Result<bool> InodeTableInitialiser::next() {
   const auto& groups = volume_.groups();
   while (next_ < groups.count() && !groups.has_stale_table(next_)) ++next_;

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
+#include <cstddef>
 #include <memory>
+#include <span>
 #include <utility>
 
+#include "base/zeros.h"
 #include "server/cache/block_backend.h"
 
 namespace fuse4fs::cache {
@@ -24,7 +26,10 @@ class SparseBackend final : public BlockBackend {
   }
   Result<void> write(IoPath path, std::uint64_t offset, std::span<const iovec> pieces,
                      Durability durability) override {
-    if (std::ranges::all_of(pieces, is_zero)) return file_->discard(offset, length_of(pieces));
+    const auto is_all_zero = [](const iovec& piece) {
+      return is_zero(std::span(static_cast<const std::byte*>(piece.iov_base), piece.iov_len));
+    };
+    if (std::ranges::all_of(pieces, is_all_zero)) return file_->discard(offset, length_of(pieces));
     return file_->write(path, offset, pieces, durability);
   }
   Result<void> flush() override { return file_->flush(); }
@@ -34,11 +39,6 @@ class SparseBackend final : public BlockBackend {
   Result<void> can_discard() override { return file_->can_discard(); }
 
  private:
-  static bool is_zero(const iovec& piece) {
-    const char* const bytes = static_cast<const char*>(piece.iov_base);
-    return piece.iov_len == 0 || (*bytes == 0 && std::memcmp(bytes, bytes + 1, piece.iov_len - 1) == 0);
-  }
-
   const std::unique_ptr<BlockBackend> file_;
 };
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/zeros.h"
+
 namespace fuse4fs::iomap_model {
 namespace {
 
@@ -16,11 +18,6 @@ void each_piece(std::uint64_t position, std::uint64_t length, std::size_t chunk,
     piece(at / chunk, at % chunk, part, done);
     done += part;
   }
-}
-
-bool is_zero(std::span<const std::byte> bytes) {
-  return bytes.empty() || (bytes.front() == std::byte{0} &&
-                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 }  // namespace

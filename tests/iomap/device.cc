@@ -7,6 +7,7 @@
 #include <array>
 
 #include "base/unique_fd.h"
+#include "base/zeros.h"
 #include "server/cache/descriptor_backend.h"
 
 namespace fuse4fs::iomap_model {
@@ -43,7 +44,7 @@ bool Device::is_zero(std::uint64_t address, std::uint64_t length) const {
   while (length > 0) {
     const auto part = std::span(bytes).first(std::min<std::uint64_t>(length, bytes.size()));
     if (!read(address, part)) return false;
-    if (std::ranges::any_of(part, [](std::byte byte) { return byte != std::byte{0}; })) return false;
+    if (!fuse4fs::is_zero(part)) return false;
     address += part.size();
     length -= part.size();
   }

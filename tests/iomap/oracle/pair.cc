@@ -6,16 +6,13 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/zeros.h"
 #include "tests/iomap/oracle/generator.h"
 
 namespace fuse4fs::iomap_model {
 namespace {
 
 using ext4::ByteRange;
-
-bool is_zero(const std::vector<std::byte>& bytes) {
-  return std::ranges::all_of(bytes, [](auto byte) { return byte == std::byte{0}; });
-}
 
 bool holds(const std::vector<ByteRange>& ranges, std::uint64_t at) {
   return std::ranges::any_of(

@@ -10,7 +10,16 @@
 #include "server/ext4/extent_tree.h"
 
 namespace fuse4fs::ext4 {
-Result<Mapping> ExtentMap::find_extent(const Inode& inode, std::uint64_t logical) {
+namespace {
+
+Mapping from_there_on(const Mapping& extent, std::uint64_t logical) {
+  const std::uint64_t inside = logical - extent.logical;
+  return {logical, extent.physical + inside, extent.count - inside, extent.kind};
+}
+
+}  // namespace
+
+Result<Mapping> ExtentMap::search_extents(const Inode& inode, std::uint64_t logical) {
   cache::Buffer buffer;
   std::uint64_t limit = kExtentBlocks;  // where the subtree of the current node ends
   ASSIGN_OR_RETURN(auto node, extent_root(volume_, inode));
@@ -24,8 +33,7 @@ Result<Mapping> ExtentMap::find_extent(const Inode& inode, std::uint64_t logical
           !volume_.may_be_owned(extent.physical, extent.count))
         return fail(volume_.corrupted(inode.number, extent.physical, "an extent lies where it cannot"));
       if (extent.end() <= logical) return Mapping{logical, 0, limit - logical, Mapping::Kind::kHole};
-      const std::uint64_t inside = logical - extent.logical;
-      return Mapping{logical, extent.physical + inside, std::min(extent.count - inside, limit - logical),
+      return Mapping{extent.logical, extent.physical, std::min(extent.end(), limit) - extent.logical,
                      extent.kind};
     }
     // A root of links without blocks below it would be read for ever: each level is one less.
@@ -72,24 +80,22 @@ Result<Mapping> ExtentMap::find_indirect(const Inode& inode, std::uint64_t logic
   return Mapping{logical, pointer, 1, Mapping::Kind::kWritten};
 }
 
+Result<Mapping> ExtentMap::find_extent(const Inode& inode, std::uint64_t logical) {
+  ASSIGN_OR_RETURN(const Mapping extent, search_extents(inode, logical));
+  return from_there_on(extent, logical);
+}
+
 Result<Mapping> ExtentMap::find(const Inode& inode, std::uint64_t logical) {
   return inode.has(EXT4_EXTENTS_FL) ? find_extent(inode, logical) : find_indirect(inode, logical);
 }
 
 Result<Mapping> ExtentMap::find_whole(const Inode& inode, std::uint64_t logical) {
-  ASSIGN_OR_RETURN(Mapping found, find(inode, logical));
-  if (found.kind == Mapping::Kind::kHole || !inode.has(EXT4_EXTENTS_FL)) return found;
-  const auto extent = extent_near(inode, logical);
-  if (!extent || extent->logical > logical || extent->end() <= logical) return found;
-  // Of a damaged tree it may be another's than a search for its first block would come to.
-  const auto begin = find(inode, extent->logical);
-  if (!begin || begin->kind != found.kind || begin->physical != extent->physical ||
-      begin->end() < found.end() || begin->physical + (logical - begin->logical) != found.physical)
-    return found;
-  found.count += logical - extent->logical;
-  found.logical = extent->logical;
-  found.physical = extent->physical;
-  return found;
+  if (!inode.has(EXT4_EXTENTS_FL)) return find_indirect(inode, logical);
+  ASSIGN_OR_RETURN(const Mapping extent, search_extents(inode, logical));
+  if (extent.logical == logical) return extent;
+  // In a damaged tree a search for its first block may come to another one.
+  const auto begin = search_extents(inode, extent.logical);
+  return begin && *begin == extent ? extent : from_there_on(extent, logical);
 }
 
 Result<std::vector<Mapping>> ExtentMap::map(const Inode& inode, std::uint64_t first, std::uint64_t count) {

@@ -101,6 +101,8 @@ class ExtentMap {
   Result<void> check_pointers_of(Inode& inode, std::uint64_t logical, BlockRun taken);
   Result<void> must_be_used(const Inode& inode, BlockRun run);
   std::optional<Mapping> extent_near(const Inode& inode, std::uint64_t logical);
+  // The extent that it lies in, as a whole, or the hole from there on.
+  Result<Mapping> search_extents(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_extent(const Inode& inode, std::uint64_t logical);
   Result<Mapping> find_indirect(const Inode& inode, std::uint64_t logical);
   Result<void> check_node(const Inode& inode, const ExtentNode& node, std::uint64_t block,

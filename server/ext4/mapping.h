@@ -15,6 +15,7 @@ struct Mapping {
   Kind kind = Kind::kHole;
 
   [[nodiscard]] std::uint64_t end() const { return logical + count; }
+  friend bool operator==(const Mapping&, const Mapping&) = default;
 };
 
 }  // namespace fuse4fs::ext4

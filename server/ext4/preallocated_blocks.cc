@@ -116,22 +116,19 @@ std::uint64_t PreallocatedBlocks::blocks_beside_of(InodeNumber inode) {
 std::uint64_t PreallocatedBlocks::blocks_beside() { return files_.lock()->blocks_beside; }
 
 void PreallocatedBlocks::note_asked(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
-  change(inode,
-         [&](File& file) { file.ahead.first = std::max(file.ahead.first, std::min(end, file.ahead.end)); });
-  note_settled(inode, first, end);
-}
-
-void PreallocatedBlocks::note_settled(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
-  if (first >= end) return;
   change(inode, [&](File& file) {
-    file.beside.remove(first, end - first);
-    file.leaving.remove(first, end - first);
+    file.ahead.first = std::max(file.ahead.first, std::min(end, file.ahead.end));
+    file.settle(first, end);
   });
 }
 
+void PreallocatedBlocks::note_settled(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+  change(inode, [&](File& file) { file.settle(first, end); });
+}
+
 void PreallocatedBlocks::forget(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
-  note_settled(inode, first, end);
   change(inode, [&](File& file) {
+    file.settle(first, end);
     Ahead& ahead = file.ahead;
     if (end <= ahead.floor || first >= ahead.end) return;
     // Of two parts that are left, the one that is farther from the file's end.
@@ -150,8 +147,7 @@ void PreallocatedBlocks::cut(InodeNumber inode, std::uint64_t blocks) {
     file.ahead = {.floor = std::min(file.ahead.floor, blocks),
                   .first = std::min(file.ahead.first, blocks),
                   .end = std::min(file.ahead.end, blocks)};
-    file.beside.remove(blocks, ~blocks);
-    file.leaving.remove(blocks, ~blocks);
+    file.settle(blocks, UINT64_MAX);
   });
 }
 

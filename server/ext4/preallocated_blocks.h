@@ -122,6 +122,12 @@ class PreallocatedBlocks {
     TimePoint used{};
     [[nodiscard]] std::uint64_t blocks_beside() const { return beside.count() + leaving.count(); }
     [[nodiscard]] bool is_empty() const { return ahead.is_empty() && blocks_beside() == 0; }
+    // Of what lies beside.
+    void settle(std::uint64_t first, std::uint64_t end) {
+      if (first >= end) return;
+      beside.remove(first, end - first);
+      leaving.remove(first, end - first);
+    }
   };
   struct Files {
     std::unordered_map<InodeNumber, File> known;

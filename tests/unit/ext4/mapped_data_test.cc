@@ -270,8 +270,7 @@ TEST_F(MappedFile, TheEdgesOfRangesAreTheCallers) {
   file_ = volume_->make_file(kRootInode, "file");
   write(0, std::string(10 * kBlock, 'x'));
   const auto change = [&](RangeChange what) {
-    return volume_->fs().change_range(file_, what, {.offset = kBlock + 100, .length = 3 * kBlock},
-                                      EndOfFile::kKeep, AttributeChanges::Privileges::kKeep);
+    return change_range(what, {.offset = kBlock + 100, .length = 3 * kBlock});
   };
   ASSERT_TRUE(change(RangeChange::kPunchHole));
   EXPECT_EQ(ask(kBlock, 1, MappingPurpose::kZero)->kind, Kind::kWritten);

@@ -136,6 +136,19 @@ class MappedFile : public testing::Test {
     ASSERT_TRUE(size) << size.error().message();
     EXPECT_GE(*size, offset + length);
   }
+  Result<void> change_range(RangeChange change, ByteRange range, EndOfFile end_of_file = EndOfFile::kKeep) {
+    return volume_->fs().change_range(file_, change, range, end_of_file, AttributeChanges::Privileges::kKeep);
+  }
+  // Of another file, to the last block that its owner can have.
+  void fill_volume(Caller owner = {}) {
+    const InodeNumber file = std::exchange(file_, volume_->make_file(kRootInode, "filler"));
+    ASSERT_TRUE(volume_->fs().set_attributes(file_, {.uid = owner.uid, .gid = owner.gid}));
+    Result<DataMapping> given = fail(EIO);
+    for (std::uint64_t at = 0; (given = ask(at, 1 << 20, MappingPurpose::kBufferedWrite));)
+      at = given->offset + given->length;
+    EXPECT_EQ(given.error(), Errno(ENOSPC));
+    file_ = file;
+  }
   Result<void> sync() { return volume_->fs().sync_inode(file_, FileSystem::SyncWhat::kAll); }
   std::uint64_t size() { return volume_->fs().attributes(file_)->size; }
   // That it has, whoever asked for them.

@@ -14,15 +14,6 @@ class MappedAhead : public MappedFile {
     write(10 * kBlock, std::string(kBlock, 'x'), MappingPurpose::kBufferedWrite);
     EXPECT_GT(mapped(), 11U);
   }
-  // Of another file, to the last block.
-  void fill_volume() {
-    const InodeNumber file = std::exchange(file_, volume_->make_file(kRootInode, "filler"));
-    Result<DataMapping> given = fail(EIO);
-    for (std::uint64_t at = 0; (given = ask(at, 1 << 20, MappingPurpose::kBufferedWrite));)
-      at = given->offset + given->length;
-    EXPECT_EQ(given.error(), Errno(ENOSPC));
-    file_ = file;
-  }
 };
 
 TEST_F(MappedAhead, ItIsNotCounted) {
@@ -87,9 +78,7 @@ TEST_F(MappedAhead, ItGoesWhenTheInodeIsForgotten) {
 }
 
 TEST_F(MappedAhead, WhatWasAskedForStays) {
-  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
-                                         {.offset = 11 * kBlock, .length = 40 * kBlock}, EndOfFile::kKeep,
-                                         AttributeChanges::Privileges::kKeep));
+  ASSERT_TRUE(change_range(RangeChange::kAllocate, {.offset = 11 * kBlock, .length = 40 * kBlock}));
   const auto allocated = mapped();
   EXPECT_GE(allocated, 51U);
   rounds(10);
@@ -147,9 +136,7 @@ TEST_F(MappedAhead, AShortWriteIntoItGivesThatBackToo) {
 
 TEST_F(MappedAhead, AShortWriteLeavesWhatWasAskedFor) {
   resize(11 * kBlock);
-  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
-                                         {.offset = 20 * kBlock, .length = 10 * kBlock}, EndOfFile::kKeep,
-                                         AttributeChanges::Privileges::kKeep));
+  ASSERT_TRUE(change_range(RangeChange::kAllocate, {.offset = 20 * kBlock, .length = 10 * kBlock}));
   const auto allocated = mapped();
   ASSERT_TRUE(ask(11 * kBlock, 15 * kBlock, MappingPurpose::kBufferedWrite));
   ASSERT_TRUE(service().finish(file_, {.purpose = MappingPurpose::kBufferedWrite,
@@ -254,9 +241,7 @@ TEST_F(MappedAhead, WhereOthersFindNoRoomEveryAnswerHoldsWhatWasAskedFor) {
 }
 
 TEST_F(MappedAhead, APunchAcrossTheEndLeavesTheCountRight) {
-  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kPunchHole,
-                                         {.offset = 8 * kBlock, .length = 12 * kBlock}, EndOfFile::kKeep,
-                                         AttributeChanges::Privileges::kKeep));
+  ASSERT_TRUE(change_range(RangeChange::kPunchHole, {.offset = 8 * kBlock, .length = 12 * kBlock}));
   EXPECT_GE(blocks(), 8U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
@@ -423,9 +408,7 @@ TEST_F(MappedBeside, ItGoesWithTheUnmount) {
 TEST_F(MappedBeside, WhatSomebodyAsksForStays) {
   mount_with_hole();
   write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
-  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
-                                         {.offset = 30 * kBlock, .length = 4 * kBlock}, EndOfFile::kKeep,
-                                         AttributeChanges::Privileges::kKeep));
+  ASSERT_TRUE(change_range(RangeChange::kAllocate, {.offset = 30 * kBlock, .length = 4 * kBlock}));
   rounds(14);
   EXPECT_EQ(mapped(), 3 + 4U);
   EXPECT_EQ(volume_->unmount_and_check(), "");
@@ -434,9 +417,7 @@ TEST_F(MappedBeside, WhatSomebodyAsksForStays) {
 TEST_F(MappedBeside, WhatIsAskedForWhereAHoleWasPunchedIsCounted) {
   mount_with_hole();
   write(37 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
-  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kPunchHole,
-                                         {.offset = 32 * kBlock, .length = kUnit * kBlock}, EndOfFile::kKeep,
-                                         AttributeChanges::Privileges::kKeep));
+  ASSERT_TRUE(change_range(RangeChange::kPunchHole, {.offset = 32 * kBlock, .length = kUnit * kBlock}));
   EXPECT_EQ(mapped(), 2U);
   // One may be a node of the map.
   const auto before = blocks();
@@ -452,14 +433,9 @@ TEST_F(MappedBeside, WhatIsAskedForWhereAHoleWasPunchedIsCounted) {
 // The caller's pages are in memory, and what they are written to may have been given to others.
 TEST_F(MappedBeside, WriteBackFindsRoomInTheRootsReserve) {
   mount_with_hole("-t ext4 -b 4096 -m 20");
-  ASSERT_TRUE(volume_->fs().set_attributes(file_, {.uid = 1000, .gid = 1000}));
-  const InodeNumber file = std::exchange(file_, volume_->make_file(kRootInode, "filler"));
-  ASSERT_TRUE(volume_->fs().set_attributes(file_, {.uid = 1000, .gid = 1000}));
-  Result<DataMapping> given = fail(EIO);
-  for (std::uint64_t at = 0; (given = ask(at, 1 << 20, MappingPurpose::kBufferedWrite));)
-    at = given->offset + given->length;
-  EXPECT_EQ(given.error(), Errno(ENOSPC));
-  file_ = file;
+  constexpr Caller kUser{.uid = 1000, .gid = 1000};
+  ASSERT_TRUE(volume_->fs().set_attributes(file_, {.uid = kUser.uid, .gid = kUser.gid}));
+  fill_volume(kUser);
   EXPECT_EQ(ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite).error(), Errno(ENOSPC));
   EXPECT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kWriteBack));
   EXPECT_EQ(volume_->unmount_and_check(), "");
@@ -479,12 +455,9 @@ TEST_F(MappedBeside, ACutTakesItAlong) {
 TEST_F(MappedBeside, ItStaysWhereTheFilesBlocksMove) {
   mount_with_hole();
   write(40 * kBlock, std::string(kBlock, 'a'), MappingPurpose::kBufferedWrite);
-  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kAllocate,
-                                         {.offset = 60 * kBlock, .length = 20 * kBlock}, EndOfFile::kKeep,
-                                         AttributeChanges::Privileges::kKeep));
-  ASSERT_TRUE(volume_->fs().change_range(file_, RangeChange::kCollapse,
-                                         {.offset = 2 * kBlock, .length = 28 * kBlock}, EndOfFile::kMayMove,
-                                         AttributeChanges::Privileges::kKeep));
+  ASSERT_TRUE(change_range(RangeChange::kAllocate, {.offset = 60 * kBlock, .length = 20 * kBlock}));
+  ASSERT_TRUE(change_range(RangeChange::kCollapse, {.offset = 2 * kBlock, .length = 28 * kBlock},
+                           EndOfFile::kMayMove));
   rounds(20);
   EXPECT_EQ(mapped(), 2 + kUnit + 20);
   EXPECT_EQ(volume_->unmount_and_check(), "");

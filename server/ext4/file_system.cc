@@ -71,7 +71,8 @@ Attributes attributes_of(Volume& volume, const Inode& inode) {
 // Blocks that nobody has asked for are no part of what a file takes.
 Attributes Ext4FileSystem::shown(const Inode& inode) {
   Attributes attributes = attributes_of(*volume_, inode);
-  if (inode.is_regular() && mapped_.is_used()) attributes.sectors -= mapped_.ahead().unused_sectors(inode);
+  if (inode.is_regular() && mapped_.is_used())
+    attributes.sectors -= mapped_.preallocation().unused_sectors(inode);
   return attributes;
 }
 
@@ -259,7 +260,7 @@ Result<void> Ext4FileSystem::write_back() {
   const OwnChanges::Turn turn(volume_->own_changes());
   if (!turn.is_allowed()) return {};
   volume_->reservations().age();
-  mapped_.ahead().age();
+  mapped_.preallocation().age();
   return volume_->write_back();
 }
 
@@ -315,7 +316,7 @@ Result<void> Ext4FileSystem::unmount() {
   Result<void> outcome;
   if (volume_->check_writable()) {
     const auto settled = mapped_.settle_all();
-    mapped_.ahead().give_back_all();
+    mapped_.preallocation().give_back_all();
     outcome = metadata_.inodes.delete_orphans();
     if (!settled) outcome = settled;
   }

@@ -35,7 +35,7 @@ class MappedData {
         data_(data),
         filler_(volume, metadata),
         given_(std::move(clock)),
-        ahead_(volume, metadata, files_, given_) {}
+        preallocation_(volume, metadata, files_, given_) {}
 
   // What MappingService says of them, but for what a full volume asks to be done.
   [[nodiscard]] MappingLimits limits() const;
@@ -47,7 +47,7 @@ class MappedData {
   void note_failed(InodeNumber number, const CompletedWrite& write, Errno error);
 
   void set_cache(MappingCache& cache) {
-    ahead_.set_cache(cache);
+    preallocation_.set_cache(cache);
     cache_ = &cache;
   }
   // Whether the caller moves data at all.
@@ -75,7 +75,7 @@ class MappedData {
   // The caller may have forgotten the inode, with all mappings of it.
   void note_forgotten(InodeNumber number);
   // Blocks that files were given before they need them.
-  SpeculativePreallocation& ahead() { return ahead_; }
+  SpeculativePreallocation& preallocation() { return preallocation_; }
 
  private:
   using Blocks = SpeculativePreallocation::Blocks;
@@ -114,7 +114,7 @@ class MappedData {
   HoleFiller filler_;
   MappedFiles files_;
   PreallocatedBlocks given_;
-  SpeculativePreallocation ahead_;
+  SpeculativePreallocation preallocation_;
   MappingReadAhead read_ahead_;
   std::atomic<MappingCache*> cache_ = nullptr;
 };

@@ -30,6 +30,12 @@ enum class MappingPurpose {
   kSwap  // the blocks must stay where they are until the caller lets go (CompletedWrite::Kind::kSwapOff)
 };
 
+// Whether holes are to be filled for it.
+constexpr bool allocates(MappingPurpose purpose) {
+  using enum MappingPurpose;
+  return purpose == kBufferedWrite || purpose == kDirectWrite || purpose == kWriteBack || purpose == kUnshare;
+}
+
 struct MappingRequest {
   ByteRange range;
   MappingPurpose purpose = MappingPurpose::kRead;

@@ -126,7 +126,7 @@ void PreallocatedBlocks::note_settled(InodeNumber inode, std::uint64_t first, st
   change(inode, [&](File& file) { file.settle(first, end); });
 }
 
-void PreallocatedBlocks::forget(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+void PreallocatedBlocks::keep(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
   change(inode, [&](File& file) {
     file.settle(first, end);
     Ahead& ahead = file.ahead;

@@ -59,7 +59,7 @@ class PreallocatedBlocks {
   // They hold data, or nothing at all any more.
   void note_settled(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   // Somebody asked for these: they stay.
-  void forget(InodeNumber inode, std::uint64_t first, std::uint64_t end);
+  void keep(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   // It has only so many blocks now.
   void cut(InodeNumber inode, std::uint64_t blocks);
   // Nobody knows the inode any more, or it is gone.

@@ -38,7 +38,7 @@ auto Ext4FileSystem::retried(const Operation& operation) {
     done = operation();
   }
   const auto found_no_room = [&] { return !done && done.error() == Errno(ENOSPC); };
-  if (found_no_room() && mapped_.ahead().give_back_for_room()) done = operation();
+  if (found_no_room() && mapped_.preallocation().give_back_for_room()) done = operation();
   std::optional<Unreleased::NoDiscards> no_discards;
   for (int i = 1; i < kTries && found_no_room(); ++i) {
     // Each time: the write-back may have been another's, who discards what it released.

@@ -16,11 +16,6 @@ namespace {
 
 constexpr std::uint64_t kLargestFile = std::uint64_t{1} << 42;
 
-bool allocates(MappingPurpose purpose) {
-  return purpose == MappingPurpose::kBufferedWrite || purpose == MappingPurpose::kDirectWrite ||
-         purpose == MappingPurpose::kWriteBack;
-}
-
 }  // namespace
 
 ext4::MappingLimits AllocatingVolume::mapping_limits() const {

@@ -50,11 +50,14 @@ DataMapping MappedData::to_bytes(const Mapping& mapping, InodeNumber number) con
   return bytes;
 }
 
-// To where the file may grow: who goes farther is to ask, and to be told.
-DataMapping MappedData::hole_at(const Inode& inode, std::uint64_t offset) const {
+// To where the file may grow: who goes farther is to ask, and to be told. Who only wants to know goes as far
+// as numbers do (FIEMAP), and would ask for each block.
+DataMapping MappedData::hole_at(const Inode& inode, std::uint64_t offset, MappingPurpose purpose) const {
+  constexpr std::uint64_t kBehindAll = std::uint64_t{1} << 63;
   const std::uint64_t block = volume_.block_size();
   const std::uint64_t begin = offset & ~(block - 1);
-  const std::uint64_t end = data_.size_limit(inode) & ~(block - 1);
+  const std::uint64_t end =
+      purpose == MappingPurpose::kReport ? kBehindAll : data_.size_limit(inode) & ~(block - 1);
   return {.offset = begin, .length = end > begin ? end - begin : block};
 }
 
@@ -66,10 +69,10 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
     // The caller has memory for a block of it.
     if (inode.size() > volume_.block_size())
       return fail(volume_.corrupted(inode.number, 0, "a file in its inode is longer than a block"));
-    if (block != 0) return hole_at(inode, offset);
+    if (block != 0) return hole_at(inode, offset, request.purpose);
     return DataMapping{.kind = Kind::kInline, .offset = 0, .length = volume_.block_size()};
   }
-  if (block >= metadata_.extents.block_limit(inode)) return hole_at(inode, offset);
+  if (block >= metadata_.extents.block_limit(inode)) return hole_at(inode, offset, request.purpose);
   // As a whole: the kernel forgets what was written over, anywhere in it, and learns that again as well.
   ASSIGN_OR_RETURN(Mapping found, metadata_.extents.find_whole(inode, block));
   if (!inode.has(EXT4_EXTENTS_FL)) {
@@ -82,7 +85,7 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
   }
   DataMapping mapping = to_bytes(found, inode.number);
   if (mapping.kind == Kind::kHole)
-    mapping.length = std::min(mapping.length, hole_at(inode, mapping.offset).length);
+    mapping.length = std::min(mapping.length, hole_at(inode, mapping.offset, request.purpose).length);
   return mapping;
 }
 
@@ -109,6 +112,8 @@ void MappedData::hand_over(const Inode& inode, const MappingRequest& request, Da
 
 void MappedData::answer(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {
   mapping.pieces = request.pieces;
+  // What the kernel has in its cache it takes from there, and both would be in the list that it makes.
+  if (request.purpose == MappingPurpose::kReport) begin_at(mapping, request.range.offset);
   if (must_be_reported(inode, request, mapping)) {
     mapping.report = DataMapping::Report::kAlways;
     return;
@@ -117,13 +122,19 @@ void MappedData::answer(const Inode& inode, const MappingRequest& request, DataM
   // The kernel goes on with an answer from page to page without looking at it again, and what lies behind the
   // pages that it holds may be another's by then.
   const std::uint64_t block = volume_.block_size();
-  const std::uint64_t begin = request.range.offset & ~(block - 1);
   const std::uint64_t end =
       (request.range.offset + std::max<std::uint64_t>(request.range.length, 1) + block - 1) & ~(block - 1);
+  begin_at(mapping, request.range.offset);
+  mapping.length = std::min(mapping.length, end - mapping.offset);
+}
+
+// With the block that holds it.
+void MappedData::begin_at(DataMapping& mapping, std::uint64_t offset) const {
+  const std::uint64_t begin = offset & ~(std::uint64_t{volume_.block_size()} - 1);
   const std::uint64_t front = begin > mapping.offset ? begin - mapping.offset : 0;
   mapping.offset += front;
   if (mapping.has_blocks()) mapping.device_offset += front;
-  mapping.length = std::min(mapping.length - front, end - mapping.offset);
+  mapping.length -= front;
 }
 
 bool MappedData::remember(const Inode& inode, const MappingRequest& request, DataMapping& mapping) {

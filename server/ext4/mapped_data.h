@@ -82,7 +82,7 @@ class MappedData {
 
   [[nodiscard]] DataMapping to_bytes(const Mapping& mapping, InodeNumber number) const;
   [[nodiscard]] static Result<void> must_be_known(const InodeTable::Held& held);
-  [[nodiscard]] DataMapping hole_at(const Inode& inode, std::uint64_t offset) const;
+  [[nodiscard]] DataMapping hole_at(const Inode& inode, std::uint64_t offset, MappingPurpose purpose) const;
   [[nodiscard]] Result<void> must_be_one_block(const MappingRequest& request) const;
   [[nodiscard]] bool will_have_extents(const Inode& inode) const;
   Result<DataMapping> look(const Inode& inode, const MappingRequest& request);
@@ -96,6 +96,7 @@ class MappedData {
   [[nodiscard]] std::uint64_t end_to_remember(const Inode& inode, const DataMapping& mapping);
   void hand_over(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
   void answer(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
+  void begin_at(DataMapping& mapping, std::uint64_t offset) const;
   bool remember(const Inode& inode, const MappingRequest& request, DataMapping& mapping);
   void forget(InodeNumber number);
   Result<DataMapping> hand_over_all(const Inode& inode, const MappingRequest& request, Blocks given);

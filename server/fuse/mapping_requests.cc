@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "base/fuse_iomap_abi.h"
 #include "base/log.h"
@@ -71,8 +72,9 @@ void MappingRequests::configure(Reply& reply, std::span<const std::byte> request
 
   const auto limits = mappings_.mapping_limits();
   iomap_abi::ConfigOut out{};
-  out.flags = in->body.flags & (iomap_abi::kConfigId | iomap_abi::kConfigUuid | iomap_abi::kConfigBlockSize |
-                                iomap_abi::kConfigMaxLinks | iomap_abi::kConfigTime);
+  out.flags =
+      in->body.flags & (iomap_abi::kConfigId | iomap_abi::kConfigUuid | iomap_abi::kConfigBlockSize |
+                        iomap_abi::kConfigMaxLinks | iomap_abi::kConfigTime | iomap_abi::kConfigMaxBytes);
   std::ranges::copy_n(options_.name.begin(),
                       static_cast<std::ptrdiff_t>(std::min(options_.name.size(), sizeof out.id - 1)), out.id);
   std::ranges::copy(limits.uuid, out.uuid);
@@ -81,6 +83,9 @@ void MappingRequests::configure(Reply& reply, std::span<const std::byte> request
   // and file data.
   out.block_size = file_system_.block_size();
   out.max_links = limits.most_links;
+  // Places in directories are judged by it as well, and have 63 bits. But a whole number of blocks: kernels
+  // of v7 round what they are asked for up to that, and FIEMAP of the last one would overflow.
+  out.max_bytes = std::numeric_limits<std::int64_t>::max() - (std::int64_t{out.block_size} - 1);
   out.time_granularity = file_system_.time_granularity();
   out.time_min = limits.earliest_time;
   out.time_max = limits.latest_time;

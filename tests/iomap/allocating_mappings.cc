@@ -82,6 +82,13 @@ Result<DataMapping> AllocatingVolume::answer(Inode& inode, const MappingRequest&
   // whoever punches holes in front of it: not a block more than there was data for.
   if (request.purpose == MappingPurpose::kWriteBack && !makes(Mistake::kLongWritebackAnswers))
     mapping.length = std::min(mapping.length, up(end) * block_ - mapping.offset);
+  // It has told of them.
+  if (request.purpose == MappingPurpose::kReport) {
+    const std::uint64_t front = block * block_ - mapping.offset;
+    mapping.offset += front;
+    mapping.length -= front;
+    if (mapping.has_blocks()) mapping.device_offset += front;
+  }
   if (request.pieces == MappingRequest::Pieces::kWhole) {
     if (mapping.offset + mapping.length < end) return fail(EOPNOTSUPP);
     mapping.pieces = DataMapping::Pieces::kWhole;

@@ -99,6 +99,12 @@ std::string_view name(Rule rule) {
       return "DirectRefusedLate";
     case Rule::kInlineReadTooLong:
       return "InlineReadTooLong";
+    case Rule::kReportedTwice:
+      return "ReportedTwice";
+    case Rule::kReportOverflows:
+      return "ReportOverflows";
+    case Rule::kReportWithoutEnd:
+      return "ReportWithoutEnd";
     case Rule::kRetryWithoutEnd:
       return "RetryWithoutEnd";
     case Rule::kBehindDevice:

@@ -70,6 +70,10 @@ enum class Rule {
   // The answer to FUSE_READ is longer than the rest of the mapping, and the kernel's memory for it.
   kInlineReadTooLong,
   kRetryWithoutEnd,
+  kReportedTwice,     // FIEMAP has what lies in front of the position already
+  kReportOverflows,   // no number is left for what FIEMAP asks for: CONFIG's max_bytes is no whole number of
+                      // blocks
+  kReportWithoutEnd,  // behind the end of a file FIEMAP is answered in pieces, and goes as far as numbers do
   // What the kernel cannot see.
   kBehindDevice,
   kAddressMisaligned,

@@ -144,15 +144,28 @@ Result<std::vector<abi::Mapping>> File::extents() {
   RETURN_IF_ERROR(write_back());
   const std::shared_lock lock(inode_lock_);
   const auto ticket = ledger_.ticket();
-  const std::uint64_t end = round_up(size_);
+  const std::uint64_t file_end = round_up(size_);
+  // The kernel asks on to there, wherever the file ends.
+  const std::uint64_t last = core_.limits.largest_file;
+  constexpr int kMostBehindEnd = 1000;
+  int behind_end = 0;
   std::vector<abi::Mapping> found;
-  for (std::uint64_t at = 0; at < end;) {
-    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpReport, at, end - at, size_));
-    if (answer.source.type != abi::kHole)
+  for (std::uint64_t at = 0; at < last;) {
+    ASSIGN_OR_RETURN(const auto answer, mapper_.begin(abi::kOpReport, at, last - at, size_));
+    const std::uint64_t end = answer.source.offset + answer.source.length;
+    if (answer.source.offset < at && answer.source.type != abi::kHole)
+      core_.breaches.add(Rule::kReportedTwice, fmt::format("node {}: in front of {}", id_.node, at));
+    if (at >= file_end) {
+      if (++behind_end > kMostBehindEnd) {
+        core_.breaches.add(Rule::kReportWithoutEnd, fmt::format("node {}: at {}", id_.node, at));
+        return fail(EIO);
+      }
+    } else if (answer.source.type != abi::kHole) {
       found.push_back(answer.source);
-    else
-      judge_hole(ticket, {.offset = at, .length = answer.end() - at});
-    at = answer.source.offset + answer.source.length;
+    } else {
+      judge_hole(ticket, {.offset = at, .length = std::min(end, file_end) - at});
+    }
+    at = end;
   }
   return found;
 }

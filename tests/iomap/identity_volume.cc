@@ -51,16 +51,21 @@ ext4::MappingLimits IdentityVolume::mapping_limits() const {
 
 Result<ext4::DataMapping> IdentityVolume::map(InodeNumber inode, const ext4::MappingRequest& request) {
   if (inode != kFile) return fail(ESTALE);
+  const bool reports = request.purpose == ext4::MappingPurpose::kReport;
+  constexpr std::uint64_t kPage = 4096;
+  const std::uint64_t begin = request.range.offset & ~(kPage - 1);
   for (const Ext4Image::Extent& extent : image_.extents()) {
     if (request.range.offset - extent.offset >= extent.length) continue;
+    const std::uint64_t front = reports ? begin - extent.offset : 0;
     const ext4::DataMapping mapping{.kind = ext4::DataMapping::Kind::kWritten,
-                                    .offset = extent.offset,
-                                    .length = extent.length,
-                                    .device_offset = extent.address};
-    if (request.purpose != ext4::MappingPurpose::kReport) cache_->remember(inode, mapping);
+                                    .offset = extent.offset + front,
+                                    .length = extent.length - front,
+                                    .device_offset = extent.address + front};
+    if (!reports) cache_->remember(inode, mapping);
     return mapping;
   }
-  return fail(EFBIG);
+  if (!reports) return fail(EFBIG);
+  return ext4::DataMapping{.offset = begin, .length = (std::uint64_t{1} << 63) - begin};
 }
 
 Result<std::uint64_t> IdentityVolume::complete_write(InodeNumber, const ext4::CompletedWrite&) {

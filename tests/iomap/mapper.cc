@@ -77,6 +77,11 @@ std::optional<Mapper::Answer> Mapper::cached(std::uint32_t operation, std::uint6
   if ((operation & (abi::kOpAtomic | abi::kOpSwapFile)) != 0) return std::nullopt;
   const auto hit = cache_.find(position, count);
   if (!hit) return std::nullopt;
+  // As 7.0: rounded up as a signed number, and what overflows is as long as numbers go.
+  constexpr std::uint64_t kBehindAll = std::uint64_t{1} << 63;
+  if (position + count > kBehindAll - core_.limits.block_size)
+    core_.breaches.add(Rule::kReportOverflows,
+                       fmt::format("node {}: {} from {} on", id_.node, count, position));
   const bool elsewhere = (operation & abi::kFileWriteOps) != 0 && hit->write.type != abi::kPureOverwrite;
   Answer answer{.mapping = elsewhere ? hit->write : hit->read,
                 .source = hit->read,

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/iomap/mistakes.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include "base/fuse_iomap_abi.h"
@@ -43,6 +45,9 @@ constexpr auto kRows = std::to_array<MistakeRow>({
     {Mistake::kInlineAtWriteback, "InlineAtWriteback", Rule::kInlineForWriteback},
     {Mistake::kInlineTooLarge, "InlineTooLarge", Rule::kInlineTooLarge},
     {Mistake::kHoleReported, "HoleReported", Rule::kHoleOverData},
+    {Mistake::kHolesReportedInPieces, "HolesReportedInPieces", Rule::kReportWithoutEnd},
+    {Mistake::kReportsTwice, "ReportsTwice", Rule::kReportedTwice},
+    {Mistake::kLargestFileOdd, "LargestFileOdd", Rule::kReportOverflows, MistakeRow::Shows::kWithCache},
     {Mistake::kShortReply, "ShortReply", Rule::kReplySize},
     {Mistake::kLongReply, "LongReply", Rule::kReplySize},
     {Mistake::kInitMinorTooLow, "InitMinorTooLow", Rule::kInitMinorTooLow},
@@ -253,6 +258,21 @@ Connection::Tampering tampering_for(Mistake mistake) {
       return retype(abi::kOpReport, 0, abi::kInline);
     case Mistake::kHoleReported:
       return retype(abi::kOpReport, abi::kOpSwapFile, abi::kHole);
+    case Mistake::kHolesReportedInPieces:
+      return each_hole(
+          [](auto& out) { out.read.length = std::min<std::uint64_t>(out.read.length, 1 << 20); });
+    case Mistake::kReportsTwice:
+      return each<abi::BeginOut>(abi::kBegin, [](abi::BeginOut& out, const Answer& answer) {
+        if ((operation_of(answer) & abi::kOpReport) == 0 || out.read.type != abi::kMapped) return;
+        const std::uint64_t more = std::min<std::uint64_t>(out.read.offset, 4096);
+        out.read.offset -= more;
+        out.read.address -= more;
+        out.read.length += more;
+      });
+    case Mistake::kLargestFileOdd:
+      return each<abi::ConfigOut>(abi::kConfig, [](auto& out, const Answer&) {
+        out.max_bytes = std::numeric_limits<std::int64_t>::max();
+      });
     case Mistake::kShortReply:
       return resize(-8);
     case Mistake::kLongReply:

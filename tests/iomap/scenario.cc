@@ -108,6 +108,7 @@ void add_writes(Steps& steps) {
   steps.with("d", "write behind a hole", [](File& file) { return write(file, 256 * kBlock, kBlock); });
   steps.with("d", "read of the hole", read_all);
   steps.with("d", "sync with a hole", judge);
+  steps.with("d", "read of what is known afterwards", read_all);
   steps.with("d", "report", [](File& file) -> Result<void> {
     ASSIGN_OR_RETURN(const auto extents, file.extents());
     if (extents.size() != 1 || extents.front().offset != 256 * kBlock) return fail(EPROTO);

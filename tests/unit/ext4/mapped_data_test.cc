@@ -86,6 +86,42 @@ TEST_F(MappedFile, AHoleReachesToTheNextExtentAndBeyondTheEnd) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
+// Of the rest the kernel may have a mapping in its cache, which it has told of.
+TEST_F(MappedFile, WhatIsReportedBeginsWhereItWasAskedFor) {
+  mount();
+  file_ = volume_->make_file(kRootInode, "file");
+  write(0, std::string(10 * kBlock, 'x'));
+  const auto all = ask(0, 10 * kBlock, MappingPurpose::kReport);
+  const auto rest = ask(7 * kBlock + 5, kBlock, MappingPurpose::kReport);
+  EXPECT_EQ(rest->offset, 7 * kBlock);
+  EXPECT_EQ(rest->length, 3 * kBlock);
+  EXPECT_EQ(rest->device_offset, all->device_offset + 7 * kBlock);
+  EXPECT_EQ(ask(7 * kBlock, kBlock, MappingPurpose::kRead)->offset, 0U) << "who uses it learns all of it";
+}
+
+// FIEMAP asks on to there, and must come to an end.
+TEST_F(MappedFile, TheLastHoleThatIsReportedReachesAsFarAsNumbersDo) {
+  for (const char* const options :
+       {"-t ext4 -b 4096", "-t ext4 -b 1024", "-t ext2 -b 1024", "-t ext4 -O ^huge_file"}) {
+    SCOPED_TRACE(options);
+    mount(options);
+    file_ = volume_->make_file(kRootInode, "file");
+    resize(10 * kBlock);
+    write(kBlock, std::string(kBlock, 'x'));
+    constexpr std::uint64_t kLast = (std::uint64_t{1} << 63) - 1;
+    int asked = 0;
+    for (std::uint64_t at = 0; at < kLast && asked < 20; ++asked) {
+      const auto found = ask(at, kLast - at, MappingPurpose::kReport);
+      ASSERT_TRUE(found);
+      ASSERT_LE(found->offset, at);
+      ASSERT_GT(found->offset + found->length, at);
+      at = found->offset + found->length;
+    }
+    EXPECT_LT(asked, 20);
+    EXPECT_EQ(volume_->unmount_and_check(), "");
+  }
+}
+
 TEST_F(MappedFile, OverwritesOfWrittenBlocksOnlyAreSaid) {
   mount();
   file_ = volume_->make_file(kRootInode, "file");

@@ -123,6 +123,8 @@ class Ext4FileSystem final : public FileSystem, public MappingService {
   auto retried(const Operation& operation);
   template <class T>
   Result<T> synced_result(Result<T> done, Changed changed, std::initializer_list<InodeNumber> inodes);
+  // All that is known in memory, but for errors of files' data.
+  Result<void> sync_volume();
   Result<void> sync_if_asked(Changed changed, std::initializer_list<InodeNumber> inodes);
   // The public ones, but for that.
   Result<Attributes> set_attributes_unsynced(InodeNumber number, const AttributeChanges& changes);

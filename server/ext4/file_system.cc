@@ -241,12 +241,16 @@ Result<void> Ext4FileSystem::sync_inode(InodeNumber inode, SyncWhat what) {
 }
 
 Result<void> Ext4FileSystem::sync() {
+  RETURN_IF_ERROR(sync_volume());
+  return mapped_.any_error();
+}
+
+Result<void> Ext4FileSystem::sync_volume() {
   RETURN_IF_ERROR(volume_->check_alive());
   const auto settled = mapped_.settle_all();
   RETURN_IF_ERROR(volume_->write_back());
   RETURN_IF_ERROR(flush_device());
-  RETURN_IF_ERROR(settled);
-  return mapped_.any_error();
+  return settled;
 }
 
 Result<void> Ext4FileSystem::flush_device() {
@@ -275,8 +279,10 @@ Result<void> Ext4FileSystem::freeze() {
   return outcome;
 }
 
+// As ext4 whatever comes: after an error the kernel would leave everybody waiting. It was told to Events, and
+// the next write-back tries again.
 Result<void> Ext4FileSystem::thaw() {
-  RETURN_IF_ERROR(volume_->thaw());
+  (void)volume_->thaw();
   go_on();
   return {};
 }
@@ -309,7 +315,8 @@ bool Ext4FileSystem::initialise_inode_table() {
 }
 
 Result<void> Ext4FileSystem::unmount() {
-  // If it is frozen nobody will thaw it any more.
+  // Nobody will thaw it any more. It is not called clean while it is changed.
+  if (volume_->own_changes().are_stopped()) (void)volume_->thaw();
   volume_->own_changes().go_on();
   // Before the last writes, which may be many. What it finds is told, and write_out() fails.
   (void)volume_->check_claim();

@@ -37,6 +37,7 @@ void MappedFiles::note_error(InodeNumber inode, Errno error) {
   auto files = files_.lock();
   auto& file = files->known[inode];
   if (!file.error) file.error = error;
+  file.told = File::Told::kNobody;
 }
 
 std::optional<Errno> MappedFiles::take_error(InodeNumber inode) {
@@ -47,10 +48,13 @@ std::optional<Errno> MappedFiles::take_error(InodeNumber inode) {
 
 std::optional<Errno> MappedFiles::any_error() {
   auto files = files_.lock();
-  if (auto lost = std::exchange(files->lost_error, std::nullopt)) return lost;
-  const auto found =
-      std::ranges::find_if(files->known, [](const auto& file) { return file.second.error.has_value(); });
-  return found == files->known.end() ? std::nullopt : found->second.error;
+  auto error = std::exchange(files->lost_error, std::nullopt);
+  for (auto& [inode, file] : files->known) {
+    if (!file.error || file.told == File::Told::kAnySync) continue;
+    if (!error) error = file.error;
+    file.told = File::Told::kAnySync;
+  }
+  return error;
 }
 
 std::vector<InodeNumber> MappedFiles::all_with_size() {
@@ -67,7 +71,8 @@ void MappedFiles::forget(InodeNumber inode) {
   auto files = files_.lock();
   const auto found = files->known.find(inode);
   if (found == files->known.end()) return;
-  if (found->second.error) files->lost_error = found->second.error;
+  const File& file = found->second;
+  if (file.error && file.told == File::Told::kNobody) files->lost_error = file.error;
   files->known.erase(found);
 }
 

@@ -32,7 +32,7 @@ class MappedFiles {
   // The caller's data did not reach the volume: the first sync after it says so, once.
   void note_error(InodeNumber inode, Errno error);
   std::optional<Errno> take_error(InodeNumber inode);
-  // Of any file, also of one that was forgotten since the last time.
+  // Of any file, also of one that was forgotten since; once, and take_error() says it all the same.
   std::optional<Errno> any_error();
 
   // Those that have a size noted.
@@ -46,6 +46,7 @@ class MappedFiles {
   struct File {
     std::uint64_t size = 0;
     std::optional<Errno> error;
+    enum class Told { kNobody, kAnySync } told = Told::kNobody;  // of the error
     [[nodiscard]] bool is_dull() const { return size == 0 && !error; }
   };
   struct Files {

@@ -29,12 +29,13 @@ class OwnChanges {
     const bool is_allowed_;
   };
 
-  // None is under way any more when it returns. First of all no other begins: turns share the lock, and could
-  // follow each other for ever.
+  // None that is allowed is under way any more when it returns. First of all no other is: turns share the
+  // lock, and could follow each other for ever.
   void stop() {
     stopped_ = true;
     const std::unique_lock lock(lock_);
   }
+  [[nodiscard]] bool are_stopped() const { return stopped_; }
   void go_on() {
     const std::unique_lock lock(lock_);
     stopped_ = false;

@@ -22,7 +22,7 @@ Result<void> Ext4FileSystem::sync_if_asked(Changed changed, std::initializer_lis
     const auto inode = metadata_.inodes.read_from_handle(held);
     asked = asked || (inode && inode->has(flags));
   }
-  return asked ? sync() : Result<void>();
+  return asked ? sync_volume() : Result<void>();
 }
 
 // What was freed lately is not given out before a write-back, and what is being discarded not before that has

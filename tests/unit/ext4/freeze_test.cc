@@ -2,6 +2,9 @@
 // What lies on the medium while a mounted volume is frozen: what a snapshot of the device would hold.
 #include <fmt/format.h>
 
+#include "server/ext4/ext2.h"
+#include "tests/devices/faulty_backend.h"
+#include "tests/devices/recording_backend.h"
 #include "tests/unit/ext4/test_volume.h"
 
 namespace fuse4fs::ext4 {
@@ -80,6 +83,51 @@ TEST(Freeze, AnUnmountOfAFrozenVolumeDeletesWhatWasForgotten) {
   ASSERT_TRUE(fs.freeze());
   fs.forget(file, 1);
   EXPECT_EQ(volume.unmount_and_check(), "");
+}
+
+// A power cut in the middle must not leave a volume that nobody looks at.
+TEST(Freeze, AnUnmountOfAFrozenVolumeFirstSaysThatItIsNotClean) {
+  const auto recording = std::make_shared<cache::Recording>();
+  TestVolume volume;
+  volume.wrap_device = [&](auto device) {
+    return std::make_unique<cache::RecordingBackend>(std::move(device), recording);
+  };
+  auto& fs = volume.mount();
+  const auto file = volume.make_file(kRootInode, "file");
+  volume.write(file, 0, std::string(100'000, 'x'));
+  ASSERT_TRUE(fs.unlink(kRootInode, "file"));
+  const auto other = volume.make_file(kRootInode, "other");
+  fs.forget(file, 1);
+  ASSERT_TRUE(fs.freeze());
+  ASSERT_EQ(state_of(volume), "clean\n");
+  const std::size_t since = recording->operations().size();
+  fs.forget(other, 1);
+  EXPECT_EQ(volume.unmount_and_check(), "");
+  const auto& operations = recording->operations();
+  ASSERT_GT(operations.size(), since);
+  constexpr std::size_t kState = 1024 + 0x3A;  // s_state, within the device
+  const auto& first = operations[since];
+  ASSERT_LE(first.offset, kState);
+  ASSERT_GT(first.offset + first.length, kState);
+  EXPECT_EQ(first.bytes[kState - first.offset] & std::byte{EXT2_VALID_FS}, std::byte{0});
+}
+
+// The kernel would leave everybody waiting.
+TEST(Freeze, AThawThatTheDeviceDoesNotTakeIsOneAllTheSame) {
+  const auto faults = std::make_shared<cache::Faults>();
+  TestVolume volume("-t ext4 -e continue");
+  volume.wrap_device = [&](auto device) {
+    return std::make_unique<cache::FaultyBackend>(std::move(device), faults);
+  };
+  auto& fs = volume.mount();
+  ASSERT_TRUE(fs.freeze());
+  faults->add({.operation = cache::Fault::Operation::kWrite, .times = cache::Fault::kForever});
+  EXPECT_TRUE(fs.thaw());
+  faults->clear();
+  EXPECT_EQ(state_of(volume), "clean\n");
+  ASSERT_TRUE(fs.write_back());
+  EXPECT_NE(state_of(volume), "clean\n") << "tried again";
+  EXPECT_EQ(fs.unmount().error(), Errno(EIO)) << "something was lost";
 }
 
 TEST(Freeze, AVolumeWithErrorsIsNotCalledClean) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "server/ext4/ext2.h"
 #include "tests/unit/ext4/mapped_file.h"
 
 namespace fuse4fs::ext4 {
@@ -274,8 +275,24 @@ TEST_F(MappedFile, AFailedWriteIsToldOnceAndShowsNothing) {
   EXPECT_EQ(completed(0, kBlock, true, Errno(EIO)), 0U);
   EXPECT_EQ(ask(0, 1, MappingPurpose::kRead)->kind, Kind::kUnwritten);
   EXPECT_EQ(volume_->fs().sync().error(), Errno(EIO));
-  EXPECT_EQ(sync().error(), Errno(EIO));
+  EXPECT_TRUE(volume_->fs().sync()) << "once";
+  EXPECT_EQ(sync().error(), Errno(EIO)) << "and to who asks for the file";
   EXPECT_TRUE(sync());
+  EXPECT_EQ(completed(0, kBlock, true, Errno(EIO)), 0U);
+  EXPECT_EQ(volume_->fs().sync().error(), Errno(EIO)) << "another one";
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// What is made there is on the medium, whatever became of somebody's data.
+TEST_F(MappedFile, AFailedWriteIsNothingToASynchronousDirectory) {
+  mount();
+  auto& fs = volume_->fs();
+  const auto directory = volume_->make_directory(kRootInode, "directory");
+  ASSERT_TRUE(fs.set_flags(directory, fs.flags(directory)->flags | EXT2_DIRSYNC_FL));
+  file_ = volume_->make_file(kRootInode, "file");
+  EXPECT_EQ(completed(0, kBlock, true, Errno(EIO)), 0U);
+  EXPECT_TRUE(fs.make(directory, "name", {.mode = S_IFREG | 0644}));
+  EXPECT_EQ(fs.sync().error(), Errno(EIO));
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 

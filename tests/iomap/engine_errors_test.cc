@@ -10,6 +10,7 @@
 #include <fstream>
 #include <random>
 
+#include "base/zeros.h"
 #include "tests/devices/faulty_backend.h"
 #include "tests/devices/memory_backend.h"
 #include "tests/devices/recording_backend.h"
@@ -32,10 +33,6 @@ Bytes bytes_of(const std::filesystem::path& path) {
   std::ifstream(path, std::ios::binary)
       .read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   return bytes;
-}
-
-bool is_zero(const Bytes& bytes) {
-  return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
 // A volume that is full of somebody's old data, on a device that fails as it is told.

@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "base/zeros.h"
 #include "tests/iomap/scenario.h"
 
 namespace fuse4fs::iomap_model {
@@ -188,8 +189,7 @@ std::optional<std::string> LoadHistory::judge(const File& file, Moment cut, cons
     return fmt::format("size {}, between {} and {} expected", size, limits.least, limits.most);
   const Replaced nothing(size + found.behind.size(), 0);
   if (auto wrong = judge_bytes(file, cut, found.bytes, promise ? *promise : nothing)) return wrong;
-  if (std::ranges::all_of(found.behind, [](std::byte byte) { return byte == std::byte{0}; }))
-    return std::nullopt;
+  if (is_zero(found.behind)) return std::nullopt;
   if (ends == Ends::kExact) return fmt::format("not only zeros behind its end at {}", size);
   auto longer = found.bytes;
   longer.insert(longer.end(), found.behind.begin(), found.behind.end());

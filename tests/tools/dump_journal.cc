@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/quoted.h"
+#include "base/zeros.h"
 #include "image_journal.h"
 #include "server/journal/records.h"
 #include "server/journal/recovery.h"
@@ -181,9 +182,7 @@ void print_fast_block(std::uint32_t place, std::span<const std::byte> block) {
 void print_fast_commits(LogSource& log, const JournalSuperblock& superblock) {
   std::vector<std::byte> block(superblock.block_size);
   for (std::uint32_t place = superblock.fast_commit_first; place < superblock.max_length; ++place) {
-    if (log.read(place, block) &&
-        std::ranges::any_of(block, [](std::byte byte) { return byte != std::byte{0}; }))
-      print_fast_block(place, block);
+    if (log.read(place, block) && !is_zero(block)) print_fast_block(place, block);
   }
 }
 

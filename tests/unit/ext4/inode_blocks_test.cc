@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/zeros.h"
 #include "tests/unit/ext4/open_volume.h"
 
 namespace fuse4fs::ext4 {
@@ -262,7 +263,7 @@ TEST_P(InodeBlocksTest, FieldsThatEndBeforeTheHalfOfTheChecksumHaveTheOther) {
 TEST_P(InodeBlocksTest, OneThatWasNeverThereNeedsNoChecksum) {
   const InodeNumber unused = first_ + 200;
   EXPECT_EQ(error_of_reading(unused), Errno(0));
-  EXPECT_TRUE(std::ranges::all_of(read(unused), [](std::byte byte) { return byte == std::byte{0}; }));
+  EXPECT_TRUE(is_zero(read(unused)));
   if (inode_size() == 128) return;
   damage(unused, 200);
   EXPECT_EQ(error_of_reading(unused), Errno(0));

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <fstream>
 
+#include "base/zeros.h"
 #include "tests/devices/faulty_backend.h"
 #include "tests/devices/recording_backend.h"
 #include "tests/unit/ext4/open_volume.h"
@@ -168,8 +169,7 @@ TEST_F(LazyTables, HaveZerosBeforeADescriptorSaysThatTheyAreUsed) {
   ASSERT_LT(descriptor, operations.size());
   EXPECT_LT(zeros, flush);
   EXPECT_LT(flush, descriptor);
-  EXPECT_TRUE(
-      std::ranges::all_of(operations[zeros].bytes, [](std::byte byte) { return byte == std::byte{0}; }));
+  EXPECT_TRUE(fuse4fs::is_zero(operations[zeros].bytes));
   EXPECT_EQ(volume_.unmount_and_check(), "");
 }
 

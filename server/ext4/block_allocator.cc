@@ -24,8 +24,7 @@ BlockRun BlockAllocator::whole(BlockRun run) const {
 }
 
 Result<BlockRun> BlockAllocator::take(const Request& request) {
-  const bool is_open = request.reserve == Request::Reserve::kOpen;
-  return take(request, kept_blocks() + (is_open ? 0 : reserved_blocks()));
+  return take(request, kept_for(request.reserve));
 }
 
 BlockAllocator::Request::Reserve BlockAllocator::reserve_for(const Inode& inode) const {
@@ -50,6 +49,12 @@ Result<BlockRun> BlockAllocator::take_for_map(std::uint64_t goal) {
 }
 
 Result<BlockRun> BlockAllocator::take(const Request& request, std::uint64_t kept) {
+  auto taken = find_and_take(request, kept);
+  if (!taken && taken.error() == Errno(ENOSPC)) refusals_.fetch_add(1, std::memory_order_relaxed);
+  return taken;
+}
+
+Result<BlockRun> BlockAllocator::find_and_take(const Request& request, std::uint64_t kept) {
   const std::uint64_t cluster = volume_.cluster_blocks();
   const auto up = [&](std::uint64_t blocks) { return (blocks + cluster - 1) & ~(cluster - 1); };
   const std::uint64_t begin = volume_.super().s_first_data_block;
@@ -148,6 +153,15 @@ std::uint64_t BlockAllocator::free_blocks() {
 std::uint64_t BlockAllocator::usable_blocks() {
   const std::uint64_t free = free_blocks();
   return free - std::min(free, volume_.order().unreleased().blocks());
+}
+
+std::uint64_t BlockAllocator::usable_blocks(const Inode& inode) {
+  const std::uint64_t usable = usable_blocks(), kept = kept_for(reserve_for(inode));
+  return usable - std::min(usable, kept);
+}
+
+std::uint64_t BlockAllocator::kept_for(Request::Reserve reserve) const {
+  return kept_blocks() + (reserve == Request::Reserve::kOpen ? 0 : reserved_blocks());
 }
 
 std::uint64_t BlockAllocator::kept_blocks() const {

@@ -10,6 +10,7 @@
 // credentials, so it goes by who owns the file, but where a request says who asks (Inode::caller).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <utility>
@@ -62,20 +63,27 @@ class BlockAllocator {
   [[nodiscard]] std::uint64_t free_blocks();
   // Without those that wait for their release.
   [[nodiscard]] std::uint64_t usable_blocks();
+  // Of these: what take() gives an inode.
+  [[nodiscard]] std::uint64_t usable_blocks(const Inode& inode);
   // Of those take() gives none: an extent tree can still split when the volume is full. As the kernel: a
   // fiftieth of the clusters, 4096 at most (Documentation/ABI/testing/ sysfs-fs-ext4, reserved_clusters).
   [[nodiscard]] std::uint64_t kept_blocks() const;
+  // How often there were none to take, so far: an ENOSPC may have other causes.
+  [[nodiscard]] std::uint64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }
   // The root's, in whole clusters.
   [[nodiscard]] std::uint64_t reserved_blocks() const;
 
  private:
   Result<BlockRun> take(const Request& request, std::uint64_t kept);
+  Result<BlockRun> find_and_take(const Request& request, std::uint64_t kept);
+  [[nodiscard]] std::uint64_t kept_for(Request::Reserve reserve) const;
   Result<BlockRun> search(const BlockBitmaps::Search& wish);
   Result<BlockRun> search_from(std::uint64_t goal, BlockBitmaps::Search& search);
   [[nodiscard]] BlockRun whole(BlockRun run) const;
 
   Volume& volume_;
   Keeper keeper_;
+  std::atomic<std::uint64_t> refusals_ = 0;
 };
 
 }  // namespace fuse4fs::ext4

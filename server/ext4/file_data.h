@@ -44,6 +44,8 @@ class FileData {
                              AttributeChanges::Privileges privileges);
 
   // What FileSystem says of them: file_ranges.cc.
+  // What change_range() refuses before it changes anything: EINVAL, EPERM, EFBIG.
+  [[nodiscard]] Result<void> may_change_range(const Inode& inode, RangeChange change, ByteRange range) const;
   Result<void> change_range(InodeNumber number, RangeChange change, ByteRange range, EndOfFile end_of_file,
                             AttributeChanges::Privileges privileges, std::optional<Caller> caller);
   Result<std::uint64_t> seek(InodeNumber number, std::uint64_t offset, SeekTarget target);

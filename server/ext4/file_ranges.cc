@@ -41,28 +41,32 @@ std::uint64_t FileData::volume_size_limit() const {
   return limit;
 }
 
+Result<void> FileData::may_change_range(const Inode& inode, RangeChange change, ByteRange range) const {
+  if (range.length == 0) return fail(EINVAL);
+  RETURN_IF_ERROR(must_be_file(inode));
+  if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
+  if (inode.has(EXT2_APPEND_FL) && change != RangeChange::kAllocate) return fail(EPERM);
+  const std::uint64_t limit = volume_size_limit();
+  return range.offset > limit || range.length > limit - range.offset ? fail(EFBIG) : Result<void>();
+}
+
 Result<void> FileData::change_range(InodeNumber number, RangeChange change, ByteRange range,
                                     EndOfFile end_of_file, AttributeChanges::Privileges privileges,
                                     std::optional<Caller> caller) {
-  if (range.length == 0) return fail(EINVAL);
-  if (range.offset > INT64_MAX || range.length > INT64_MAX - range.offset) return fail(EFBIG);
-  const std::uint64_t end = range.offset + range.length;
   // All of the file, as the kernel's inode lock: the map changes in several steps.
   const auto claim = claims_.claim(number, 0, RangeClaims::kToTheEnd, RangeClaims::Mode::kExclusive);
   {
     const auto held = metadata_.inodes.lock(number);
     RETURN_IF_ERROR(volume_.check_writable());
     ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
-    RETURN_IF_ERROR(must_be_file(inode));
-    if (inode.has(EXT2_IMMUTABLE_FL)) return fail(EPERM);
-    if (inode.has(EXT2_APPEND_FL) && change != RangeChange::kAllocate) return fail(EPERM);
-    if (end > volume_size_limit()) return fail(EFBIG);
+    RETURN_IF_ERROR(may_change_range(inode, change, range));
     const auto handle = volume_.journal().start(credits::of_map);
     RETURN_IF_ERROR(leave_inode(inode));
     if (change != RangeChange::kPunchHole && !inode.has(EXT4_EXTENTS_FL)) return fail(EOPNOTSUPP);
     RETURN_IF_ERROR(note_change(inode, privileges));
     RETURN_IF_ERROR(metadata_.inodes.write(inode));
   }
+  const std::uint64_t end = range.offset + range.length;
   if (change == RangeChange::kPunchHole) return punch(number, range.offset, end);
   if (change == RangeChange::kCollapse) return collapse(number, range.offset, end);
   if (change == RangeChange::kInsert) return insert(number, range.offset, range.length);

@@ -153,14 +153,16 @@ void MappedData::note_range_change(InodeNumber number, RangeChange change, ByteR
   const auto held = metadata_.inodes.lock_shared(number);
   const auto inode = metadata_.inodes.read_from_handle(held);
   // Without extents nothing can be asked for behind the end of a file, and nothing may stay there.
-  if (!inode || !inode->has(EXT4_EXTENTS_FL)) return;
-  const std::uint64_t last = range.offset + std::min(range.length, ~range.offset);
-  const std::uint64_t first = range.offset >> volume_.block_bits(), end = volume_.blocks_for(last);
+  if (!inode || !inode->has(EXT4_EXTENTS_FL) || !data_.may_change_range(*inode, change, range)) return;
+  // That does nothing.
+  if (change == RangeChange::kPunchHole && range.offset >= files_.end_of(*inode)) return;
+  const std::uint64_t first = range.offset >> volume_.block_bits(),
+                      end = volume_.blocks_for(range.offset + range.length);
   switch (change) {
     case RangeChange::kAllocate:
     case RangeChange::kZero:
     case RangeChange::kPunchHole:
-      return given_.keep(number, first, end);
+      return given_.disown(number, first, end);
     case RangeChange::kCollapse:
     case RangeChange::kInsert:
       given_.forget_ahead(number);

@@ -193,9 +193,10 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it.
     const bool moves_out = found.kind == Kind::kInline && request.purpose == MappingPurpose::kZero;
     if (!moves_out && (!writes || found.has_blocks())) {
+      const std::uint64_t end =
+          std::min(request.range.offset + request.range.length, found.offset + found.length);
       if (writes)
-        given_.note_asked(number, request.range.offset >> volume_.block_bits(),
-                          volume_.blocks_for(request.range.offset + request.range.length));
+        given_.note_asked(number, request.range.offset >> volume_.block_bits(), volume_.blocks_for(end));
       remember_next(inode, request, found);
       hand_over(inode, request, found);
       return found;
@@ -234,11 +235,7 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
     RETURN_IF_ERROR(preallocation_.leave_behind(inode, first));
   // Its pages are in memory already: they are written back as the kernel's ext4 does it, which is root.
   if (request.purpose == MappingPurpose::kWriteBack) inode.caller = Caller{};
-  auto filled = fill(inode, given.first, given.end);
-  if (!filled && given.first < first) {
-    given = {.first = first, .end = needed};
-    filled = fill(inode, first, needed);
-  }
+  const auto filled = fill_more(inode, given, {.first = first, .end = needed});
   if (inode.found_in_use) held.set_blocks_checked(true);
   // What was allocated stays, whatever comes next.
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
@@ -320,6 +317,21 @@ void MappedData::remember_next(const Inode& inode, const MappingRequest& request
     at = mapping->offset + mapping->length;
   }
   read_ahead_.reached(inode.number, at);
+}
+
+Result<void> MappedData::fill_more(Inode& inode, Blocks& given, Blocks needed) {
+  const Blocks more = given;
+  const auto filled = fill(inode, more.first, more.end);
+  if (filled || (more.first == needed.first && more.end == needed.end)) return filled;
+  given = needed;
+  // Nobody was told of the rest: what it took is there again, at the latest after a write-back.
+  const auto unmap = [&](std::uint64_t first, std::uint64_t end) {
+    return first < end ? metadata_.extents.remove(inode, first, end - first, ExtentMap::Handles::kSeveral)
+                       : Result<void>();
+  };
+  RETURN_IF_ERROR(unmap(more.first, needed.first));
+  RETURN_IF_ERROR(unmap(needed.end, more.end));
+  return fill(inode, needed.first, needed.end);
 }
 
 Result<void> MappedData::fill(Inode& inode, std::uint64_t first, std::uint64_t end) {

@@ -90,6 +90,9 @@ class MappedData {
   Result<std::uint64_t> first_given(const Inode& inode, std::uint64_t first, std::uint64_t needed);
   [[nodiscard]] bool must_be_reported(const Inode& inode, const MappingRequest& request,
                                       const DataMapping& found);
+  // All that is to be given, or where there is no room for it, what is needed; which it was is said in
+  // `given`.
+  Result<void> fill_more(Inode& inode, Blocks& given, Blocks needed);
   Result<void> fill(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> fill_indirect(Inode& inode, std::uint64_t first, std::uint64_t end);
   Result<void> clear(const Mapping& blocks);

@@ -111,7 +111,8 @@ class MappingCache {
   // So that the caller need not ask. Whether it is kept: what is not costs a question, nothing else.
   virtual bool remember(InodeNumber inode, const DataMapping& mapping) = 0;
   // Metadata blocks that may become file data: nothing of the device's page cache may be written over them.
-  // The same after an error.
+  // The same after an error. For who has metadata there: this engine has none
+  // (server/cache/direct_backend.h), and does not ask for it.
   virtual Result<void> forget_device(ByteRange range) = 0;
 };
 

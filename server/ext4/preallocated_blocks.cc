@@ -59,10 +59,9 @@ void PreallocatedBlocks::shorten(InodeNumber inode, std::uint64_t asked, std::ui
 void PreallocatedBlocks::forget_ahead(InodeNumber inode, std::uint64_t from) {
   change(inode, [&](File& file) {
     Ahead& ahead = file.ahead;
-    ahead = from <= ahead.first ? Ahead{}
-                                : Ahead{.floor = std::min(ahead.floor, from),
-                                        .first = ahead.first,
-                                        .end = std::min(ahead.end, from)};
+    ahead = {.floor = std::min(ahead.floor, from),
+             .first = std::min(ahead.first, from),
+             .end = std::min(ahead.end, from)};
     file.departure = {};
   });
 }
@@ -126,7 +125,7 @@ void PreallocatedBlocks::note_settled(InodeNumber inode, std::uint64_t first, st
   change(inode, [&](File& file) { file.settle(first, end); });
 }
 
-void PreallocatedBlocks::keep(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
+void PreallocatedBlocks::disown(InodeNumber inode, std::uint64_t first, std::uint64_t end) {
   change(inode, [&](File& file) {
     file.settle(first, end);
     Ahead& ahead = file.ahead;

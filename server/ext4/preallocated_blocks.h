@@ -58,8 +58,8 @@ class PreallocatedBlocks {
   void note_asked(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   // They hold data, or nothing at all any more.
   void note_settled(InodeNumber inode, std::uint64_t first, std::uint64_t end);
-  // Somebody asked for these: they stay.
-  void keep(InodeNumber inode, std::uint64_t first, std::uint64_t end);
+  // Somebody asked for these, or has them punched out: not to be taken back.
+  void disown(InodeNumber inode, std::uint64_t first, std::uint64_t end);
   // It has only so many blocks now.
   void cut(InodeNumber inode, std::uint64_t blocks);
   // Nobody knows the inode any more, or it is gone.

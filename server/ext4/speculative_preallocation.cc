@@ -51,7 +51,7 @@ std::uint64_t SpeculativePreallocation::end_ahead(const Inode& inode, const Mapp
     return needed.end;
   const std::uint64_t most = request.purpose == MappingPurpose::kDirectWrite ? kMostDirect : kMost;
   const std::uint64_t wish = std::clamp(std::bit_floor(end), kLeast, most) >> volume_.block_bits();
-  const std::uint64_t share = metadata_.blocks.usable_blocks() / kPlenty;
+  const std::uint64_t share = metadata_.blocks.usable_blocks(inode) / kPlenty;
   const std::uint64_t others = given_.blocks_ahead();
   const std::uint64_t ahead = std::min(wish, share > others ? share - others : 0);
   if (ahead == 0) return needed.end;
@@ -71,7 +71,7 @@ SpeculativePreallocation::Blocks SpeculativePreallocation::blocks_in_hole(const 
   if (given_.written(inode.number) == Written::kDirectly) return needed;
   const std::uint64_t beside = given_.blocks_beside();
   const std::uint64_t most = std::min(kMostBeside >> volume_.block_bits(),
-                                      (metadata_.blocks.usable_blocks() + beside) / kPlentyBeside);
+                                      (metadata_.blocks.usable_blocks(inode) + beside) / kPlentyBeside);
   const std::uint64_t unit = kBeside >> volume_.block_bits();
   if (unit <= 1 || beside + unit > most) return needed;
   const Blocks given{.first = needed.first / unit * unit,
@@ -144,21 +144,23 @@ Result<void> SpeculativePreallocation::trim(const InodeTable::Exclusive& held) {
   return trim_beside(held, given_.beside_of(held.number()));
 }
 
-Result<void> SpeculativePreallocation::trim_ahead(const InodeTable::Exclusive& held, std::uint64_t from) {
+Result<std::uint64_t> SpeculativePreallocation::trim_ahead(const InodeTable::Exclusive& held,
+                                                           std::uint64_t from) {
   const InodeNumber number = held.number();
   if (given_.ahead_of(number).is_empty() || !volume_.check_writable() ||
       !metadata_.inodes.read_from_handle(held))
-    return {};
+    return 0;
   ASSIGN_OR_RETURN(Inode inode, metadata_.inodes.read_for_change(held));
   const Unused unused = unused_of(inode);
   const std::uint64_t end = unused.first + unused.count;
   const std::uint64_t first = std::max(unused.first, from);
   given_.forget_ahead(number, first > unused.first ? first : 0);
-  if (first >= end) return {};
+  if (first >= end) return 0;
   const auto handle = volume_.journal().start(credits::of_map);
   const auto done = metadata_.extents.remove(inode, first, end - first, ExtentMap::Handles::kSeveral);
   RETURN_IF_ERROR(metadata_.inodes.write(inode));
-  return done;
+  RETURN_IF_ERROR(done);
+  return end - first;
 }
 
 Result<void> SpeculativePreallocation::trim_beside(const InodeTable::Exclusive& held,
@@ -242,10 +244,17 @@ void SpeculativePreallocation::age() {
 }
 
 bool SpeculativePreallocation::give_back_for_room() {
-  const unsigned before = times_for_room_;
+  const std::uint64_t before = rounds_for_room_;
   const std::unique_lock turn(room_);
   // Somebody else has done it meanwhile.
-  if (times_for_room_ != before) return true;
+  if (rounds_for_room_ != before) return last_round_found_room_;
+  last_round_found_room_ = false;
+  ++rounds_for_room_;
+  last_round_found_room_ = look_for_room();
+  return last_round_found_room_;
+}
+
+bool SpeculativePreallocation::look_for_room() {
   struct Departures {
     PreallocatedBlocks& given;
     std::vector<InodeNumber> files;
@@ -255,17 +264,20 @@ bool SpeculativePreallocation::give_back_for_room() {
   } leaving{.given = given_, .files = {}};
   const auto all = given_.all(Written::kByPages);
   leaving.files.reserve(all.size());
-  for (const InodeNumber number : all)
-    if (!given_.ahead_of(number).is_empty() && take_mappings_back(number, Why::kRoom))
-      leaving.files.push_back(number);
-  if (leaving.files.empty()) return false;
+  bool any_leaves = false;
+  for (const InodeNumber number : all) {
+    if (given_.ahead_of(number).is_empty()) continue;
+    leaving.files.push_back(number);
+    any_leaves = take_mappings_back(number, Why::kRoom) || any_leaves;
+  }
+  if (!any_leaves) return false;
   std::this_thread::sleep_for(kUnderWay);
   bool any = false;
   for (const InodeNumber number : leaving.files) {
     const auto held = metadata_.inodes.lock(number);
-    if (const auto from = given_.departed_ahead(number, {})) any = trim_ahead(held, *from).has_value() || any;
+    if (const auto from = given_.departed_ahead(number, {}))
+      any = trim_ahead(held, *from).value_or(0) != 0 || any;
   }
-  if (any) ++times_for_room_;
   return any;
 }
 

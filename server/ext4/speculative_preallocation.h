@@ -54,7 +54,7 @@ class SpeculativePreallocation {
   // Some seconds are over.
   void age();
   // A change found no room. Whether there may be more now, at the latest after a write-back. May take a
-  // second, and another one for who did it just then.
+  // second, or what is left of the one of who does it just then.
   bool give_back_for_room();
   // The caller is gone.
   void give_back_all();
@@ -70,8 +70,9 @@ class SpeculativePreallocation {
   // The caller is to come and ask again. Whether something leaves now.
   bool take_mappings_back(InodeNumber number, PreallocatedBlocks::Why why);
   void take_mappings_beside_back(InodeNumber number);
-  // From this block on.
-  Result<void> trim_ahead(const InodeTable::Exclusive& held, std::uint64_t from);
+  bool look_for_room();
+  // From this block on. How many were unmapped.
+  Result<std::uint64_t> trim_ahead(const InodeTable::Exclusive& held, std::uint64_t from);
   Result<void> trim_beside(const InodeTable::Exclusive& held, const BlockRuns& beside);
   Result<void> remove_beside(Inode& inode, const BlockRuns& beside);
 
@@ -81,7 +82,8 @@ class SpeculativePreallocation {
   PreallocatedBlocks& given_;
   std::atomic<MappingCache*> cache_ = nullptr;
   RankedMutex<std::mutex, LockRank::kRoom> room_;
-  std::atomic<unsigned> times_for_room_ = 0;
+  std::atomic<std::uint64_t> rounds_for_room_ = 0;
+  bool last_round_found_room_ = false;  // under room_
 };
 
 }  // namespace fuse4fs::ext4

@@ -32,13 +32,16 @@ auto Ext4FileSystem::retried(const Operation& operation) {
   constexpr int kTries = 4;
   auto& unreleased = volume_->order().unreleased();
   const std::uint64_t ended = unreleased.discards_ended();
+  const std::uint64_t refusals = metadata_.blocks.refusals();
   auto done = operation();
   while (!done && done.error() == kWriteBackFirst) {
     if (const auto written = volume_->write_back(); !written) return decltype(done)(fail(written.error()));
     done = operation();
   }
   const auto found_no_room = [&] { return !done && done.error() == Errno(ENOSPC); };
-  if (found_no_room() && mapped_.preallocation().give_back_for_room()) done = operation();
+  if (found_no_room() && metadata_.blocks.refusals() != refusals &&
+      mapped_.preallocation().give_back_for_room())
+    done = operation();
   std::optional<Unreleased::NoDiscards> no_discards;
   for (int i = 1; i < kTries && found_no_room(); ++i) {
     // Each time: the write-back may have been another's, who discards what it released.
@@ -117,8 +120,8 @@ Result<SectorCounts> Ext4FileSystem::write(InodeNumber inode, std::uint64_t offs
 Result<void> Ext4FileSystem::change_range(InodeNumber inode, RangeChange change, ByteRange range,
                                           EndOfFile end_of_file, AttributeChanges::Privileges privileges,
                                           std::optional<Caller> caller) {
-  mapped_.note_range_change(inode, change, range);
   RETURN_IF_ERROR(mapped_.show_size(inode));
+  mapped_.note_range_change(inode, change, range);
   return synced([&] { return data_.change_range(inode, change, range, end_of_file, privileges, caller); },
                 Changed::kInode, {inode});
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Blocks that files are given before they need them.
+#include "server/ext4/preallocated_blocks.h"
 #include "tests/unit/ext4/mapped_file.h"
 
 namespace fuse4fs::ext4 {
@@ -15,6 +16,22 @@ class MappedAhead : public MappedFile {
     EXPECT_GT(mapped(), 11U);
   }
 };
+
+// What lies before that is not forgotten, be it asked for or not.
+TEST(PreallocatedBlocks, OfWhatLiesAheadAPartCanBeForgotten) {
+  PreallocatedBlocks blocks([] { return PreallocatedBlocks::TimePoint(); });
+  constexpr InodeNumber kFile = 12;
+  blocks.note_ahead(kFile, {.floor = 5, .first = 12, .end = 20});
+  blocks.forget_ahead(kFile, 15);
+  EXPECT_EQ(blocks.blocks_ahead(), 3U);
+  blocks.forget_ahead(kFile, 7);
+  EXPECT_EQ(blocks.blocks_ahead(), 0U);
+  blocks.shorten(kFile, 12, 5);
+  EXPECT_EQ(blocks.ahead_of(kFile).first, 5U);
+  EXPECT_EQ(blocks.ahead_of(kFile).end, 7U);
+  blocks.forget_ahead(kFile);
+  EXPECT_FALSE(blocks.knows(kFile));
+}
 
 TEST_F(MappedAhead, ItIsNotCounted) {
   EXPECT_GT(mapped(), 11U);
@@ -243,6 +260,56 @@ TEST_F(MappedAhead, WhereOthersFindNoRoomEveryAnswerHoldsWhatWasAskedFor) {
 TEST_F(MappedAhead, APunchAcrossTheEndLeavesTheCountRight) {
   ASSERT_TRUE(change_range(RangeChange::kPunchHole, {.offset = 8 * kBlock, .length = 12 * kBlock}));
   EXPECT_GE(blocks(), 8U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// Nothing is done then, and nothing becomes the file's for good.
+TEST_F(MappedAhead, APunchBehindTheEndAndWhatIsRefusedLeaveItToBeGivenBack) {
+  const auto ahead = mapped();
+  ASSERT_TRUE(change_range(RangeChange::kPunchHole, {.offset = 12 * kBlock, .length = 100 * kBlock}));
+  EXPECT_EQ(
+      change_range(RangeChange::kAllocate, {.offset = 8 * kBlock, .length = std::uint64_t{1} << 45}).error(),
+      Errno(EFBIG));
+  EXPECT_EQ(change_range(RangeChange::kAllocate, {.offset = 8 * kBlock, .length = ~std::uint64_t{0}}).error(),
+            Errno(EFBIG));
+  EXPECT_EQ(mapped(), ahead);
+  EXPECT_EQ(blocks(), 11U);
+  volume_->fs().forget(file_, 1);
+  file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  EXPECT_EQ(mapped(), 11U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// Where it is not blocks that are wanting, nothing is gained by giving them back.
+TEST_F(MappedAhead, AnAttributeThatIsTooLongTakesNothingBack) {
+  const auto ahead = mapped();
+  const std::string value(5000, 'x');
+  EXPECT_EQ(volume_->fs()
+                .set_xattr(file_, "user.long", std::as_bytes(std::span(value)), XattrMode::kCreateOrReplace,
+                           SetgidBit::kKeep)
+                .error(),
+            Errno(ENOSPC));
+  EXPECT_TRUE(cache_.forgotten.empty());
+  EXPECT_EQ(mapped(), ahead);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+// What is kept for root is not free to others.
+TEST_F(MappedFile, WhereUsersHaveLittleRoomLittleIsGivenEarly) {
+  mount("-t ext4 -b 4096 -m 30");
+  auto& fs = volume_->fs();
+  file_ = volume_->make_file(kRootInode, "rest");
+  constexpr std::uint64_t kLeft = 40;
+  ASSERT_TRUE(change_range(RangeChange::kAllocate,
+                           {.offset = 0, .length = (fs.statistics()->available_blocks - kLeft) * kBlock}));
+  ASSERT_TRUE(fs.sync());
+  file_ = volume_->make_file(kRootInode, "file");
+  ASSERT_TRUE(fs.set_attributes(file_, {.uid = 1000, .gid = 1000}));
+  resize(30 * kBlock);
+  ASSERT_TRUE(ask(20 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  EXPECT_EQ(mapped(), 1U);
+  ASSERT_TRUE(ask(30 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  EXPECT_LE(mapped(), 2 + kLeft / 8);
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 

@@ -2,6 +2,8 @@
 // MappedData: where data lies, or is to lie. What becomes of it is mapped_completion.cc.
 #include "server/ext4/mapped_data.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -66,9 +68,6 @@ Result<DataMapping> MappedData::look(const Inode& inode, const MappingRequest& r
   const std::uint64_t offset = request.range.offset;
   const std::uint64_t block = offset >> volume_.block_bits();
   if (inode.has(EXT4_INLINE_DATA_FL)) {
-    // The caller has memory for a block of it.
-    if (inode.size() > volume_.block_size())
-      return fail(volume_.corrupted(inode.number, 0, "a file in its inode is longer than a block"));
     if (block != 0) return hole_at(inode, offset, request.purpose);
     return DataMapping{.kind = Kind::kInline, .offset = 0, .length = volume_.block_size()};
   }
@@ -190,8 +189,18 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
     ASSIGN_OR_RETURN(DataMapping found, look(inode, request));
     if (request.allowed == MappingRequest::Allowed::kWrittenOnly && found.kind != Kind::kWritten)
       return fail(EAGAIN);
-    // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it.
-    const bool moves_out = found.kind == Kind::kInline && request.purpose == MappingPurpose::kZero;
+    // Kernels of v7 do not read what lies in an inode before they make zeros of a part of it. And they have
+    // memory for a block of it, where the kernel's ext4 lengthens such a file as far as it is asked to.
+    const bool is_used = request.purpose != MappingPurpose::kReport;
+    const bool moves_out = found.kind == Kind::kInline && is_used &&
+                           (request.purpose == MappingPurpose::kZero || inode.size() > volume_.block_size());
+    if (moves_out && !volume_.check_writable()) {
+      volume_.tell(
+          fmt::format("inode {}: what lies in the inode of a longer file cannot be given to iomap on a "
+                      "volume that is not written; mount with -o noiomap",
+                      number));
+      return fail(EIO);
+    }
     if (!moves_out && (!writes || found.has_blocks())) {
       const std::uint64_t end =
           std::min(request.range.offset + request.range.length, found.offset + found.length);

@@ -338,19 +338,54 @@ TEST_F(MappedFile, TheEdgesOfRangesAreTheCallers) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
-TEST_F(MappedFile, WhatLiesInTheInodeIsReadThereAndMovesOutToBeWritten) {
-  mount("-t ext4 -b 4096 -O inline_data");
-  file_ = volume_->make_file(kRootInode, "file");
-  volume_->unmount();
-  // Our own writes never put it there.
-  ASSERT_EQ(run(fmt::format("echo -n small >{0}.content && debugfs -w -R 'rm file' {0} && debugfs -w -R "
-                            "'write {0}.content file' {0}; "
-                            "rm {0}.content",
-                            volume_->image().string()))
-                .status,
+class MappedInline : public MappedFile {
+ protected:
+  // A file with "small" in its inode. Our own writes never put it there.
+  MappedInline() {
+    mount("-t ext4 -b 4096 -O inline_data");
+    volume_->unmount();
+    EXPECT_EQ(run(fmt::format("echo -n small >{0}.content && debugfs -w -R 'write {0}.content file' {0}; "
+                              "rm {0}.content",
+                              volume_->image().string()))
+                  .status,
+              0);
+  }
+  void mount_again() {
+    MappedFile::mount_again();
+    file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  }
+};
+
+// The kernel's ext4 lengthens such a file as far as it is asked to, and the caller's memory is a block.
+TEST_F(MappedInline, WhatLiesInTheInodeOfALongerFileMovesOutToBeRead) {
+  constexpr std::uint64_t kSize = 1 << 30;
+  ASSERT_EQ(run(fmt::format("debugfs -w -R 'sif file size {}' {}", kSize, volume_->image().string())).status,
             0);
   mount_again();
+  EXPECT_EQ(ask(0, kSize, MappingPurpose::kReport)->kind, Kind::kInline);
+  EXPECT_EQ(ask(10 * kBlock, kBlock, MappingPurpose::kRead)->kind, Kind::kHole);
+  const auto outside = ask(0, kBlock, MappingPurpose::kRead);
+  ASSERT_EQ(outside->kind, Kind::kWritten);
+  std::string there(6, '?');
+  ASSERT_EQ(::pread(image_.get(), there.data(), 6, static_cast<off_t>(outside->device_offset)), 6);
+  EXPECT_EQ(there, std::string("small\0", 6));
+  EXPECT_EQ(ask(kBlock, kBlock, MappingPurpose::kRead)->kind, Kind::kHole);
+  EXPECT_EQ(size(), kSize);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
+TEST_F(MappedInline, WhereNothingMayBeWrittenALongerOneIsRefusedInWords) {
+  ASSERT_EQ(run(fmt::format("debugfs -w -R 'sif file size 5000' {}", volume_->image().string())).status, 0);
+  volume_->mount({.access = cache::Access::kReadOnly});
+  begin();
   file_ = volume_->fs().lookup(kRootInode, "file")->inode;
+  EXPECT_EQ(ask(0, kBlock, MappingPurpose::kRead).error(), Errno(EIO));
+  ASSERT_FALSE(volume_->events.notices.empty());
+  EXPECT_NE(volume_->events.notices.back().find("noiomap"), std::string::npos);
+}
+
+TEST_F(MappedInline, WhatLiesInTheInodeIsReadThereAndMovesOutToBeWritten) {
+  mount_again();
   const auto inside = ask(0, 1, MappingPurpose::kRead);
   ASSERT_EQ(inside->kind, Kind::kInline);
   EXPECT_EQ(inside->length, kBlock);

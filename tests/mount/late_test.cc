@@ -23,7 +23,8 @@ namespace fs = std::filesystem;
 class WrittenBack : public MountTest {
  protected:
   void mount_fresh(const std::string& size = "64M") {
-    image_ = make_image(size);
+    // Linux 6.19 and later lets only whole pages wait.
+    image_ = make_image(size, {"-b", "4096"});
     mount_or_fail(image_);
   }
   [[nodiscard]] UniqueFd open_file() const {

@@ -315,11 +315,11 @@ bool Ext4FileSystem::initialise_inode_table() {
 }
 
 Result<void> Ext4FileSystem::unmount() {
-  // Nobody will thaw it any more. It is not called clean while it is changed.
-  if (volume_->own_changes().are_stopped()) (void)volume_->thaw();
-  volume_->own_changes().go_on();
   // Before the last writes, which may be many. What it finds is told, and write_out() fails.
   (void)volume_->check_claim();
+  // If it is frozen nobody will thaw it any more. It is not called clean while it is changed.
+  if (volume_->own_changes().are_stopped()) (void)volume_->thaw();
+  volume_->own_changes().go_on();
   Result<void> outcome;
   if (volume_->check_writable()) {
     const auto settled = mapped_.settle_all();

@@ -156,13 +156,17 @@ void MappedData::note_range_change(InodeNumber number, RangeChange change, ByteR
   if (!inode || !inode->has(EXT4_EXTENTS_FL) || !data_.may_change_range(*inode, change, range)) return;
   // That does nothing.
   if (change == RangeChange::kPunchHole && range.offset >= files_.end_of(*inode)) return;
-  const std::uint64_t first = range.offset >> volume_.block_bits(),
-                      end = volume_.blocks_for(range.offset + range.length);
+  const auto up = [&](std::uint64_t bytes) { return volume_.blocks_for(bytes); };
+  const auto down = [&](std::uint64_t bytes) { return bytes >> volume_.block_bits(); };
+  const std::uint64_t last = range.offset + range.length;
   switch (change) {
     case RangeChange::kAllocate:
     case RangeChange::kZero:
+      return given_.disown(number, down(range.offset), up(last));
     case RangeChange::kPunchHole:
-      return given_.disown(number, first, end);
+      // Whole blocks go, and no others.
+      if (up(range.offset) < down(last)) given_.disown(number, up(range.offset), down(last));
+      return;
     case RangeChange::kCollapse:
     case RangeChange::kInsert:
       given_.forget_ahead(number);

@@ -211,7 +211,15 @@ Result<DataMapping> MappedData::map(InodeNumber number, const MappingRequest& re
       return found;
     }
   }
-  return allocate(number, request);
+  if (writes) return allocate(number, request);
+  // The kernel holds back who writes while the volume is frozen, and not who reads.
+  const OwnChanges::Turn turn(volume_.own_changes());
+  if (turn.is_allowed()) return allocate(number, request);
+  volume_.tell(
+      fmt::format("inode {}: what lies in the inode of a longer file cannot be given to iomap while the "
+                  "volume is frozen",
+                  number));
+  return fail(EIO);
 }
 
 Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingRequest& request) {
@@ -226,6 +234,8 @@ Result<DataMapping> MappedData::allocate(InodeNumber number, const MappingReques
   const std::uint64_t end = request.range.offset + std::min(std::max<std::uint64_t>(request.range.length, 1),
                                                             limit - request.range.offset);
   const auto handle = volume_.journal().start(credits::of_map);
+  // Who only reads needs no right to a block.
+  if (!allocates(request.purpose)) inode.caller = Caller{};
   RETURN_IF_ERROR(data_.leave_inode(inode));
   if (!allocates(request.purpose)) {
     RETURN_IF_ERROR(metadata_.inodes.write(inode));

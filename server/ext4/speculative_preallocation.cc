@@ -30,6 +30,10 @@ constexpr std::uint64_t kPlentyBeside = 4;
 // mapping in hand to end, and to be known by that.
 constexpr std::chrono::seconds kUnderWay{1};
 
+std::uint64_t left_of(std::uint64_t usable, SpeculativePreallocation::Blocks needed) {
+  return usable - std::min(usable, needed.end - needed.first);
+}
+
 }  // namespace
 
 SpeculativePreallocation::Blocks SpeculativePreallocation::blocks_for(const Inode& inode,
@@ -51,9 +55,9 @@ std::uint64_t SpeculativePreallocation::end_ahead(const Inode& inode, const Mapp
     return needed.end;
   const std::uint64_t most = request.purpose == MappingPurpose::kDirectWrite ? kMostDirect : kMost;
   const std::uint64_t wish = std::clamp(std::bit_floor(end), kLeast, most) >> volume_.block_bits();
-  const std::uint64_t share = metadata_.blocks.usable_blocks(inode) / kPlenty;
-  const std::uint64_t others = given_.blocks_ahead();
-  const std::uint64_t ahead = std::min(wish, share > others ? share - others : 0);
+  const std::uint64_t usable = metadata_.blocks.usable_blocks(inode);
+  const std::uint64_t share = usable / kPlenty, others = given_.blocks_ahead();
+  const std::uint64_t ahead = std::min({wish, share > others ? share - others : 0, left_of(usable, needed)});
   if (ahead == 0) return needed.end;
   // What is mapped there already was asked for by somebody, who would lose it with the rest.
   const auto behind = metadata_.extents.find(inode, needed.end);
@@ -70,10 +74,11 @@ SpeculativePreallocation::Blocks SpeculativePreallocation::blocks_in_hole(const 
   // It would keep them for as long as it is known.
   if (given_.written(inode.number) == Written::kDirectly) return needed;
   const std::uint64_t beside = given_.blocks_beside();
-  const std::uint64_t most = std::min(kMostBeside >> volume_.block_bits(),
-                                      (metadata_.blocks.usable_blocks(inode) + beside) / kPlentyBeside);
+  const std::uint64_t usable = metadata_.blocks.usable_blocks(inode);
+  const std::uint64_t most = std::min(kMostBeside >> volume_.block_bits(), (usable + beside) / kPlentyBeside);
   const std::uint64_t unit = kBeside >> volume_.block_bits();
-  if (unit <= 1 || beside + unit > most) return needed;
+  // In front, and behind.
+  if (unit <= 1 || beside + unit > most || 2 * unit > left_of(usable, needed)) return needed;
   const Blocks given{.first = needed.first / unit * unit,
                      .end = std::min((needed.end + unit - 1) / unit * unit, size)};
   const auto parts = metadata_.extents.map(inode, given.first, given.end - given.first);
@@ -248,9 +253,9 @@ bool SpeculativePreallocation::give_back_for_room() {
   const std::unique_lock turn(room_);
   // Somebody else has done it meanwhile.
   if (rounds_for_room_ != before) return last_round_found_room_;
-  last_round_found_room_ = false;
-  ++rounds_for_room_;
   last_round_found_room_ = look_for_room();
+  // Behind it: who comes meanwhile takes its result.
+  ++rounds_for_room_;
   return last_round_found_room_;
 }
 

@@ -374,6 +374,20 @@ TEST_F(MappedInline, WhatLiesInTheInodeOfALongerFileMovesOutToBeRead) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
+// The kernel does not hold back who reads.
+TEST_F(MappedInline, NothingMovesOutOfAFrozenVolume) {
+  ASSERT_EQ(run(fmt::format("debugfs -w -R 'sif file size 5000' {}", volume_->image().string())).status, 0);
+  mount_again();
+  ASSERT_TRUE(volume_->fs().freeze());
+  const auto frozen = volume_->image_bytes();
+  EXPECT_EQ(ask(0, kBlock, MappingPurpose::kRead).error(), Errno(EIO));
+  ASSERT_TRUE(volume_->fs().sync());
+  EXPECT_TRUE(volume_->image_bytes() == frozen);
+  ASSERT_TRUE(volume_->fs().thaw());
+  EXPECT_EQ(ask(0, kBlock, MappingPurpose::kRead)->kind, Kind::kWritten);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
 TEST_F(MappedInline, WhereNothingMayBeWrittenALongerOneIsRefusedInWords) {
   ASSERT_EQ(run(fmt::format("debugfs -w -R 'sif file size 5000' {}", volume_->image().string())).status, 0);
   volume_->mount({.access = cache::Access::kReadOnly});

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Blocks that files are given before they need them.
+#include <thread>
+
 #include "server/ext4/preallocated_blocks.h"
 #include "tests/unit/ext4/mapped_file.h"
 
@@ -263,6 +265,31 @@ TEST_F(MappedAhead, APunchAcrossTheEndLeavesTheCountRight) {
   EXPECT_EQ(volume_->unmount_and_check(), "");
 }
 
+// The second one comes when the first has begun; and nothing is found, since all of it is asked for again.
+TEST_F(MappedAhead, WhoFindsNoRoomMeanwhileTakesTheResultOfWhoDoes) {
+  const InodeNumber other = volume_->make_file(kRootInode, "other");
+  const std::uint64_t ahead = mapped();
+  cache_.keeps = false;
+  std::thread second;
+  Result<DataMapping> given = fail(EIO);
+  cache_.behind_forget = [&, file = file_](InodeNumber) {
+    if (second.joinable()) return;
+    const ByteRange all{.offset = 11 * kBlock, .length = (ahead - 11) * kBlock};
+    ASSERT_TRUE(service().map(file, {.range = all, .purpose = MappingPurpose::kRead}));
+    second = std::thread([&] {
+      given = service().map(
+          other, {.range = {.offset = 0, .length = kBlock}, .purpose = MappingPurpose::kDirectWrite});
+    });
+  };
+  fill_volume();
+  ASSERT_TRUE(second.joinable());
+  second.join();
+  EXPECT_EQ(given.error(), Errno(ENOSPC));
+  EXPECT_EQ(cache_.forgotten.size(), 1U) << "one round for both";
+  EXPECT_EQ(mapped(), ahead);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
+
 // Nothing is done then, and nothing becomes the file's for good.
 TEST_F(MappedAhead, APunchBehindTheEndAndWhatIsRefusedLeaveItToBeGivenBack) {
   const auto ahead = mapped();
@@ -342,6 +369,16 @@ class MappedBeside : public MappedFile {
   }
   void look_up() { file_ = volume_->fs().lookup(kRootInode, "file")->inode; }
 };
+
+TEST_F(MappedBeside, APunchKeepsNoBlockThatItLeavesThere) {
+  mount_with_hole();
+  ASSERT_TRUE(ask(40 * kBlock, kBlock, MappingPurpose::kBufferedWrite));
+  ASSERT_TRUE(change_range(RangeChange::kPunchHole, {.offset = 33 * kBlock + 100, .length = 1000}));
+  ASSERT_TRUE(change_range(RangeChange::kPunchHole, {.offset = 34 * kBlock + 100, .length = 2 * kBlock}));
+  EXPECT_EQ(mapped(), 2 + kUnit - 1);
+  EXPECT_EQ(blocks(), 3U);
+  EXPECT_EQ(volume_->unmount_and_check(), "");
+}
 
 TEST_F(MappedBeside, AWriteInAHoleIsGivenItsAlignedNeighbourhood) {
   mount_with_hole();

@@ -203,10 +203,9 @@ Result<void> BufferCache::verify(Frame& frame, BlockRole role, const BlockVerifi
   if (frame.role.load() == role) return {};
   Shard& shard = shard_of(frame.block);
   auto state = shard.state.lock();
-  if (frame.verifying) {
-    shard.wait(state, [&] { return !frame.verifying; });
-    if (frame.role.load() == role) return {};
-  }
+  if (frame.verifying) shard.wait(state, [&] { return !frame.verifying; });
+  // Another thread has done it, perhaps while this one came for the lock.
+  if (frame.role.load() == role) return {};
   if (is_anothers(frame, role)) return fail(EUCLEAN);
   frame.verifying = true;
   state.lock().unlock();
